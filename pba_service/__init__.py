@@ -1,0 +1,1 @@
+"""Predictive Bandwidth Allocation: the service."""

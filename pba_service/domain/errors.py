@@ -1,0 +1,88 @@
+"""What can go wrong, in the domain's own words.
+
+`serving/status.py` holds the one table that turns these into gRPC statuses.
+
+    PbaError
+    ├── InvalidRequestError      the caller's request breaks the contract
+    ├── LinkUnknownError         no sample of the link was ever stored
+    ├── HistoryTooShortError     too little recent history to predict from
+    ├── CapacityExceededError    a bound of the service is reached; later may work
+    ├── StoreUnavailableError    Redis is away, slow, or failing over
+    └── ModelUnavailableError    no usable model is loaded
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PbaError(Exception):
+    """Any failure that a caller can be told about. Its text is fit for the caller's eyes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field at fault."""
+
+    field: str
+    description: str
+
+
+class InvalidRequestError(PbaError):
+    """The request breaks the contract."""
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class LinkUnknownError(PbaError):
+    """No sample of the link was ever stored."""
+
+    def __init__(self, link_id: str) -> None:
+        super().__init__(f"link {link_id!r} is unknown: no sample of it is stored")
+        self.link_id = link_id
+
+
+class HistoryTooShortError(PbaError):
+    """Too little recent history.
+
+    Attributes:
+        link_id: The link.
+        have: Consecutive filled slots up to the newest sample.
+        need: Slots a prediction needs.
+        retry_after_s: When there may be enough, if samples keep coming on the link's cadence.
+    """
+
+    def __init__(self, link_id: str, *, have: int, need: int, retry_after_s: float) -> None:
+        super().__init__(f"link {link_id!r} has {have} of the {need} consecutive samples that a prediction needs")
+        self.link_id = link_id
+        self.have = have
+        self.need = need
+        self.retry_after_s = retry_after_s
+
+
+class CapacityExceededError(PbaError):
+    """A bound of the service is reached; later may work."""
+
+    def __init__(self, what: str, *, limit: int, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"{what}: at most {limit}")
+        self.what = what
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailableError(PbaError):
+    """Redis is away, slow, or failing over."""
+
+    def __init__(self, *, retry_after_s: float = 1.0) -> None:
+        super().__init__("the store is unavailable")
+        self.retry_after_s = retry_after_s
+
+
+class ModelUnavailableError(PbaError):
+    """No usable model is loaded."""
+
+    def __init__(self, *, retry_after_s: float = 5.0) -> None:
+        super().__init__("no usable model is loaded")
+        self.retry_after_s = retry_after_s

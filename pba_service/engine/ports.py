@@ -1,0 +1,202 @@
+"""What the engine needs of the world outside. `storage/`, `runtime/` and tests implement these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.samples import LinkInfo, SampleBatch, Series
+
+
+class Outcome(IntEnum):
+    """What became of a stored sample."""
+
+    STORED = 0
+    DUPLICATE = 1
+    REPLACED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """A link's small learned state, opaque to the store.
+
+    Attributes:
+        version: 0 where none is stored yet; each commit writes the version after the one it read.
+        blob: The encoded state, empty where none is stored yet.
+    """
+
+    version: int = 0
+    blob: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a prediction of a link is made from.
+
+    Attributes:
+        link_id: The link.
+        recent: Its newest samples: all of them within the `context_ms` asked for before the newest one.
+        state: Its learned state.
+        newest: Its newest prediction, if there is one.
+    """
+
+    link_id: str
+    recent: Series
+    state: LinkState
+    newest: Prediction | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """Outcome per sample (uint8[n], values of `Outcome`)."""
+
+    outcomes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One link's new state, newest prediction and ledger entries, written together.
+
+    Attributes:
+        link_id: The link.
+        read_version: The version of the state this was computed from.
+        blob: The new state.
+        prediction: The newest prediction; None leaves the stored one.
+        ledger: Entries whose target sample has come; each replaces an entry of the same target.
+    """
+
+    link_id: str
+    read_version: int
+    blob: bytes
+    prediction: Prediction | None
+    ledger: Sequence[LedgerEntry] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSummary:
+    """What is known of a link."""
+
+    info: LinkInfo
+    sample_count: int
+    newest_sample: Series
+    newest_prediction: Prediction | None
+
+
+class Store(Protocol):
+    """The truth: samples, learned states, newest predictions, the ledger. Shared by all replicas.
+
+    Every method raises `StoreUnavailableError` when the store is away or too slow. Every write is idempotent.
+    """
+
+    async def put(self, batch: SampleBatch) -> PutResult:
+        """Stores samples (validated before) and what their links say of themselves; returns once they are stored.
+
+        Keeps each link within the configured count and age.
+        """
+        ...
+
+    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+        """Reads what predictions are made from, in one round trip; None for a link that has no samples.
+
+        Args:
+            link_ids: The links.
+            context_ms: For each link how long before its newest sample to read.
+        """
+        ...
+
+    async def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """Writes states, predictions and ledger entries, and announces the predictions to all replicas.
+
+        Returns, for each, False when another writer was faster (the state's version is not `read_version` any more):
+        then nothing of that commit has been written.
+        """
+        ...
+
+    async def newest(self, link_ids: Sequence[str]) -> list[Prediction | None]:
+        """The newest prediction of each link."""
+        ...
+
+    def history(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[Series]:
+        """The samples of a link with start <= time < end, in chunks, oldest first. Raises `LinkUnknownError`."""
+        ...
+
+    def ledger(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[list[LedgerEntry]]:
+        """Ledger entries with start <= target < end, in chunks, oldest first. Raises `LinkUnknownError`."""
+        ...
+
+    async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
+        """Links whose id is greater than `after`, ordered by id, at most `limit`."""
+        ...
+
+    async def link_infos(self, link_ids: Sequence[str]) -> list[LinkInfo | None]:
+        """What is known of each link; None where it is unknown."""
+        ...
+
+    def announcements(self) -> AsyncIterator[list[Prediction]]:
+        """Predictions committed by any replica, this one included, from the moment of the call; never ends.
+
+        Survives reconnects: after one, predictions that changed meanwhile are delivered as well.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Returns when the store can be written and read now."""
+        ...
+
+    async def close(self) -> None:
+        """Frees connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a loaded model says of itself, from its manifest."""
+
+    name: str
+    version: str
+    checksum_sha256: str
+    created_at_ms: int
+    features: tuple[str, ...]
+    window_slots: int
+    horizons_ms: tuple[int, ...]
+    quantile_levels: tuple[float, ...]
+    parameter_count: int
+    scores: tuple[tuple[str, str, float], ...] = ()
+    """(metric, forecaster, mean absolute error relative to the last value's)."""
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it says of itself."""
+        ...
+
+    def predict(self, windows: NDArray[np.float32], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Runs the model.
+
+        Args:
+            windows: float32[n, window_slots, 6] as `domain.window` builds them.
+            step_ms: int64[n], the grid step of each.
+
+        Returns:
+            float32[n, horizons, 4, quantile levels] in raw units, NaN for absent metrics.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Wall-clock time."""
+
+    def __call__(self) -> int:
+        """Milliseconds since the Unix epoch, UTC."""
+        ...
