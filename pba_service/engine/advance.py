@@ -1,0 +1,213 @@
+"""From snapshots of links to their predictions: the pure middle of the engine.
+
+For each link every sample newer than the last one its learned state has seen is advanced over, in order, as if each had
+been predicted from the moment it arrived; the last of them gives the prediction. So a backlog, a restart or a
+back-dated history teaches a link as much as living through it would have. A link without new samples (one of its older
+samples was corrected or came late) is predicted again from its newest sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain import online
+from pba_service.domain.errors import HistoryTooShortError
+from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
+from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, horizon_ms, steps_ms, windows_at
+from pba_service.engine.ports import Commit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pba_service.domain.samples import Series
+    from pba_service.domain.window import Windows
+    from pba_service.engine.ports import Model, Snapshot
+
+USUAL_BACKLOG = 4
+"""New samples of a link since it was last advanced that are read without a second look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How links are advanced.
+
+    Attributes:
+        base_ms: The configured collection interval, the finest grid.
+        catch_up: The most samples of a backlog that are advanced over; older ones are history only.
+    """
+
+    base_ms: int
+    catch_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What became of one link.
+
+    Attributes:
+        commit: What to write; None when there was too little history for anything.
+        prediction: The prediction from the newest sample, or why there is none.
+        step_ms: The link's cadence.
+    """
+
+    commit: Commit | None
+    prediction: Prediction | HistoryTooShortError
+    step_ms: int
+
+
+def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
+    """How much of a link's past to read before its newest sample.
+
+    Args:
+        step_ms: Its cadence.
+        slots: The slots a model reads.
+        backlog_ms: How far before its newest sample it was advanced last; up to `USUAL_BACKLOG` steps are allowed for.
+
+    Returns:
+        Enough for the oldest window, for what fills its oldest slot and what tells its cadence, and for the samples that
+        forecasts still waiting for their target are compared with.
+    """
+    backlog_ms = max(backlog_ms, USUAL_BACKLOG * step_ms)
+    return (slots + CADENCE_INTERVALS) * step_ms + PRODUCT_HORIZON_MS + backlog_ms
+
+
+def wanted_context_ms(snapshot: Snapshot, slots: int, options: Options) -> int:
+    """How much of the past of a link must be read before it can be advanced, judged by a first look at it."""
+    times = snapshot.recent.times_ms
+    step = int(steps_ms(times, np.array([len(times) - 1]), options.base_ms)[0])
+    last = int(online.last_made_at_ms(online.decode([snapshot.state.blob]))[0])
+    return context_ms(step, slots, min(int(times[-1]) - last, options.catch_up * step))
+
+
+def horizon_index(model: Model) -> int:
+    """Which of the model's horizons is the product's."""
+    distances = [abs(horizon - PRODUCT_HORIZON_MS) for horizon in model.info.horizons_ms]
+    return distances.index(min(distances))
+
+
+def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> list[Advanced]:
+    """Advances links over their new samples; one result per snapshot, in order."""
+    slots = model.info.window_slots
+    states = online.decode([snapshot.state.blob for snapshot in snapshots])
+    last = online.last_made_at_ms(states)
+    windows = [
+        windows_at(snapshot.recent, _ends(snapshot.recent, int(seen), options), slots, options.base_ms)
+        for snapshot, seen in zip(snapshots, last, strict=True)
+    ]
+    usable = [window.usable for window in windows]
+    outputs = _infer(windows, usable, model)
+
+    predictions: list[Prediction | None] = [None] * len(snapshots)
+    entries: list[list[online.LedgerEntry]] = [[] for _ in snapshots]
+    todo = [np.flatnonzero(mask) for mask in usable]
+    for k in range(max((len(ends) for ends in todo), default=0)):
+        links = [i for i, ends in enumerate(todo) if k < len(ends)]
+        at = [int(todo[i][k]) for i in links]
+        made_at = np.array([windows[i].made_at_ms[j] for i, j in zip(links, at, strict=True)])
+        step = np.array([windows[i].step_ms[j] for i, j in zip(links, at, strict=True)])
+        result = online.advance(
+            states[links],
+            series=[snapshots[i].recent for i in links],
+            made_at_ms=made_at,
+            step_ms=step,
+            target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
+            windows=np.stack([windows[i].values[j] for i, j in zip(links, at, strict=True)]),
+            model_output=np.stack([outputs[i][k] for i in links]),
+            levels=model.info.quantile_levels,
+            model_version=model.info.version,
+        )
+        states[links] = result.states
+        for position, (i, j) in enumerate(zip(links, at, strict=True)):
+            entries[i].extend(result.entries[position])
+            if j == len(windows[i].made_at_ms) - 1:
+                predictions[i] = _prediction(
+                    snapshots[i].link_id, windows[i], j, result.forecasts, position, model, Source.COMBINED
+                )
+
+    blobs = online.encode(states)
+    return [
+        Advanced(
+            Commit(snapshot.link_id, snapshot.state.version, blobs[i], predictions[i], tuple(entries[i]))
+            if len(todo[i])
+            else None,
+            predictions[i] or _too_short(snapshot.link_id, windows[i]),
+            int(windows[i].step_ms[-1]),
+        )
+        for i, snapshot in enumerate(snapshots)
+    ]
+
+
+def predict_window(link_id: str, series: Series, model: Model, options: Options) -> Prediction:
+    """Predicts from a caller's own samples, with what all links have taught and nothing stored.
+
+    Raises:
+        HistoryTooShortError: Fewer than `MIN_SLOTS` consecutive samples.
+    """
+    if not len(series):
+        raise HistoryTooShortError(link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * options.base_ms / 1000)
+    window = windows_at(series, np.array([len(series) - 1]), model.info.window_slots, options.base_ms)
+    if not window.usable[0]:
+        raise _too_short(link_id, window)
+    output = model.predict(window.values, window.step_ms)[:, horizon_index(model)]
+    forecasts = online.forecast_once(
+        windows=window.values,
+        step_ms=window.step_ms,
+        made_at_ms=window.made_at_ms,
+        target_ms=window.made_at_ms + horizon_ms(window.step_ms, PRODUCT_HORIZON_MS),
+        model_output=output,
+        levels=model.info.quantile_levels,
+    )
+    return _prediction(link_id, window, 0, forecasts, 0, model, Source.CALLER_WINDOW)
+
+
+def _ends(series: Series, last_made_at_ms: int, options: Options) -> NDArray[np.intp]:
+    """Positions of the samples to advance over; of a link without new ones the newest."""
+    count = len(series)
+    first = int(np.searchsorted(series.times_ms, last_made_at_ms, side="right"))
+    return np.arange(max(min(first, count - 1), count - options.catch_up, 0), count)
+
+
+def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], model: Model) -> list[NDArray[np.float32]]:
+    """For each link float32[usable windows, 4, levels] at the product's horizon, from one batch over all of them."""
+    counts = [int(mask.sum()) for mask in usable]
+    if not sum(counts):
+        return [np.empty((0, 0, 0), np.float32) for _ in windows]
+    output = model.predict(
+        np.concatenate([window.values[mask] for window, mask in zip(windows, usable, strict=True)]),
+        np.concatenate([window.step_ms[mask] for window, mask in zip(windows, usable, strict=True)]),
+    )[:, horizon_index(model)]
+    return np.split(output, np.cumsum(counts)[:-1])
+
+
+def _prediction(
+    link_id: str,
+    window: Windows,
+    at: int,
+    forecasts: online.Forecasts,
+    position: int,
+    model: Model,
+    source: Source,
+) -> Prediction:
+    return Prediction(
+        link_id=link_id,
+        made_at_ms=int(window.made_at_ms[at]),
+        step_ms=int(window.step_ms[at]),
+        target_ms=int(forecasts.target_ms[position]),
+        values=forecasts.values[position],
+        quantiles=forecasts.quantiles[position],
+        confidence=float(forecasts.confidence[position]),
+        model_version=model.info.version,
+        source=source,
+    )
+
+
+def _too_short(link_id: str, window: Windows) -> HistoryTooShortError:
+    have, step = int(window.have[-1]), int(window.step_ms[-1])
+    return HistoryTooShortError(
+        link_id, have=have, need=MIN_SLOTS, retry_after_s=max(MIN_SLOTS - have, 1) * step / 1000
+    )

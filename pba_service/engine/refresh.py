@@ -1,0 +1,185 @@
+"""Keeps each link's prediction up with its samples.
+
+A link whose samples changed is marked; marked links are advanced many at a time: read, infer in one batch, write. Two
+replicas may advance one link at once: the store lets one of them win, and the other reads again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pba_service.domain.errors import HistoryTooShortError, ModelUnavailableError, PbaError
+from pba_service.engine.advance import Advanced, Options, advance, context_ms, wanted_context_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import Executor
+
+    from pba_service.domain.forecast import Prediction
+    from pba_service.engine.observer import Observer
+    from pba_service.engine.ports import Model, Snapshot, Store
+
+MAX_TOGETHER = 64
+"""Links advanced at a time; larger batches gain nothing in inference."""
+
+MAX_ATTEMPTS = 5
+"""How often a link is read again because another replica was faster."""
+
+_BACKOFF_S = (0.1, 5.0)
+_CADENCES_KEPT = 200_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Refresher:
+    """Advances links over their new samples.
+
+    Args:
+        store: Where the links are.
+        options: How they are advanced.
+        worker: Runs the computing, so that the event loop stays free.
+        observer: Told of what is done.
+    """
+
+    def __init__(self, store: Store, options: Options, worker: Executor, observer: Observer) -> None:
+        self.model: Model | None = None
+        self._store = store
+        self._options = options
+        self._worker = worker
+        self._observer = observer
+        self._marked: dict[str, asyncio.Future[None]] = {}
+        self._running: dict[str, asyncio.Future[None]] = {}
+        self._arrived = asyncio.Event()
+        # What a link's cadence was when last looked at: only a guess of how much of its past to read first.
+        self._cadence_ms: dict[str, int] = {}
+
+    def mark(self, link_ids: Iterable[str]) -> None:
+        """Says that samples of these links changed."""
+        loop = asyncio.get_running_loop()
+        for link_id in link_ids:
+            if link_id not in self._marked:
+                self._marked[link_id] = loop.create_future()
+        if self._marked:
+            self._arrived.set()
+
+    @property
+    def marked(self) -> int:
+        """Links that wait to be advanced."""
+        return len(self._marked)
+
+    async def settled(self, link_id: str) -> None:
+        """Returns once changes of a link marked before this call have been taken into account, or given up."""
+        waiting = self._marked.get(link_id) or self._running.get(link_id)
+        if waiting:
+            await asyncio.shield(waiting)
+
+    async def run(self) -> None:
+        """Advances marked links until cancelled."""
+        delay_s = _BACKOFF_S[0]
+        while True:
+            await self._arrived.wait()
+            self._running = self._take()
+            try:
+                await self._refresh_marked(list(self._running))
+                delay_s = _BACKOFF_S[0]
+            except PbaError:
+                # The store or the model is away: the links stay marked, newer marks included, and are tried again.
+                self.mark(self._running)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, _BACKOFF_S[1])
+            finally:
+                for done in self._running.values():
+                    if not done.done():
+                        done.set_result(None)
+                self._running = {}
+
+    async def refresh(self, link_ids: Sequence[str]) -> list[Prediction | PbaError | None]:
+        """Advances links now.
+
+        Returns:
+            For each its newest prediction, why there is none, or None where the link is unknown.
+
+        Raises:
+            StoreUnavailableError: The store is away.
+            ModelUnavailableError: No model is loaded.
+        """
+        results: dict[str, Prediction | PbaError | None] = {}
+        left = list(dict.fromkeys(link_ids))
+        for _ in range(MAX_ATTEMPTS):
+            left = await self._attempt(left, results)
+            if not left:
+                break
+            self._observer.commits_lost(len(left))
+        return [results.get(link_id) for link_id in link_ids]
+
+    async def _refresh_marked(self, link_ids: list[str]) -> None:
+        try:
+            await self.refresh(link_ids)
+        except PbaError:
+            raise
+        except Exception:
+            if len(link_ids) == 1:
+                _log.exception("refresh_failed", link_id=link_ids[0])
+                self._observer.refresh_failed()
+                return
+            # One link that cannot be advanced must not hold up the others.
+            for link_id in link_ids:
+                await self._refresh_marked([link_id])
+
+    async def _attempt(self, link_ids: list[str], results: dict[str, Prediction | PbaError | None]) -> list[str]:
+        """One read, advance, write; returns the links for which another writer was faster."""
+        model = self.model
+        if model is None:
+            raise ModelUnavailableError
+        snapshots = await self._read(link_ids, model)
+        if not snapshots:
+            return []
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        advanced = await loop.run_in_executor(self._worker, advance, snapshots, model, self._options)
+        self._observer.advanced(links=len(snapshots), seconds=loop.time() - started)
+        commits = [one.commit for one in advanced if one.commit]
+        won = dict(zip([commit.link_id for commit in commits], await self._store.commit(commits), strict=True))
+        lost = []
+        for snapshot, one in zip(snapshots, advanced, strict=True):
+            results[snapshot.link_id] = one.prediction
+            if one.commit and not won[snapshot.link_id]:
+                lost.append(snapshot.link_id)
+            else:
+                self._tell(snapshot, one)
+        return lost
+
+    async def _read(self, link_ids: list[str], model: Model) -> list[Snapshot]:
+        """Snapshots of the known links, each with as much of the past as advancing it takes."""
+        slots = model.info.window_slots
+        asked = [context_ms(self._cadence_ms.get(link_id, self._options.base_ms), slots) for link_id in link_ids]
+        found = await self._store.snapshots(link_ids, asked)
+        snapshots = {snapshot.link_id: snapshot for snapshot in found if snapshot and len(snapshot.recent)}
+        more = {
+            link_id: wanted
+            for link_id, context in zip(link_ids, asked, strict=True)
+            if link_id in snapshots
+            and (wanted := wanted_context_ms(snapshots[link_id], slots, self._options)) > context
+        }
+        if more:
+            again = await self._store.snapshots(list(more), list(more.values()))
+            snapshots |= {snapshot.link_id: snapshot for snapshot in again if snapshot and len(snapshot.recent)}
+        return list(snapshots.values())
+
+    def _take(self) -> dict[str, asyncio.Future[None]]:
+        taken = {link_id: self._marked.pop(link_id) for link_id in list(self._marked)[:MAX_TOGETHER]}
+        if not self._marked:
+            self._arrived.clear()
+        return taken
+
+    def _tell(self, snapshot: Snapshot, one: Advanced) -> None:
+        if len(self._cadence_ms) >= _CADENCES_KEPT:
+            self._cadence_ms.clear()
+        self._cadence_ms[snapshot.link_id] = one.step_ms
+        if one.commit:
+            self._observer.ledger_scored(snapshot.link_id, one.commit.ledger)
+        if not isinstance(one.prediction, HistoryTooShortError):
+            self._observer.predicted(one.prediction)
