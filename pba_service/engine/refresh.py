@@ -70,11 +70,18 @@ class Refresher:
         """Links that wait to be advanced."""
         return len(self._marked)
 
-    async def settled(self, link_id: str) -> None:
-        """Returns once changes of a link marked before this call have been taken into account, or given up."""
-        waiting = self._marked.get(link_id) or self._running.get(link_id)
+    async def settled(self, link_ids: Iterable[str], timeout_s: float) -> None:
+        """Returns once changes of links marked before this call have been taken into account, or given up, or time is up."""
+        waiting = [
+            future for link_id in link_ids if (future := self._marked.get(link_id) or self._running.get(link_id))
+        ]
         if waiting:
-            await asyncio.shield(waiting)
+            await asyncio.wait(waiting, timeout=timeout_s)
+
+    @property
+    def model_version(self) -> str | None:
+        """The version that predicts now."""
+        return self.model.info.version if self.model else None
 
     async def run(self) -> None:
         """Advances marked links until cancelled."""

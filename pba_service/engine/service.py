@@ -1,0 +1,272 @@
+"""The use cases of PBA, free of any transport."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.errors import (
+    HistoryTooShortError,
+    LinkUnknownError,
+    ModelUnavailableError,
+    PbaError,
+    StoreUnavailableError,
+)
+from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction
+from pba_service.domain.parameters import ParameterReason, ParametersAnswer, ParametersSource, answer
+from pba_service.domain.samples import validate
+from pba_service.domain.transport import defaults, recommend, usable
+from pba_service.domain.window import MIN_SLOTS
+from pba_service.engine.advance import predict_window
+from pba_service.engine.api import PushOutcome
+from pba_service.engine.ports import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+    from pba_service.domain.forecast import LedgerEntry
+    from pba_service.domain.parameters import ParametersAsk, TransportBounds
+    from pba_service.domain.samples import Limits, SampleBatch, Series
+    from pba_service.engine.advance import Options
+    from pba_service.engine.ingest import Ingest
+    from pba_service.engine.ports import Clock, LinkSummary, ModelInfo, Snapshot, Store
+    from pba_service.engine.refresh import Refresher
+    from pba_service.engine.subscriptions import Subscriptions
+    from pba_service.observability.metrics import Metrics
+
+SETTLE_TIMEOUT_S = 2.0
+"""How long a call waits for samples pushed just before it to be taken into account."""
+
+_REASONS: dict[type[PbaError], ParameterReason] = {
+    LinkUnknownError: ParameterReason.UNKNOWN_LINK,
+    HistoryTooShortError: ParameterReason.INSUFFICIENT_HISTORY,
+    StoreUnavailableError: ParameterReason.STORE_UNAVAILABLE,
+    ModelUnavailableError: ParameterReason.MODEL_UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides.
+
+    Attributes:
+        sample_limits: When a sample may have been measured.
+        bounds: Bounds of transport parameters.
+        confidence_threshold: Below it transport parameters follow measurements instead of the prediction.
+    """
+
+    sample_limits: Limits
+    bounds: TransportBounds
+    confidence_threshold: float
+
+
+class PbaService:
+    """Pushes, predictions, parameters and queries over one store and one model.
+
+    Args:
+        store: The truth.
+        ingest: Writes samples; runs elsewhere.
+        refresher: Advances links; runs elsewhere.
+        subscriptions: Who follows predictions.
+        worker: Runs what computes.
+        options: How links are advanced.
+        policy: What the operator decides.
+        clock: Wall-clock time.
+        metrics: Told of what is done.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ingest: Ingest,
+        refresher: Refresher,
+        subscriptions: Subscriptions,
+        worker: Executor,
+        options: Options,
+        policy: Policy,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.subscriptions = subscriptions
+        self._store = store
+        self._ingest = ingest
+        self._refresher = refresher
+        self._worker = worker
+        self._options = options
+        self._policy = policy
+        self._clock = clock
+        self._metrics = metrics
+
+    async def push(self, batch: SampleBatch) -> PushOutcome:
+        """Stores the good samples of a batch and says what became of each.
+
+        Raises:
+            CapacityExceededError: The service is full of waiting samples or of links.
+            StoreUnavailableError: The store is away; some of the samples may have been stored.
+        """
+        good, refusals = validate(batch, self._clock(), self._policy.sample_limits)
+        kept = batch if good.all() else batch.take(good)
+        outcomes = await self._ingest.put(kept)
+        stored, duplicates, replaced = (int((outcomes == outcome).sum()) for outcome in Outcome)
+        changed = outcomes != Outcome.DUPLICATE
+        touched = np.unique(kept.link_index[changed])
+        self._refresher.mark(kept.links[position].link_id for position in touched.tolist())
+        self._metrics.samples_pushed(
+            stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
+        )
+        self._observe(kept, changed)
+        return PushOutcome(stored=stored, replaced=replaced, duplicates=duplicates, refusals=refusals)
+
+    async def predict(self, link_id: str) -> Prediction:
+        """The prediction of a link from its newest sample.
+
+        Raises:
+            LinkUnknownError: No sample of the link is stored.
+            HistoryTooShortError: Too little recent history.
+            StoreUnavailableError: The store is away.
+            ModelUnavailableError: No model is loaded.
+        """
+        [result] = await self.batch_predict([link_id])
+        if isinstance(result, PbaError):
+            raise result
+        return result
+
+    async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
+        """The prediction of each link, or why there is none. Raises `StoreUnavailableError` for all together."""
+        await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
+        snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
+        behind = [s.link_id for s in snapshots if s and _is_behind(s, self._refresher.model_version)]
+        fresh = dict(zip(behind, await self._refresher.refresh(behind), strict=True)) if behind else {}
+        now_ms = self._clock()
+        return [
+            self._judge(link_id, snapshot, fresh.get(link_id, snapshot.newest if snapshot else None), now_ms)
+            for link_id, snapshot in zip(link_ids, snapshots, strict=True)
+        ]
+
+    async def predict_window(self, link_id: str, series: Series) -> Prediction:
+        """The prediction from a caller's own samples; nothing is stored.
+
+        Raises:
+            HistoryTooShortError: Fewer than `MIN_SLOTS` consecutive samples.
+            ModelUnavailableError: No model is loaded.
+        """
+        model = self._refresher.model
+        if model is None:
+            raise ModelUnavailableError
+        return await asyncio.get_running_loop().run_in_executor(
+            self._worker, predict_window, link_id, series, model, self._options
+        )
+
+    async def parameters(self, ask: ParametersAsk) -> ParametersAnswer:
+        """Transport parameters of a link; always answers.
+
+        From the prediction where its confidence reaches the threshold, else from the median of the newest measurements,
+        else the documented defaults.
+        """
+        prediction: Prediction | None = None
+        reasons: tuple[ParameterReason, ...] = ()
+        try:
+            prediction = await self.predict(ask.link_id)
+        except tuple(_REASONS) as error:
+            reasons = (_REASONS[type(error)],)
+        valid_until_ms = prediction.target_ms if prediction else self._clock() + PRODUCT_HORIZON_MS
+        if prediction and usable(prediction.values):
+            if prediction.confidence >= self._policy.confidence_threshold:
+                return self._answer(ask, prediction.values, ParametersSource.PREDICTION, (), valid_until_ms, prediction)
+            reasons = (ParameterReason.LOW_CONFIDENCE,)
+        elif prediction:
+            reasons = (ParameterReason.METRIC_ABSENT,)
+        measured = await self._measured(ask.link_id)
+        source = ParametersSource.DEFAULTS if measured is None else ParametersSource.MEASUREMENT
+        return self._answer(ask, measured, source, reasons, valid_until_ms, prediction)
+
+    async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
+        """Links whose id is greater than `after`, ordered by id."""
+        return await self._store.links(prefix=prefix, region=region, after=after, limit=limit)
+
+    def history(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[Series]:
+        """The samples of a link in a time range, in chunks."""
+        return self._store.history(link_id, start_ms, end_ms)
+
+    def ledger(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[list[LedgerEntry]]:
+        """The ledger of a link in a time range, in chunks."""
+        return self._store.ledger(link_id, start_ms, end_ms)
+
+    def models(self) -> list[ModelInfo]:
+        """The loaded models, the serving one first."""
+        return [self._refresher.model.info] if self._refresher.model else []
+
+    def _judge(
+        self, link_id: str, snapshot: Snapshot | None, result: Prediction | PbaError | None, now_ms: int
+    ) -> Prediction | PbaError:
+        if snapshot is None:
+            return LinkUnknownError(link_id)
+        if isinstance(result, PbaError):
+            return result
+        if result is None or result.target_ms < now_ms:
+            # Silent for longer than the horizon: what it predicted is past, so nothing is known of its future.
+            step_ms = result.step_ms if result else self._options.base_ms
+            return HistoryTooShortError(link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * step_ms / 1000)
+        return result
+
+    async def _measured(self, link_id: str) -> NDArray[np.float32] | None:
+        """float32[4], the medians of the newest measurements of a link; None where they are old or not enough."""
+        try:
+            [snapshot] = await self._store.snapshots([link_id], [(MIN_SLOTS - 1) * self._options.base_ms])
+        except StoreUnavailableError:
+            return None
+        if snapshot is None or snapshot.recent.times_ms[-1] + PRODUCT_HORIZON_MS < self._clock():
+            return None
+        known = np.isfinite(snapshot.recent.values)
+        medians = np.array(
+            [
+                np.median(column[mask]) if mask.any() else np.nan
+                for column, mask in zip(snapshot.recent.values.T, known.T, strict=True)
+            ],
+            np.float32,
+        )
+        return medians if usable(medians) else None
+
+    def _answer(
+        self,
+        ask: ParametersAsk,
+        values: NDArray[np.float32] | None,
+        source: ParametersSource,
+        reasons: tuple[ParameterReason, ...],
+        valid_until_ms: int,
+        prediction: Prediction | None,
+    ) -> ParametersAnswer:
+        bounds = self._policy.bounds
+        parameters, more = (defaults(ask, bounds), ()) if values is None else recommend(values, ask, bounds)
+        return answer(
+            parameters,
+            (*reasons, *more),
+            source=source,
+            ask=ask,
+            valid_until_ms=valid_until_ms,
+            prediction=prediction,
+        )
+
+    def _observe(self, batch: SampleBatch, changed: NDArray[np.bool_]) -> None:
+        """Shows the newest of the changed samples of each link as its current values."""
+        newest: dict[int, int] = {}
+        times = batch.measured_at_ms
+        for row in np.flatnonzero(changed).tolist():
+            link = int(batch.link_index[row])
+            if link not in newest or times[row] >= times[newest[link]]:
+                newest[link] = row
+        for link, row in newest.items():
+            self._metrics.link_current(batch.links[link].link_id, int(times[row]), batch.values[row])
+
+
+def _is_behind(snapshot: Snapshot, model_version: str | None) -> bool:
+    """Whether a link has samples, or there is a model, that its newest prediction does not know."""
+    newest = snapshot.newest
+    return newest is None or newest.made_at_ms != snapshot.recent.times_ms[-1] or newest.model_version != model_version

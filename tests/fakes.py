@@ -1,0 +1,43 @@
+"""Hand-written stand-ins for the engine's ports."""
+
+import numpy as np
+
+from pba_service.engine.ports import ModelInfo
+
+LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+SPREAD = np.array([0.8, 0.85, 0.95, 1.0, 1.05, 1.15, 1.2], np.float32)
+
+
+class LastValueModel:
+    """Predicts the newest value of each metric, give or take 20 %; counts its runs."""
+
+    def __init__(self, version="test-1", window_slots=10):
+        self.info = ModelInfo(
+            name="last_value",
+            version=version,
+            checksum_sha256="0" * 64,
+            created_at_ms=1_700_000_000_000,
+            features=("bandwidth_mbps", "latency_ms", "packet_loss_ratio", "jitter_ms", "hour_of_day", "day_of_week"),
+            window_slots=window_slots,
+            horizons_ms=(300_000, 900_000),
+            quantile_levels=LEVELS,
+            parameter_count=0,
+        )
+        self.batches = []
+
+    def predict(self, windows, step_ms):
+        assert windows.shape[1:] == (self.info.window_slots, 6)
+        assert len(step_ms) == len(windows)
+        self.batches.append(len(windows))
+        newest = windows[:, -1, :4]
+        return np.repeat((newest[:, :, None] * SPREAD)[:, None], 2, axis=1)
+
+
+class Clock:
+    """Time that goes on only when told to."""
+
+    def __init__(self, now_ms=1_800_000_000_000):
+        self.now_ms = now_ms
+
+    def __call__(self):
+        return self.now_ms
