@@ -1,0 +1,208 @@
+"""From files of measurements to examples: windows, targets, weights and the split by time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from pba_service.domain.samples import METRICS, Series
+from pba_service.domain.window import FEATURES, horizon_ms, windows_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+BASE_MS = 60_000
+TRAIN, TUNE, TEST = 0, 1, 2
+SPLIT = (0.7, 0.8)
+SPLIT_RULE = "by time within each link: first 70 % train, next 10 % tune, last 20 % test"
+
+_READERS = {
+    ".parquet": pyarrow.parquet.read_table,
+    ".csv": pyarrow.csv.read_csv,
+    ".jsonl": pyarrow.json.read_json,
+}
+_METRIC_COLUMNS = (("bandwidth_mbps",), ("latency_ms",), ("packet_loss_ratio", "packet_loss"), ("jitter_ms",))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One link's measurements and the collection they come from."""
+
+    collection: str
+    link_id: str
+    series: Series
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Windows with what came after them.
+
+    Attributes:
+        windows: float32[n, slots, 6], raw units, oldest slot first, NaN where unknown.
+        step_s: float32[n], the grid's step.
+        targets: float32[n, horizons, 4], raw units, NaN where nothing was measured.
+        made_at_ms: int64[n].
+        part: int8[n], `TRAIN`, `TUNE` or `TEST`.
+        link: int32[n], position in `links`.
+        links: The link of each position, as (collection, link id).
+    """
+
+    windows: NDArray[np.float32]
+    step_s: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    made_at_ms: NDArray[np.int64]
+    part: NDArray[np.int8]
+    link: NDArray[np.int32]
+    links: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.windows)
+
+    @property
+    def collection(self) -> NDArray[np.int32]:
+        """int32[n], position of each window's collection in `collections`."""
+        names = self.collections
+        of_link = np.array([names.index(collection) for collection, _ in self.links], np.int32)
+        return of_link[self.link]
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections, sorted by name."""
+        return tuple(sorted({collection for collection, _ in self.links}))
+
+    def take(self, chosen: NDArray[Any]) -> Examples:
+        """The examples at some positions or where a mask is True."""
+        columns = (self.windows, self.step_s, self.targets, self.made_at_ms, self.part, self.link)
+        return Examples(*(column[chosen] for column in columns), links=self.links)
+
+
+def read_traces(path: Path) -> list[Trace]:
+    """Reads measurements: columns `link_id`, `timestamp` (UTC epoch seconds or a timestamp) and any metrics.
+
+    A column `dataset` names the collection of each row; without it a file is one collection.
+    """
+    files = sorted(p for p in path.iterdir() if p.suffix in _READERS) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path} holds no parquet, CSV or JSONL file")
+    return [trace for file in files for trace in _read_file(file)]
+
+
+def _read_file(file: Path) -> list[Trace]:
+    if file.suffix not in _READERS:
+        raise ValueError(f"{file.name}: measurements are read from {', '.join(_READERS)}")
+    table = _READERS[file.suffix](file)
+    missing = {"link_id", "timestamp"} - set(table.column_names)
+    if missing:
+        raise ValueError(f"{file.name}: no column {' and no column '.join(sorted(missing))}")
+    links = _texts(table["link_id"])
+    collections = _texts(table["dataset"]) if "dataset" in table.column_names else np.full(len(links), file.stem)
+    times_ms = _milliseconds(table["timestamp"])
+    values = np.full((len(links), len(METRICS)), np.nan, np.float32)
+    for column, names in enumerate(_METRIC_COLUMNS):
+        for name in set(names) & set(table.column_names):
+            values[:, column] = pc.cast(table[name], pa.float32()).to_numpy()
+    return [
+        Trace(str(collection), str(link), Series.of(times_ms[rows], values[rows]))
+        for collection in np.unique(collections)
+        for link in np.unique(links[collections == collection])
+        for rows in [np.flatnonzero((collections == collection) & (links == link))]
+    ]
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.asarray(column.to_pylist(), np.str_)
+
+
+def _milliseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    if pa.types.is_timestamp(column.type):
+        return pc.cast(column, pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
+    milliseconds: NDArray[np.int64] = np.rint(pc.cast(column, pa.float64()).to_numpy() * 1000).astype(np.int64)
+    return milliseconds
+
+
+def fingerprint(traces: Sequence[Trace]) -> str:
+    """SHA-256 over every measurement, independent of the file format."""
+    digest = hashlib.sha256()
+    for trace in sorted(traces, key=lambda t: (t.collection, t.link_id)):
+        digest.update(f"{trace.collection}\0{trace.link_id}\0".encode())
+        digest.update(trace.series.times_ms.astype("<i8").tobytes())
+        digest.update(trace.series.values.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def targets_of(series: Series, made_at_ms: NDArray[np.int64], step_ms: NDArray[np.int64], nominal_ms: int) -> Any:
+    """The sample nearest to each window's target time, at most half a step away, and when it was measured.
+
+    Returns:
+        float32[n, 4], NaN where absent, and int64[n], the times (0 where there is no sample).
+    """
+    wanted = made_at_ms + horizon_ms(step_ms, nominal_ms)
+    after = np.clip(np.searchsorted(series.times_ms, wanted), 0, len(series) - 1)
+    before = np.maximum(after - 1, 0)
+    nearer = np.abs(series.times_ms[before] - wanted) < np.abs(series.times_ms[after] - wanted)
+    chosen = np.where(nearer, before, after)
+    found = (np.abs(series.times_ms[chosen] - wanted) <= step_ms // 2) & (series.times_ms[chosen] > made_at_ms)
+    values = np.where(found[:, None], series.values[chosen], np.float32(np.nan))
+    return values, np.where(found, series.times_ms[chosen], 0)
+
+
+def examples_of(
+    traces: Sequence[Trace], *, slots: int, horizons_s: Sequence[int], per_link: int = 6_000, train_only: bool = False
+) -> Examples:
+    """Builds examples of every trace, through the window builder that serves.
+
+    Args:
+        traces: The links.
+        slots: Window length.
+        horizons_s: Nominal horizons.
+        per_link: At most this many windows per link and part, evenly spaced.
+        train_only: Leave the tuning and test parts out (for augmented copies).
+
+    Returns:
+        The examples. A target of the training part is masked where it was measured after that part.
+    """
+    columns: list[tuple[Any, ...]] = []
+    for position, trace in enumerate(traces):
+        series = trace.series
+        bounds = [int(len(series) * share) for share in SPLIT]
+        part = np.searchsorted(bounds, np.arange(len(series)), side="right").astype(np.int8)
+        chosen = np.concatenate([_spaced(np.flatnonzero(part == p), per_link) for p in (TRAIN, TUNE, TEST)])
+        if train_only:
+            chosen = chosen[part[chosen] == TRAIN]
+        if len(chosen) == 0:
+            continue
+        built = windows_at(series, chosen, slots, BASE_MS)
+        targets = np.full((len(chosen), len(horizons_s), len(METRICS)), np.nan, np.float32)
+        limit = np.array([*(series.times_ms[b] for b in bounds), np.iinfo(np.int64).max])[part[chosen]]
+        for h, seconds in enumerate(horizons_s):
+            values, measured = targets_of(series, built.made_at_ms, built.step_ms, seconds * 1000)
+            targets[:, h] = np.where((measured < limit)[:, None], values, np.nan)
+        keep = built.usable & np.isfinite(targets).any(axis=(1, 2))
+        link = np.full(len(chosen), position, np.int32)
+        whole = (built.values, (built.step_ms / 1000).astype(np.float32), targets, built.made_at_ms, part[chosen], link)
+        columns.append(tuple(column[keep] for column in whole))
+    if not columns:
+        raise ValueError("no link has enough consecutive measurements for a window and a target")
+    joined = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return Examples(*joined, links=tuple((t.collection, t.link_id) for t in traces))
+
+
+def _spaced(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    return positions[:: max(1, -(-len(positions) // most))]
+
+
+def empty_windows(n: int, slots: int) -> NDArray[np.float32]:
+    """float32[n, slots, 6] of NaN, the shape a model reads."""
+    return np.full((n, slots, len(FEATURES)), np.nan, np.float32)

@@ -1,0 +1,87 @@
+"""What the training command may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MODEL_NAMES = ("pba_lstm", "bandwidth_lstm")
+"""The product's model, and the one of the documented topology."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """One training run; the same options and data give the same model.
+
+    Attributes:
+        output: Folder that receives `model.onnx` and `manifest.json`.
+        data: Measurements (parquet, CSV or JSONL, or a folder of them); None trains on the simulator alone.
+        model: One of `MODEL_NAMES`.
+        epochs: Passes; one pass draws `windows_per_epoch` windows.
+        batch_size: Windows per step.
+        learning_rate: Of Adam, at the start; it decays to zero along a cosine.
+        seed: Of every random choice.
+        windows_per_epoch: Windows drawn in one pass, collections weighted alike.
+        patience: Passes without a better tuning loss before training stops early.
+        simulated_links: Simulated links added to the traces.
+        hold_out: Collections left out of training altogether, for research.
+        threads: CPU threads that training may use; 0 lets TensorFlow choose.
+        created_at: RFC 3339 time to write into the manifest; empty takes the clock.
+    """
+
+    output: Path
+    data: Path | None = None
+    model: str = "pba_lstm"
+    epochs: int = 12
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    seed: int = 7
+    windows_per_epoch: int = 100_000
+    patience: int = 4
+    simulated_links: int = 24
+    hold_out: tuple[str, ...] = ()
+    threads: int = 0
+    created_at: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be trained."""
+        faults = []
+        if self.model not in MODEL_NAMES:
+            faults.append(f"model must be one of {', '.join(MODEL_NAMES)}")
+        faults += [
+            f"{name} must be at least {least}"
+            for name, least in (
+                ("epochs", 1),
+                ("batch_size", 2),
+                ("windows_per_epoch", self.batch_size),
+                ("patience", 1),
+                ("simulated_links", 0),
+                ("threads", 0),
+            )
+            if getattr(self, name) < least
+        ]
+        if not 0 < self.learning_rate <= 1:
+            faults.append("learning_rate must be above 0 and at most 1")
+        if self.data is None and self.simulated_links == 0:
+            faults.append("without data there must be simulated_links")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+def train(options: TrainOptions, progress: Callable[[str], None] = print) -> Path:
+    """Trains, exports, checks and scores a model.
+
+    Args:
+        options: The run.
+        progress: Receives one line of text at a time.
+
+    Returns:
+        The path of the manifest; `model.onnx` is beside it.
+    """
+    from pba_service.training.train import run  # noqa: PLC0415 - TensorFlow loads only when training starts
+
+    return run(options, progress)
