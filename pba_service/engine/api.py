@@ -1,0 +1,90 @@
+"""What a transport may ask of the service. `serving/` speaks to this and to nothing else of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from pba_service.domain.errors import PbaError
+    from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.samples import Refusal, SampleBatch, Series
+    from pba_service.domain.transport import ParametersAnswer, ParametersAsk
+    from pba_service.engine.ports import LinkSummary, ModelInfo
+    from pba_service.engine.subscriptions import Subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class PushOutcome:
+    """What became of a batch: the three counts and the refusals add up to its samples."""
+
+    stored: int
+    replaced: int
+    duplicates: int
+    refusals: Sequence[Refusal] = ()
+
+
+class Service(Protocol):
+    """The service behind the transport. Every failure that a caller may be told about is a `PbaError`.
+
+    Callers may be cancelled while they wait; nothing they share with others suffers from that.
+    """
+
+    async def push(self, batch: SampleBatch) -> PushOutcome:
+        """Validates and stores samples; returns once the good ones are stored.
+
+        Pushes take effect in the order in which they are called, also when several are under way: a correction that
+        is called after the value it corrects is stored after it.
+
+        Raises:
+            StoreUnavailableError: Nothing is known of the batch; pushing it again is safe.
+        """
+        ...
+
+    async def predict(self, link_id: str) -> Prediction:
+        """The prediction of a link, now.
+
+        Raises:
+            LinkUnknownError: No sample of it was ever stored.
+            HistoryTooShortError: Too few recent samples.
+        """
+        ...
+
+    async def predict_window(self, link_id: str, series: Series) -> Prediction:
+        """Predicts from the caller's own samples alone; nothing is stored.
+
+        Raises:
+            HistoryTooShortError: Too few samples.
+        """
+        ...
+
+    async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
+        """For each link, in order, its prediction or what `predict` would have raised."""
+        ...
+
+    async def parameters(self, ask: ParametersAsk) -> ParametersAnswer:
+        """Transport parameters for a link; always answers."""
+        ...
+
+    async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
+        """Links whose id is greater than `after`, ordered by id, at most `limit`; empty filters admit any link."""
+        ...
+
+    def history(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[Series]:
+        """The samples of a link with start <= time < end, in chunks, oldest first. Raises `LinkUnknownError`."""
+        ...
+
+    def ledger(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[list[LedgerEntry]]:
+        """Ledger entries with start <= target < end, in chunks, oldest first. Raises `LinkUnknownError`."""
+        ...
+
+    def models(self) -> list[ModelInfo]:
+        """The loaded models, the serving one first."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The live predictions."""
+        ...
