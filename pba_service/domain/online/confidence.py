@@ -1,0 +1,78 @@
+"""Confidence: the probability that bandwidth and latency come true within the tolerance, calibrated per link.
+
+A logistic of two pieces of evidence, the probability that the stated quantiles give to the tolerance and the link's
+recent hit rate, learns from each settled forecast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.forecast import QUANTILES, TOLERANCE_RATIO
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RATE = 0.02
+HIT_MEMORY = 0.97
+_EVIDENCE_LIMIT = 4.0
+_COEFFICIENT_LIMIT = 5.0
+
+
+def logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log odds, bounded."""
+    edge = np.float32(1 / (1 + np.exp(_EVIDENCE_LIMIT)))
+    inside = np.clip(probability, edge, 1 - edge)
+    result: NDArray[np.float32] = np.log(inside / (1 - inside))
+    return result
+
+
+def probability_within(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability that the stated quantiles give to bandwidth and latency both staying within the tolerance.
+
+    Args:
+        quantiles: float32[n, 4, 5].
+
+    Returns:
+        float32[n]; metrics that are absent are left out, and 0 where both are.
+    """
+    stated = quantiles[:, :2]
+    median = stated[..., QUANTILES.index(0.5)]
+    inside = _share_below(stated, median * (1 + TOLERANCE_RATIO)) - _share_below(stated, median * (1 - TOLERANCE_RATIO))
+    known = np.isfinite(median)
+    product: NDArray[np.float32] = np.where(known, inside, 1).prod(axis=1)
+    return np.where(known.any(axis=1), product, 0).astype(np.float32)
+
+
+def _share_below(quantiles: NDArray[np.float32], limit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distribution function at `limit`, linear between the quantiles and beyond them to 0 and 1."""
+    span = quantiles[..., -1] - quantiles[..., 0]
+    knots = np.concatenate([quantiles[..., :1] - span[..., None], quantiles, quantiles[..., -1:] + span[..., None]], -1)
+    levels = (0.0, *QUANTILES, 1.0)
+    share = np.zeros(limit.shape, np.float32)
+    for i in range(len(levels) - 1):
+        width = knots[..., i + 1] - knots[..., i]
+        beyond = limit - knots[..., i]
+        part = np.where(width > 0, beyond / np.where(width > 0, width, 1), np.where(beyond >= 0, 1, 0))
+        share += np.float32(levels[i + 1] - levels[i]) * np.clip(part, 0, 1)
+    return share
+
+
+def confidence(coefficients: NDArray[np.float32], evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32[n] from coefficients float32[n, 3] and evidence float32[n, 2]."""
+    score = coefficients[:, 0] + (coefficients[:, 1:] * evidence).sum(axis=1)
+    result: NDArray[np.float32] = 1 / (1 + np.exp(-score))
+    return result
+
+
+def learn(
+    coefficients: NDArray[np.float32], evidence: NDArray[np.float32], hit: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """The coefficients after settled forecasts: one gradient step of the log loss each."""
+    surprise = hit - confidence(coefficients, evidence)
+    slope = np.concatenate([np.ones((len(hit), 1), np.float32), evidence], axis=1)
+    moved = coefficients + np.float32(RATE) * surprise[:, None] * slope
+    result: NDArray[np.float32] = np.clip(moved, -_COEFFICIENT_LIMIT, _COEFFICIENT_LIMIT)
+    return result

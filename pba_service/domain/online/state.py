@@ -1,0 +1,115 @@
+"""What is learnt of one link: a record of fixed layout, and its bytes.
+
+n links are an array of n records. Bytes carry a format number and a checksum; anything else decodes to the prior, so
+that a foreign or damaged blob costs a link its history but never an error. The pending forecasts come last and unused
+ones are left off, so a link on a slow cadence is stored in fewer bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pba_service.domain.online import priors
+from pba_service.domain.online.experts import EXPERTS
+from pba_service.domain.samples import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    States = NDArray[np.void]
+
+PENDING_SLOTS = 18
+"""Forecasts that wait for their target: 15 minutes at a cadence of 60 s, and slack for missing samples."""
+
+TAILS = 4
+"""Quantiles besides the median: 0.05, 0.10, 0.90, 0.95."""
+
+_METRICS = len(METRICS)
+_FORMAT = 0x50424101  # "PBA", layout 1
+
+PENDING = np.dtype(
+    [
+        ("made_at_ms", "<i8"),
+        ("horizon_ms", "<i4"),  # 0 marks a free slot
+        ("tolerance_ms", "<i4"),
+        ("predicted", "<f4", (_METRICS,)),
+        ("scale", "<f4", (_METRICS,)),
+        ("experts", "<f2", (_METRICS, len(EXPERTS))),  # distance from `predicted` in units of `scale`
+        ("tails", "<f2", (_METRICS, TAILS)),  # likewise
+        ("confidence", "<f4"),
+        ("evidence", "<f2", (2,)),  # what the confidence was computed from
+        ("version", "u1"),
+        ("unused", "V3"),
+    ]
+)
+
+STATE = np.dtype(
+    [
+        ("format", "<u4"),
+        ("checksum", "<u4"),
+        ("last_made_at_ms", "<i8"),
+        ("settled", "<u4", (_METRICS,)),
+        ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
+        ("scale", "<f4", (_METRICS,)),
+        ("tail_offset", "<f4", (_METRICS, TAILS)),
+        ("confidence", "<f4", (3,)),
+        ("hit_rate", "<f4"),
+        ("versions", "S32", (3,)),
+        ("pending", PENDING, (PENDING_SLOTS,)),
+    ]
+)
+
+_HEAD_BYTES = STATE.fields["pending"][1] if STATE.fields else 0
+_WORDS = STATE.itemsize // 4
+# any single damaged word changes the sum, since odd numbers have an inverse modulo 2^32
+_ODD = (np.arange(_WORDS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype(np.uint32) | np.uint32(1)
+_CHECKSUM_WORD = 1
+
+
+def fresh(n: int) -> States:
+    """The prior state of n links: STATE[n]."""
+    states = np.zeros(n, STATE)
+    states["format"] = _FORMAT
+    states["log_weight"] = priors.log_weights()
+    states["confidence"] = priors.CONFIDENCE
+    states["hit_rate"] = priors.HIT_RATE
+    return states
+
+
+def decode(blobs: Sequence[bytes]) -> States:
+    """Reads states; an empty, foreign or damaged blob becomes the prior state of a new link."""
+    size = STATE.itemsize
+    padded = b"".join([blob.ljust(size, b"\0") if len(blob) <= size else bytes(size) for blob in blobs])
+    states = np.frombuffer(bytearray(padded), STATE)
+    bad = np.flatnonzero((states["format"] != _FORMAT) | (states["checksum"] != _checksums(states)))
+    states[bad] = fresh(len(bad))
+    return states
+
+
+def encode(states: States) -> list[bytes]:
+    """The bytes of each state."""
+    signed = states.copy()
+    signed["checksum"] = _checksums(states)
+    used = states["pending"]["horizon_ms"] > 0
+    slots = np.where(used.any(axis=1), PENDING_SLOTS - np.argmax(used[:, ::-1], axis=1), 0)
+    lengths = (_HEAD_BYTES + slots * PENDING.itemsize).tolist()
+    data = signed.view(np.uint8).data if len(signed) else memoryview(b"")
+    starts = range(0, len(data), STATE.itemsize)
+    return [bytes(data[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+
+
+def last_made_at_ms(states: States) -> NDArray[np.int64]:
+    """When the newest sample that each state has seen was measured; 0 for a fresh one."""
+    result: NDArray[np.int64] = states["last_made_at_ms"]
+    return result
+
+
+def _checksums(states: States) -> NDArray[np.uint32]:
+    words: NDArray[Any] = np.ascontiguousarray(states).view(np.uint32).reshape(len(states), _WORDS)
+    total = words @ _ODD
+    result: NDArray[np.uint32] = total - words[:, _CHECKSUM_WORD] * _ODD[_CHECKSUM_WORD]
+    return result

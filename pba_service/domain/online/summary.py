@@ -1,0 +1,49 @@
+"""A link's learned state in words that a person can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.online import combine
+from pba_service.domain.online.experts import EXPERTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pba_service.domain.online.state import States
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkRecord:
+    """What is learnt of one link.
+
+    Attributes:
+        settled: int[4], forecasts compared with what happened, per metric.
+        mean_absolute_error: float32[4], recent, in the metric's unit; NaN before the first comparison.
+        weights: float32[4, experts], what each of `EXPERTS` counts for when all have a forecast.
+        hit_rate: Share of recent forecasts whose bandwidth and latency came true within the tolerance.
+        pending: Forecasts whose target has not come yet.
+    """
+
+    settled: NDArray[np.uint32]
+    mean_absolute_error: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    hit_rate: float
+    pending: int
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Names along the expert axis."""
+        return EXPERTS
+
+
+def records(states: States) -> list[LinkRecord]:
+    """The record of each link."""
+    weights = combine.weights(states["log_weight"], np.ones_like(states["log_weight"], np.bool_))
+    error = np.where(states["settled"] > 0, states["scale"], np.float32(np.nan))
+    pending = (states["pending"]["horizon_ms"] > 0).sum(axis=1).tolist()
+    rates = states["hit_rate"].tolist()
+    return [LinkRecord(states["settled"][i], error[i], weights[i], rates[i], pending[i]) for i in range(len(states))]

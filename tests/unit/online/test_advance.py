@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+
+from pba_service.domain import online
+from pba_service.domain.samples import Series
+from pba_service.domain.window import horizon_ms, windows_at
+
+START_MS = 1_760_000_000_000
+STEP_MS = 60_000
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def walk(samples=200, seed=0, step_ms=STEP_MS, metrics=(True, True, True, True)):
+    rng = np.random.default_rng(seed)
+    level = np.array([80, 30, 0.02, 4]) * np.exp(0.05 * rng.standard_normal((samples, 4)).cumsum(axis=0))
+    values = np.minimum(level * np.exp(0.2 * rng.standard_normal((samples, 4))), [1e8, 1e6, 1, 1e6])
+    values[:, ~np.array(metrics)] = np.nan
+    return Series(START_MS + step_ms * np.arange(samples, dtype=np.int64), values.astype(np.float32))
+
+
+def guess(windows):
+    """A model of sorts: the last value, with a spread of 10 %."""
+    return windows[:, -1, :4, None] * np.linspace(0.9, 1.1, len(LEVELS), dtype=np.float32)
+
+
+class Replay:
+    """Advances some links sample by sample."""
+
+    def __init__(self, *series, slots=60, whole_series=False, version="m1"):
+        self.series = series
+        self.slots = slots
+        self.whole_series = whole_series
+        self.version = version
+        self.states = online.decode([b""] * len(series))
+        self.forecasts = []
+        self.entries = [[] for _ in series]
+
+    def step(self, end):
+        built = [windows_at(s, np.array([end]), self.slots, STEP_MS) for s in self.series]
+        made_at = np.concatenate([w.made_at_ms for w in built])
+        step = np.concatenate([w.step_ms for w in built])
+        windows = np.concatenate([w.values for w in built])
+        known = slice(None) if self.whole_series else slice(0, end + 1)
+        advanced = online.advance(
+            self.states,
+            series=[Series(s.times_ms[known], s.values[known]) for s in self.series],
+            made_at_ms=made_at,
+            step_ms=step,
+            target_ms=made_at + horizon_ms(step, 900_000),
+            windows=windows,
+            model_output=guess(windows),
+            levels=LEVELS,
+            model_version=self.version,
+        )
+        self.states = advanced.states
+        self.forecasts.append(advanced.forecasts)
+        for entries, closed in zip(self.entries, advanced.entries, strict=True):
+            entries.extend(closed)
+        return advanced
+
+    def run(self, ends):
+        for end in ends:
+            self.step(end)
+        return self
+
+
+def same(left, right):
+    for a, b in zip(left, right, strict=True):
+        for field in ("values", "quantiles", "confidence", "target_ms"):
+            if not np.array_equal(getattr(a, field), getattr(b, field), equal_nan=True):
+                return False
+    return True
+
+
+def test_each_forecast_is_closed_by_the_sample_of_its_target():
+    series = walk(120)
+    replay = Replay(series).run(range(20, 120))
+    entries = replay.entries[0]
+    assert [e.target_ms for e in entries] == [START_MS + STEP_MS * (k + 15) for k in range(20, 105)]
+    for k, entry in zip(range(20, 105), entries, strict=True):
+        assert entry.made_at_ms == series.times_ms[k]
+        assert entry.measured_at_ms == entry.target_ms
+        assert np.array_equal(entry.actual, series.values[k + 15])
+        assert np.array_equal(entry.predicted, replay.forecasts[k - 20].values[0])
+        assert entry.confidence == replay.forecasts[k - 20].confidence[0]
+        assert entry.model_version == "m1"
+
+
+def test_nothing_measured_later_is_looked_at():
+    series = walk(150)
+    changed = Series(series.times_ms, series.values.copy())
+    changed.values[100:] *= 3
+    seen = Replay(series, whole_series=True).run(range(20, 100))
+    other = Replay(changed, whole_series=True).run(range(20, 100))
+    blind = Replay(series, whole_series=False).run(range(20, 100))
+    assert same(seen.forecasts, other.forecasts)
+    assert same(seen.forecasts, blind.forecasts)
+    assert online.encode(seen.states) == online.encode(other.states) == online.encode(blind.states)
+    assert len(seen.entries[0]) == len(blind.entries[0]) == 65
+    # and the change does show as soon as it may
+    assert not same(seen.run([100]).forecasts[-1:], other.run([100]).forecasts[-1:])
+
+
+def test_links_do_not_influence_each_other():
+    links = [walk(100, seed) for seed in range(3)]
+    together = Replay(*links).run(range(20, 100))
+    for i, link in enumerate(links):
+        alone = Replay(link).run(range(20, 100))
+        assert online.encode(alone.states) == [online.encode(together.states)[i]]
+
+
+def test_states_survive_their_bytes():
+    through, direct = Replay(walk()), Replay(walk())
+    for end in range(20, 120):
+        through.step(end)
+        through.states = online.decode(online.encode(through.states))
+        direct.step(end)
+    assert same(through.forecasts, direct.forecasts)
+
+
+@pytest.mark.parametrize("blob", [b"", b"\0" * 4000, b"x" * 100, b"PBA" * 2000])
+def test_foreign_bytes_are_a_new_link(blob):
+    assert online.encode(online.decode([blob])) == online.encode(online.decode([b""]))
+
+
+def test_a_damaged_byte_is_noticed():
+    blob = online.encode(Replay(walk()).run(range(20, 60)).states)[0]
+    prior = online.encode(online.decode([b""]))
+    rng = np.random.default_rng(1)
+    for position in rng.choice(len(blob), 200, replace=False):
+        damaged = bytearray(blob)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        assert online.encode(online.decode([bytes(damaged)])) == prior
+
+
+def test_absent_metrics_stay_absent():
+    replay = Replay(walk(metrics=(True, False, False, True))).run(range(20, 120))
+    for made in replay.forecasts:
+        assert np.isfinite(made.values).tolist() == [[True, False, False, True]]
+        assert np.isfinite(made.quantiles).all(axis=2).tolist() == [[True, False, False, True]]
+    assert replay.states["settled"].tolist() == [[85, 0, 0, 85]]
+
+
+def test_a_silent_link_gives_up_what_it_waited_for():
+    series = walk(400)
+    keep = np.r_[0:60, 200:400]
+    gappy = Series(series.times_ms[keep], series.values[keep])
+    replay = Replay(gappy).run(range(20, 60))
+    assert online.records(replay.states)[0].pending == 15
+    replay.step(60 + 20)
+    assert online.records(replay.states)[0].pending == 1
+    assert len(replay.entries[0]) == 25
