@@ -1,0 +1,112 @@
+"""The client of PBA (Predictive Bandwidth Allocation): push samples, pull predictions and transport parameters.
+
+from pba_client import Client, Sample
+
+with Client("127.0.0.1:50051") as pba:
+    pba.push(Sample("fra-ams", bandwidth_mbps=940, latency_ms=8.2, packet_loss_ratio=0))
+    print(pba.parameters("fra-ams").streams)
+"""
+
+from pba_client.aio import AsyncClient
+from pba_client.aio_stream import AsyncPushStream
+from pba_client.aio_watch import AsyncWatch
+from pba_client.client import Client
+from pba_client.errors import (
+    AbortedError,
+    CallCancelledError,
+    CapacityExceededError,
+    ClientClosedError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    HistoryTooShortError,
+    InvalidRequestError,
+    LinkUnknownError,
+    NotPermittedError,
+    PbaClientError,
+    ServiceFaultError,
+    TemporaryError,
+    UnavailableError,
+    UnsupportedError,
+    Violation,
+)
+from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls
+from pba_client.stream import PushStream
+from pba_client.types import (
+    Columns,
+    CongestionControl,
+    Gap,
+    Health,
+    LedgerEntry,
+    Link,
+    LinkSummary,
+    MetricValues,
+    Model,
+    ModelScore,
+    ParameterReason,
+    Parameters,
+    ParametersSource,
+    Prediction,
+    PredictionResult,
+    PredictionSource,
+    PushResult,
+    Quantiles,
+    Refusal,
+    RefusalReason,
+    Sample,
+    WatchUpdate,
+)
+from pba_client.watch import Watch
+
+__version__ = VERSION
+
+__all__ = [
+    "AbortedError",
+    "AsyncClient",
+    "AsyncPushStream",
+    "AsyncWatch",
+    "Backoff",
+    "CallCancelledError",
+    "CapacityExceededError",
+    "Client",
+    "ClientClosedError",
+    "Columns",
+    "CongestionControl",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "Gap",
+    "Health",
+    "HistoryTooShortError",
+    "InvalidRequestError",
+    "Keepalive",
+    "LedgerEntry",
+    "Link",
+    "LinkSummary",
+    "LinkUnknownError",
+    "MetricValues",
+    "Model",
+    "ModelScore",
+    "NotPermittedError",
+    "Options",
+    "ParameterReason",
+    "Parameters",
+    "ParametersSource",
+    "PbaClientError",
+    "Prediction",
+    "PredictionResult",
+    "PredictionSource",
+    "PushResult",
+    "PushStream",
+    "Quantiles",
+    "Refusal",
+    "RefusalReason",
+    "Sample",
+    "ServiceFaultError",
+    "TemporaryError",
+    "Timeouts",
+    "Tls",
+    "UnavailableError",
+    "UnsupportedError",
+    "Violation",
+    "Watch",
+    "WatchUpdate",
+]

@@ -1,0 +1,247 @@
+"""The client for asyncio; `client` has the one for threads and scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from grpc_health.v1 import health_pb2
+from pba.v1 import model_service_pb2, prediction_service_pb2
+
+from pba_client import requests, rpcs, wire
+from pba_client.aio_stream import AsyncPushStream
+from pba_client.aio_transport import AioTransport
+from pba_client.aio_watch import AsyncWatch
+from pba_client.client import DEFAULT_TARGET, PAGE_SIZE, SERVICE
+from pba_client.errors import LinkUnknownError, UnavailableError
+from pba_client.options import Options
+from pba_client.resume import Retry
+from pba_client.types import CongestionControl, Health, PushResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from pba_client.aio_transport import AsyncTransport
+    from pba_client.errors import PbaClientError
+    from pba_client.rpcs import RequestT, ResponseT, Rpc
+    from pba_client.types import (
+        Columns,
+        LedgerEntry,
+        LinkSummary,
+        Model,
+        Parameters,
+        Prediction,
+        PredictionResult,
+        Sample,
+    )
+
+
+class AsyncClient:
+    """Pushes samples, pulls predictions and transport parameters, from one event loop.
+
+    Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
+    tried again while the service is unavailable.
+
+    Example:
+        >>> async with AsyncClient("127.0.0.1:50051") as pba:  # doctest: +SKIP
+        ...     await pba.push(Sample("fra-ams", bandwidth_mbps=940, latency_ms=8.2, packet_loss_ratio=0))
+        ...     (await pba.parameters("fra-ams")).streams
+    """
+
+    def __init__(
+        self, target: str = DEFAULT_TARGET, options: Options | None = None, *, transport: AsyncTransport | None = None
+    ) -> None:
+        """Opens no connection yet: the first call does.
+
+        Args:
+            target: Such as 127.0.0.1:50051, or dns:///pba.example:50051 to balance over all its addresses.
+            options: How to connect and how long to wait.
+            transport: Carries out the calls instead of the network, for tests.
+        """
+        self._options = options or Options()
+        self._transport = transport or AioTransport(target, self._options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends every call and frees the connections."""
+        await self._transport.close()
+
+    async def push(self, samples: Sample | Iterable[Sample]) -> PushResult:
+        """Stores samples; safe to repeat, for the same sample is stored once.
+
+        Args:
+            samples: One or any number, of any number of links. More than 10,000 go in several requests; when one of
+                these fails, those before it are stored.
+
+        Returns:
+            What became of them. Good samples are kept when others are refused.
+
+        Raises:
+            InvalidRequestError: All samples of a request were refused.
+        """
+        return await self._push(requests.push_requests(requests.sample_list(samples)))
+
+    async def push_columns(self, columns: Columns) -> PushResult:
+        """Stores samples given as columns, the fastest way for many; otherwise as `push`."""
+        return await self._push(requests.column_requests(columns))
+
+    def stream(self) -> AsyncPushStream:
+        """A long-lived push stream, to be used in an `async with` block."""
+        return AsyncPushStream(
+            self._transport,
+            Retry(self._options.backoff),
+            max_unacknowledged=self._options.max_unacknowledged,
+            patience_s=self._options.patience_s,
+        )
+
+    async def predict(self, link_id: str) -> Prediction:
+        """A link's prediction.
+
+        Raises:
+            LinkUnknownError: No sample of the link was ever stored.
+            HistoryTooShortError: There are too few recent samples; `have`, `need` and `retry_after` say more.
+        """
+        request = prediction_service_pb2.PredictRequest(link_id=link_id)
+        return wire.prediction((await self._unary(rpcs.PREDICT, request)).prediction)
+
+    async def predict_window(self, link_id: str, samples: Iterable[Sample]) -> Prediction:
+        """A prediction from the caller's own recent samples alone; nothing is stored.
+
+        Args:
+            link_id: Labels the answer.
+            samples: At least 10 on the link's cadence, at most 10,000.
+        """
+        return wire.prediction((await self._unary(rpcs.PREDICT, requests.window(link_id, samples))).prediction)
+
+    async def batch_predict(self, link_ids: Iterable[str]) -> list[PredictionResult]:
+        """A prediction or an error for each of up to 10,000 links, in their order."""
+        request = prediction_service_pb2.BatchPredictRequest(link_ids=link_ids)
+        return [wire.prediction_result(one) for one in (await self._unary(rpcs.BATCH_PREDICT, request)).results]
+
+    async def parameters(
+        self,
+        link_id: str,
+        *,
+        current_streams: int | None = None,
+        congestion_control: CongestionControl = CongestionControl.UNSPECIFIED,
+        max_streams: int | None = None,
+        max_buffer_bytes: int | None = None,
+        memory_budget_bytes: int | None = None,
+    ) -> Parameters:
+        """How to send over a link now. The service always has an answer; `source` says what it rests on.
+
+        Args:
+            link_id: The link.
+            current_streams: Streams that are open now.
+            congestion_control: Of the caller's sockets.
+            max_streams: The most streams that the caller can open.
+            max_buffer_bytes: The largest socket buffer that the caller can set.
+            memory_budget_bytes: Memory for all buffers together.
+        """
+        request = requests.parameters(
+            link_id,
+            current_streams=current_streams,
+            congestion_control=congestion_control,
+            max_streams=max_streams,
+            max_buffer_bytes=max_buffer_bytes,
+            memory_budget_bytes=memory_budget_bytes,
+        )
+        try:
+            return wire.parameters(await self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request))
+        except UnavailableError:
+            # A service whose store is away says that it is not serving, yet it still answers this call.
+            return wire.parameters(await self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request, health_checked=False))
+
+    def watch(
+        self,
+        *link_ids: str,
+        prefix: str = "",
+        region: str = "",
+        all_links: bool = False,
+        min_interval: timedelta | None = None,
+        on_interruption: Callable[[PbaClientError | None, float], None] | None = None,
+    ) -> AsyncWatch:
+        """Follows predictions: the newest of each chosen link, then each update, over lost connections too.
+
+        A link is chosen when any of the given ways names it.
+
+        Args:
+            link_ids: By id.
+            prefix: By the beginning of the id.
+            region: By region.
+            all_links: Every link.
+            min_interval: At most one update in this time.
+            on_interruption: Told of each loss, its cause and the seconds until the next attempt.
+        """
+        request = requests.watch(link_ids, prefix=prefix, region=region, all_links=all_links, min_interval=min_interval)
+        return AsyncWatch(
+            lambda: self._transport.download(rpcs.STREAM_PREDICTIONS, request, None),
+            Retry(self._options.backoff),
+            on_interruption,
+        )
+
+    async def history(
+        self, link_id: str, start: datetime | None = None, end: datetime | None = None
+    ) -> AsyncIterator[Sample]:
+        """The stored samples of a link with start <= measured_at < end, oldest first."""
+        request = requests.history(link_id, start, end)
+        async for message in self._transport.download(rpcs.GET_HISTORY, request, self._options.timeouts.bulk_s):
+            for one in message.samples:
+                yield wire.sample(one, link_id)
+
+    async def ledger(
+        self, link_id: str, start: datetime | None = None, end: datetime | None = None
+    ) -> AsyncIterator[LedgerEntry]:
+        """The predictions of a link with start <= target < end, beside what came true, ordered by target."""
+        request = requests.ledger(link_id, start, end)
+        async for message in self._transport.download(rpcs.GET_LEDGER, request, self._options.timeouts.bulk_s):
+            for one in message.entries:
+                yield wire.ledger_entry(one)
+
+    async def links(self, *, prefix: str = "", region: str = "") -> AsyncIterator[LinkSummary]:
+        """The known links, ordered by id; fetched page by page as they are read."""
+        token = ""
+        while True:
+            page = await self._unary(rpcs.LIST_LINKS, requests.links(prefix, region, PAGE_SIZE, token))
+            for one in page.links:
+                yield wire.link_summary(one)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def models(self) -> list[Model]:
+        """The loaded models, the serving one first."""
+        return [
+            wire.model(one)
+            for one in (await self._unary(rpcs.LIST_MODELS, model_service_pb2.ListModelsRequest())).models
+        ]
+
+    async def health(self, service: str = SERVICE) -> Health:
+        """What the service says of its own health."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            return Health((await self._unary(rpcs.HEALTH_CHECK, request, health_checked=False)).status)
+        except LinkUnknownError:  # to a health check NOT_FOUND means the name, not a link
+            return Health.SERVICE_UNKNOWN
+
+    async def _unary(
+        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True
+    ) -> ResponseT:
+        timeouts = self._options.timeouts
+        timeout_s = timeouts.bulk_s if rpc.bulk else timeouts.call_s
+        return await self._transport.unary(rpc, request, timeout_s, health_checked=health_checked)
+
+    async def _push(self, batches: Iterable[prediction_service_pb2.PushSamplesRequest]) -> PushResult:
+        total, offset = PushResult(), 0
+        for batch in batches:
+            total = total.followed_by(wire.push_result(await self._unary(rpcs.PUSH_SAMPLES, batch)), offset)
+            offset += requests.MAX_BATCH
+        return total

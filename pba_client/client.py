@@ -1,0 +1,244 @@
+"""The client for threads and scripts; `aio` has the one for asyncio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from grpc_health.v1 import health_pb2
+from pba.v1 import model_service_pb2, prediction_service_pb2
+
+from pba_client import requests, rpcs, wire
+from pba_client.errors import LinkUnknownError, UnavailableError
+from pba_client.options import Options
+from pba_client.resume import Retry
+from pba_client.stream import PushStream
+from pba_client.transport import GrpcTransport
+from pba_client.types import CongestionControl, Health, PushResult
+from pba_client.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from pba_client.errors import PbaClientError
+    from pba_client.rpcs import RequestT, ResponseT, Rpc
+    from pba_client.transport import Transport
+    from pba_client.types import (
+        Columns,
+        LedgerEntry,
+        LinkSummary,
+        Model,
+        Parameters,
+        Prediction,
+        PredictionResult,
+        Sample,
+    )
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+PAGE_SIZE = 500
+"""Links asked for at a time."""
+
+SERVICE = "pba.v1.PredictionService"
+"""The name under which the service reports its health."""
+
+
+class Client:
+    """Pushes samples, pulls predictions and transport parameters. Threads may share it.
+
+    Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
+    tried again while the service is unavailable.
+
+    Example:
+        >>> with Client("127.0.0.1:50051") as pba:  # doctest: +SKIP
+        ...     pba.push(Sample("fra-ams", bandwidth_mbps=940, latency_ms=8.2, packet_loss_ratio=0))
+        ...     pba.parameters("fra-ams").streams
+    """
+
+    def __init__(
+        self, target: str = DEFAULT_TARGET, options: Options | None = None, *, transport: Transport | None = None
+    ) -> None:
+        """Opens no connection yet: the first call does.
+
+        Args:
+            target: Such as 127.0.0.1:50051, or dns:///pba.example:50051 to balance over all its addresses.
+            options: How to connect and how long to wait.
+            transport: Carries out the calls instead of the network, for tests.
+        """
+        self._options = options or Options()
+        self._transport = transport or GrpcTransport(target, self._options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every call and frees the connections."""
+        self._transport.close()
+
+    def push(self, samples: Sample | Iterable[Sample]) -> PushResult:
+        """Stores samples; safe to repeat, for the same sample is stored once.
+
+        Args:
+            samples: One or any number, of any number of links. More than 10,000 go in several requests; when one of
+                these fails, those before it are stored.
+
+        Returns:
+            What became of them. Good samples are kept when others are refused.
+
+        Raises:
+            InvalidRequestError: All samples of a request were refused.
+        """
+        return self._push(requests.push_requests(requests.sample_list(samples)))
+
+    def push_columns(self, columns: Columns) -> PushResult:
+        """Stores samples given as columns, the fastest way for many; otherwise as `push`."""
+        return self._push(requests.column_requests(columns))
+
+    def stream(self) -> PushStream:
+        """A long-lived push stream, to be used in a `with` block."""
+        return PushStream(
+            self._transport,
+            Retry(self._options.backoff),
+            max_unacknowledged=self._options.max_unacknowledged,
+            patience_s=self._options.patience_s,
+        )
+
+    def predict(self, link_id: str) -> Prediction:
+        """A link's prediction.
+
+        Raises:
+            LinkUnknownError: No sample of the link was ever stored.
+            HistoryTooShortError: There are too few recent samples; `have`, `need` and `retry_after` say more.
+        """
+        request = prediction_service_pb2.PredictRequest(link_id=link_id)
+        return wire.prediction(self._unary(rpcs.PREDICT, request).prediction)
+
+    def predict_window(self, link_id: str, samples: Iterable[Sample]) -> Prediction:
+        """A prediction from the caller's own recent samples alone; nothing is stored.
+
+        Args:
+            link_id: Labels the answer.
+            samples: At least 10 on the link's cadence, at most 10,000.
+        """
+        return wire.prediction(self._unary(rpcs.PREDICT, requests.window(link_id, samples)).prediction)
+
+    def batch_predict(self, link_ids: Iterable[str]) -> list[PredictionResult]:
+        """A prediction or an error for each of up to 10,000 links, in their order."""
+        request = prediction_service_pb2.BatchPredictRequest(link_ids=link_ids)
+        return [wire.prediction_result(one) for one in self._unary(rpcs.BATCH_PREDICT, request).results]
+
+    def parameters(
+        self,
+        link_id: str,
+        *,
+        current_streams: int | None = None,
+        congestion_control: CongestionControl = CongestionControl.UNSPECIFIED,
+        max_streams: int | None = None,
+        max_buffer_bytes: int | None = None,
+        memory_budget_bytes: int | None = None,
+    ) -> Parameters:
+        """How to send over a link now. The service always has an answer; `source` says what it rests on.
+
+        Args:
+            link_id: The link.
+            current_streams: Streams that are open now.
+            congestion_control: Of the caller's sockets.
+            max_streams: The most streams that the caller can open.
+            max_buffer_bytes: The largest socket buffer that the caller can set.
+            memory_budget_bytes: Memory for all buffers together.
+        """
+        request = requests.parameters(
+            link_id,
+            current_streams=current_streams,
+            congestion_control=congestion_control,
+            max_streams=max_streams,
+            max_buffer_bytes=max_buffer_bytes,
+            memory_budget_bytes=memory_budget_bytes,
+        )
+        try:
+            return wire.parameters(self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request))
+        except UnavailableError:
+            # A service whose store is away says that it is not serving, yet it still answers this call.
+            return wire.parameters(self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request, health_checked=False))
+
+    def watch(
+        self,
+        *link_ids: str,
+        prefix: str = "",
+        region: str = "",
+        all_links: bool = False,
+        min_interval: timedelta | None = None,
+        on_interruption: Callable[[PbaClientError | None, float], None] | None = None,
+    ) -> Watch:
+        """Follows predictions: the newest of each chosen link, then each update, over lost connections too.
+
+        A link is chosen when any of the given ways names it.
+
+        Args:
+            link_ids: By id.
+            prefix: By the beginning of the id.
+            region: By region.
+            all_links: Every link.
+            min_interval: At most one update in this time.
+            on_interruption: Told of each loss, its cause and the seconds until the next attempt.
+        """
+        request = requests.watch(link_ids, prefix=prefix, region=region, all_links=all_links, min_interval=min_interval)
+        return Watch(
+            lambda: self._transport.download(rpcs.STREAM_PREDICTIONS, request, None),
+            Retry(self._options.backoff),
+            on_interruption,
+        )
+
+    def history(self, link_id: str, start: datetime | None = None, end: datetime | None = None) -> Iterator[Sample]:
+        """The stored samples of a link with start <= measured_at < end, oldest first."""
+        request = requests.history(link_id, start, end)
+        for message in self._transport.download(rpcs.GET_HISTORY, request, self._options.timeouts.bulk_s):
+            for one in message.samples:
+                yield wire.sample(one, link_id)
+
+    def ledger(self, link_id: str, start: datetime | None = None, end: datetime | None = None) -> Iterator[LedgerEntry]:
+        """The predictions of a link with start <= target < end, beside what came true, ordered by target."""
+        request = requests.ledger(link_id, start, end)
+        for message in self._transport.download(rpcs.GET_LEDGER, request, self._options.timeouts.bulk_s):
+            for one in message.entries:
+                yield wire.ledger_entry(one)
+
+    def links(self, *, prefix: str = "", region: str = "") -> Iterator[LinkSummary]:
+        """The known links, ordered by id; fetched page by page as they are read."""
+        token = ""
+        while True:
+            page = self._unary(rpcs.LIST_LINKS, requests.links(prefix, region, PAGE_SIZE, token))
+            yield from map(wire.link_summary, page.links)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def models(self) -> list[Model]:
+        """The loaded models, the serving one first."""
+        return [wire.model(one) for one in self._unary(rpcs.LIST_MODELS, model_service_pb2.ListModelsRequest()).models]
+
+    def health(self, service: str = SERVICE) -> Health:
+        """What the service says of its own health."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            return Health(self._unary(rpcs.HEALTH_CHECK, request, health_checked=False).status)
+        except LinkUnknownError:  # to a health check NOT_FOUND means the name, not a link
+            return Health.SERVICE_UNKNOWN
+
+    def _unary(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True) -> ResponseT:
+        timeouts = self._options.timeouts
+        timeout_s = timeouts.bulk_s if rpc.bulk else timeouts.call_s
+        return self._transport.unary(rpc, request, timeout_s, health_checked=health_checked)
+
+    def _push(self, batches: Iterable[prediction_service_pb2.PushSamplesRequest]) -> PushResult:
+        total, offset = PushResult(), 0
+        for batch in batches:
+            total = total.followed_by(wire.push_result(self._unary(rpcs.PUSH_SAMPLES, batch)), offset)
+            offset += requests.MAX_BATCH
+        return total

@@ -1,0 +1,95 @@
+"""The calls of the contract, as values that a transport can carry out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from pba.v1 import model_service_pb2, prediction_service_pb2
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc(Generic[RequestT, ResponseT]):
+    """One call.
+
+    Attributes:
+        path: As it goes over the wire.
+        request: Type of its requests.
+        response: Type of its responses.
+        bulk: Whether it moves so much that the longer deadline applies.
+    """
+
+    path: str
+    request: type[RequestT]
+    response: type[ResponseT]
+    bulk: bool = False
+
+
+_PREDICTION = "/pba.v1.PredictionService/"
+
+PUSH_SAMPLES = Rpc(
+    _PREDICTION + "PushSamples",
+    prediction_service_pb2.PushSamplesRequest,
+    prediction_service_pb2.PushSamplesResponse,
+    bulk=True,
+)
+STREAM_SAMPLES = Rpc(
+    _PREDICTION + "StreamSamples",
+    prediction_service_pb2.PushSamplesRequest,
+    prediction_service_pb2.PushSamplesResponse,
+)
+PREDICT = Rpc(_PREDICTION + "Predict", prediction_service_pb2.PredictRequest, prediction_service_pb2.PredictResponse)
+BATCH_PREDICT = Rpc(
+    _PREDICTION + "BatchPredict",
+    prediction_service_pb2.BatchPredictRequest,
+    prediction_service_pb2.BatchPredictResponse,
+    bulk=True,
+)
+GET_OPTIMAL_PARAMETERS = Rpc(
+    _PREDICTION + "GetOptimalParameters",
+    prediction_service_pb2.GetOptimalParametersRequest,
+    prediction_service_pb2.GetOptimalParametersResponse,
+)
+STREAM_PREDICTIONS = Rpc(
+    _PREDICTION + "StreamPredictions",
+    prediction_service_pb2.StreamPredictionsRequest,
+    prediction_service_pb2.StreamPredictionsResponse,
+)
+GET_HISTORY = Rpc(
+    _PREDICTION + "GetHistory",
+    prediction_service_pb2.GetHistoryRequest,
+    prediction_service_pb2.GetHistoryResponse,
+    bulk=True,
+)
+GET_LEDGER = Rpc(
+    _PREDICTION + "GetLedger",
+    prediction_service_pb2.GetLedgerRequest,
+    prediction_service_pb2.GetLedgerResponse,
+    bulk=True,
+)
+LIST_LINKS = Rpc(
+    _PREDICTION + "ListLinks", prediction_service_pb2.ListLinksRequest, prediction_service_pb2.ListLinksResponse
+)
+LIST_MODELS = Rpc(
+    "/pba.v1.ModelService/ListModels", model_service_pb2.ListModelsRequest, model_service_pb2.ListModelsResponse
+)
+HEALTH_CHECK = Rpc("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
+
+CONTRACT = (
+    PUSH_SAMPLES,
+    STREAM_SAMPLES,
+    PREDICT,
+    BATCH_PREDICT,
+    GET_OPTIMAL_PARAMETERS,
+    STREAM_PREDICTIONS,
+    GET_HISTORY,
+    GET_LEDGER,
+    LIST_LINKS,
+    LIST_MODELS,
+)
+"""Every call of pba.v1."""

@@ -1,0 +1,165 @@
+"""The seam between a client and the network, and its only real implementation, over grpc.
+
+A test gives a client a transport of its own and needs no network. Whatever a transport raises is a `PbaClientError`:
+grpc's own exceptions end here.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+
+import grpc
+
+from pba_client.errors import ClientClosedError, PbaClientError, from_rpc
+from pba_client.options import channel_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pba_client.options import Options
+    from pba_client.rpcs import RequestT, ResponseT, Rpc
+
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+
+class Call(Protocol[ItemT_co]):
+    """A running call that answers with a stream."""
+
+    def __iter__(self) -> Iterator[ItemT_co]:
+        """The answers."""
+        ...
+
+    def cancel(self) -> None:
+        """Gives the call up; harmless when it has ended."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries out calls. Every failure is a `PbaClientError`."""
+
+    def unary(
+        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float, *, health_checked: bool = True
+    ) -> ResponseT:
+        """One request, one answer.
+
+        Args:
+            rpc: The call.
+            request: The request.
+            timeout_s: Its deadline.
+            health_checked: False to ask also a service that says that it is not serving.
+        """
+        ...
+
+    def download(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float | None) -> Call[ResponseT]:
+        """One request, a stream of answers; None: without a deadline."""
+        ...
+
+    def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: Iterator[RequestT]) -> Call[ResponseT]:
+        """A stream of requests, a stream of answers."""
+        ...
+
+    def close(self) -> None:
+        """Ends every call and frees the connections."""
+        ...
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what grpc raises into this package's errors."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _client_error(error) from error
+
+
+def _client_error(error: grpc.RpcError) -> PbaClientError:
+    # every error that grpc raises from a call is a grpc.Call as well, which its types do not say
+    call = cast("grpc.Call", error)
+    trailers = [(entry[0], entry[1]) for entry in call.trailing_metadata() or ()]
+    return from_rpc(call.code(), call.details(), trailers)
+
+
+class _GrpcIterator(Protocol[ItemT_co]):
+    """What grpc's types say of a streaming call."""
+
+    def __iter__(self) -> Iterator[ItemT_co]: ...
+
+    def cancel(self) -> object: ...
+
+
+class _GrpcCall(Generic[ItemT]):
+    """A streaming call of grpc whose errors are translated."""
+
+    def __init__(self, call: _GrpcIterator[ItemT]) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[ItemT]:
+        with _translated():
+            yield from self._call
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+class GrpcTransport:
+    """Calls over grpc channels. Threads may share it."""
+
+    def __init__(self, target: str, options: Options) -> None:
+        """Opens no connection yet: the first call does.
+
+        Args:
+            target: Such as 127.0.0.1:50051 or dns:///pba.example:50051.
+            options: How to connect.
+        """
+        self._target = target
+        self._options = options
+        self._lock = Lock()
+        self._channels: dict[bool, grpc.Channel] = {}
+        self._closed = False
+
+    def unary(
+        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float, *, health_checked: bool = True
+    ) -> ResponseT:
+        """One request, one answer."""
+        call = self._channel(health_checked=health_checked).unary_unary(
+            rpc.path, rpc.request.SerializeToString, rpc.response.FromString
+        )
+        with _translated():
+            return call(request, timeout=timeout_s, metadata=self._options.metadata)
+
+    def download(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float | None) -> Call[ResponseT]:
+        """One request, a stream of answers."""
+        call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
+        return _GrpcCall(call(request, timeout=timeout_s, metadata=self._options.metadata))
+
+    def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: Iterator[RequestT]) -> Call[ResponseT]:
+        """A stream of requests, a stream of answers."""
+        call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
+        return _GrpcCall(call(requests, metadata=self._options.metadata))
+
+    def close(self) -> None:
+        """Ends every call and frees the connections."""
+        with self._lock:
+            self._closed = True
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()
+
+    def _channel(self, *, health_checked: bool = True) -> grpc.Channel:
+        with self._lock:
+            if self._closed:
+                raise ClientClosedError
+            if health_checked not in self._channels:
+                self._channels[health_checked] = self._open(health_checked=health_checked)
+            return self._channels[health_checked]
+
+    def _open(self, *, health_checked: bool) -> grpc.Channel:
+        arguments = channel_options(self._options, health_checked=health_checked)
+        tls = self._options.tls
+        if tls is None:
+            return grpc.insecure_channel(self._target, arguments)
+        credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
+        return grpc.secure_channel(self._target, credentials, arguments)

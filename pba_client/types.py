@@ -1,0 +1,408 @@
+"""What goes to the service and comes back: frozen values, times as aware datetimes, units in the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pba_client.errors import PbaClientError
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement of one link. A metric that was not measured is None, never 0.
+
+    Attributes:
+        link_id: The link.
+        measured_at: When it was measured, with its time zone; now unless given.
+        bandwidth_mbps: Available bandwidth in Mbit/s.
+        latency_ms: Round-trip time.
+        packet_loss_ratio: Share of the packets lost, 0 to 1.
+        jitter_ms: Interarrival jitter.
+        node: The node that measured.
+        peer: The node at the other end.
+        region: The region that the link belongs to.
+
+    Raises:
+        ValueError: `measured_at` has no time zone.
+    """
+
+    link_id: str
+    measured_at: datetime = field(default_factory=_now)
+    bandwidth_mbps: float | None = None
+    latency_ms: float | None = None
+    packet_loss_ratio: float | None = None
+    jitter_ms: float | None = None
+    node: str = ""
+    peer: str = ""
+    region: str = ""
+
+    def __post_init__(self) -> None:
+        if self.measured_at.utcoffset() is None:
+            raise ValueError("measured_at needs a time zone, such as datetime.now(UTC)")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link named once for the samples of a column batch."""
+
+    link_id: str
+    node: str = ""
+    peer: str = ""
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """Measurements of any number of links as columns: sample i is made of the i-th entry of each.
+
+    Lists, arrays and numpy arrays all serve. A metric's column is either empty (not measured) or as long as
+    `measured_at_ms`.
+
+    Attributes:
+        links: The links, each once.
+        link_index: For each sample the position of its link in `links`.
+        measured_at_ms: For each sample milliseconds since the Unix epoch, UTC.
+        bandwidth_mbps: Available bandwidth in Mbit/s.
+        latency_ms: Round-trip times.
+        packet_loss_ratio: Shares of the packets lost, 0 to 1.
+        jitter_ms: Interarrival jitters.
+        present: For each sample a byte that says which of its values were measured: bit 0 bandwidth, 1 latency, 2 loss,
+            3 jitter. Empty: every value of every column that is not empty.
+    """
+
+    links: Sequence[Link]
+    link_index: Sequence[int]
+    measured_at_ms: Sequence[int]
+    bandwidth_mbps: Sequence[float] = ()
+    latency_ms: Sequence[float] = ()
+    packet_loss_ratio: Sequence[float] = ()
+    jitter_ms: Sequence[float] = ()
+    present: bytes = b""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.measured_at_ms)
+
+
+class RefusalReason(Enum):
+    """Why a sample was refused. `UNSPECIFIED` also stands for reasons that this client does not know yet."""
+
+    UNSPECIFIED = 0
+    MISSING = 1
+    NOT_FINITE = 2
+    OUT_OF_RANGE = 3
+    IN_THE_FUTURE = 4
+    TOO_OLD = 5
+    BAD_TEXT = 6
+    EMPTY = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused sample: its position in what was pushed, from 0, the field at fault, and why."""
+
+    index: int
+    field: str
+    reason: RefusalReason
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What became of pushed samples.
+
+    Attributes:
+        stored: Samples that were new.
+        duplicates: Samples that were there already with the same values.
+        replaced: Samples that corrected others of the same link and time.
+        refused: Samples that were not stored.
+        refusals: Each refused sample.
+    """
+
+    stored: int = 0
+    duplicates: int = 0
+    replaced: int = 0
+    refused: int = 0
+    refusals: tuple[Refusal, ...] = ()
+
+    def followed_by(self, other: PushResult, offset: int) -> PushResult:
+        """Both together, `other` being of samples that begin `offset` after those of this one."""
+        moved = tuple(Refusal(r.index + offset, r.field, r.reason, r.description) for r in other.refusals)
+        return PushResult(
+            self.stored + other.stored,
+            self.duplicates + other.duplicates,
+            self.replaced + other.replaced,
+            self.refused + other.refused,
+            self.refusals + moved,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Quantiles of a metric's predictive distribution, in the metric's unit; None where the model gives none."""
+
+    p05: float | None = None
+    p10: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+
+
+class PredictionSource(Enum):
+    """What produced a prediction."""
+
+    UNSPECIFIED = 0
+    MODEL = 1
+    COMBINED = 2
+    CALLER_WINDOW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a link is expected to be at `valid_until`.
+
+    Attributes:
+        link_id: The link.
+        made_at: The newest measurement that it knows.
+        horizon: How far ahead it looks.
+        valid_until: `made_at + horizon`, the time that it speaks of.
+        bandwidth_mbps: Expected bandwidth; None, as for the other metrics, when the link does not measure it.
+        latency_ms: Expected round-trip time.
+        packet_loss_ratio: Expected loss, 0 to 1.
+        jitter_ms: Expected jitter.
+        bandwidth_quantiles: In Mbit/s.
+        latency_quantiles: In ms.
+        packet_loss_quantiles: 0 to 1.
+        jitter_quantiles: In ms.
+        confidence: Probability that bandwidth and latency come within 20 % of the predicted ones.
+        model_version: The model that took part.
+        source: What produced it.
+        cadence: The link's usual time between samples.
+    """
+
+    link_id: str
+    made_at: datetime
+    horizon: timedelta
+    valid_until: datetime
+    bandwidth_mbps: float | None
+    latency_ms: float | None
+    packet_loss_ratio: float | None
+    jitter_ms: float | None
+    bandwidth_quantiles: Quantiles
+    latency_quantiles: Quantiles
+    packet_loss_quantiles: Quantiles
+    jitter_quantiles: Quantiles
+    confidence: float
+    model_version: str
+    source: PredictionSource
+    cadence: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionResult:
+    """One link of a batch: its prediction, or the error that `predict` would have raised."""
+
+    link_id: str
+    prediction: Prediction | None
+    error: PbaClientError | None
+
+    def unwrap(self) -> Prediction:
+        """The prediction; raises the error when there is none."""
+        if self.prediction is None:
+            raise self.error or LookupError(f"the service said nothing about link {self.link_id!r}")
+        return self.prediction
+
+
+class CongestionControl(Enum):
+    """Congestion control of the sender's sockets."""
+
+    UNSPECIFIED = 0
+    CUBIC = 1
+    BBR = 2
+    RENO = 3
+
+
+class ParametersSource(Enum):
+    """Where parameters come from."""
+
+    UNSPECIFIED = 0
+    PREDICTION = 1
+    MEASUREMENT = 2
+    DEFAULTS = 3
+
+
+class ParameterReason(Enum):
+    """Why parameters are as they are. `UNSPECIFIED` also stands for reasons that this client does not know yet."""
+
+    UNSPECIFIED = 0
+    BANDWIDTH = 1
+    LOSS = 2
+    LATENCY = 3
+    BANDWIDTH_DELAY_PRODUCT = 4
+    SERVICE_LIMIT = 5
+    CALLER_LIMIT = 6
+    HYSTERESIS = 7
+    LOW_CONFIDENCE = 8
+    INSUFFICIENT_HISTORY = 9
+    UNKNOWN_LINK = 10
+    STORE_UNAVAILABLE = 11
+    METRIC_ABSENT = 12
+    MODEL_UNAVAILABLE = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How to send over a link, and what that rests on.
+
+    Attributes:
+        streams: Parallel TCP streams.
+        buffer_bytes: Socket buffer of each stream.
+        chunk_bytes: Size of the pieces that are striped over the streams.
+        pacing_mbps: Upper bound of the sending rate of all streams together; None: do not pace.
+        source: Where they come from.
+        reasons: Why they are as they are, most important first.
+        explanation: The same in one sentence.
+        should_adjust: Whether changing over from the current streams is worth it.
+        valid_until: Until when to use them.
+        prediction: The link's prediction, if there is one.
+    """
+
+    streams: int
+    buffer_bytes: int
+    chunk_bytes: int
+    pacing_mbps: float | None
+    source: ParametersSource
+    reasons: tuple[ParameterReason, ...]
+    explanation: str
+    should_adjust: bool
+    valid_until: datetime
+    prediction: Prediction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which a subscription was cut off; the snapshot after it holds the newest value of each link.
+
+    Attributes:
+        since: When the connection was lost.
+        until: When it was back.
+        attempts: How often it was tried.
+        cause: What cut it off; None when the service ended the stream in good order.
+    """
+
+    since: datetime
+    until: datetime
+    attempts: int
+    cause: PbaClientError | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchUpdate:
+    """New predictions of a subscription.
+
+    Attributes:
+        predictions: The newest ones of links that changed since the update before.
+        skipped_updates: Updates that newer ones overtook before they could be sent, since the subscription began.
+        snapshot_complete: Whether the newest prediction of each chosen link has come by now.
+        gap: Set on the first update after the subscription was cut off.
+    """
+
+    predictions: tuple[Prediction, ...]
+    skipped_updates: int
+    snapshot_complete: bool
+    gap: Gap | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValues:
+    """The four metrics; None where there is no value."""
+
+    bandwidth_mbps: float | None = None
+    latency_ms: float | None = None
+    packet_loss_ratio: float | None = None
+    jitter_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One prediction beside what came true.
+
+    Attributes:
+        made_at: When it was made.
+        target: The time that it was made for.
+        measured_at: When the sample it is compared with was measured.
+        predicted: What was predicted.
+        actual: What was measured.
+        absolute_error: The difference.
+        confidence: The confidence it was given.
+        hit: Whether bandwidth and latency came within 20 % of the predicted ones.
+        model_version: The model that took part.
+    """
+
+    made_at: datetime
+    target: datetime
+    measured_at: datetime
+    predicted: MetricValues
+    actual: MetricValues
+    absolute_error: MetricValues
+    confidence: float
+    hit: bool
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSummary:
+    """What is known of a link."""
+
+    link_id: str
+    node: str
+    peer: str
+    region: str
+    sample_count: int
+    newest_sample: Sample | None
+    newest_prediction: Prediction | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScore:
+    """A test score: a forecaster's mean absolute error on a metric, divided by that of repeating the last value."""
+
+    metric: str
+    forecaster: str
+    mae_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that the service has loaded, as its manifest describes it."""
+
+    name: str
+    version: str
+    serving: bool
+    checksum_sha256: str
+    created_at: datetime
+    features: tuple[str, ...]
+    window_slots: int
+    horizons: tuple[timedelta, ...]
+    quantile_levels: tuple[float, ...]
+    parameter_count: int
+    scores: tuple[ModelScore, ...]
+
+
+class Health(Enum):
+    """What the service says of its own health."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3

@@ -1,0 +1,196 @@
+"""From the messages of pba.v1 to the frozen types; `requests` is the other way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pba_client import types
+from pba_client.errors import from_number
+
+if TYPE_CHECKING:
+    from enum import Enum
+
+    from pba.v1 import model_service_pb2, prediction_service_pb2, types_pb2
+
+    EnumT = TypeVar("EnumT", bound=Enum)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def epoch_ms(time: datetime) -> int:
+    """Milliseconds since the Unix epoch, cut off to whole ones as the service stores them."""
+    return (time - _EPOCH) // _MILLISECOND
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A time as a message."""
+    seconds, within = divmod(epoch_ms(time), 1000)
+    return Timestamp(seconds=seconds, nanos=within * 1_000_000)
+
+
+def duration(span: timedelta) -> Duration:
+    """A span as a message."""
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def _datetime(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def _known(kind: type[EnumT], number: int) -> EnumT:
+    """The member with a number; the one with 0 for numbers that a newer service may send."""
+    try:
+        return kind(number)
+    except ValueError:
+        return kind(0)
+
+
+def sample(message: types_pb2.Sample, link_id: str = "") -> types.Sample:
+    """A row as a sample; `link_id` where the message leaves it out."""
+    return types.Sample(
+        link_id=message.link_id or link_id,
+        measured_at=_datetime(message.measured_at),
+        **_metrics(message),
+        node=message.node,
+        peer=message.peer,
+        region=message.region,
+    )
+
+
+def _metrics(
+    message: types_pb2.Sample | types_pb2.Prediction | prediction_service_pb2.MetricValues,
+) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in (
+            ("bandwidth_mbps", message.bandwidth_mbps),
+            ("latency_ms", message.latency_ms),
+            ("packet_loss_ratio", message.packet_loss_ratio),
+            ("jitter_ms", message.jitter_ms),
+        )
+        if message.HasField(name)  # type: ignore[arg-type] # a loop over literals is no literal to mypy
+    }
+
+
+def push_result(message: prediction_service_pb2.PushSamplesResponse) -> types.PushResult:
+    """What became of a batch."""
+    return types.PushResult(
+        stored=message.stored,
+        duplicates=message.duplicates,
+        replaced=message.replaced,
+        refused=message.refused,
+        refusals=tuple(
+            types.Refusal(r.index, r.field, _known(types.RefusalReason, r.reason), r.description)
+            for r in message.refusals
+        ),
+    )
+
+
+def _quantiles(message: types_pb2.Quantiles) -> types.Quantiles:
+    return types.Quantiles(
+        p05=message.p05 if message.HasField("p05") else None,
+        p10=message.p10 if message.HasField("p10") else None,
+        p50=message.p50 if message.HasField("p50") else None,
+        p90=message.p90 if message.HasField("p90") else None,
+        p95=message.p95 if message.HasField("p95") else None,
+    )
+
+
+def prediction(message: types_pb2.Prediction) -> types.Prediction:
+    """A prediction."""
+    return types.Prediction(
+        link_id=message.link_id,
+        made_at=_datetime(message.made_at),
+        horizon=message.horizon.ToTimedelta(),
+        valid_until=_datetime(message.valid_until),
+        bandwidth_mbps=message.bandwidth_mbps if message.HasField("bandwidth_mbps") else None,
+        latency_ms=message.latency_ms if message.HasField("latency_ms") else None,
+        packet_loss_ratio=message.packet_loss_ratio if message.HasField("packet_loss_ratio") else None,
+        jitter_ms=message.jitter_ms if message.HasField("jitter_ms") else None,
+        bandwidth_quantiles=_quantiles(message.bandwidth_quantiles),
+        latency_quantiles=_quantiles(message.latency_quantiles),
+        packet_loss_quantiles=_quantiles(message.packet_loss_quantiles),
+        jitter_quantiles=_quantiles(message.jitter_quantiles),
+        confidence=message.confidence,
+        model_version=message.model_version,
+        source=_known(types.PredictionSource, message.source),
+        cadence=message.cadence.ToTimedelta(),
+    )
+
+
+def prediction_result(message: prediction_service_pb2.BatchPredictResult) -> types.PredictionResult:
+    """One link of a batch."""
+    if message.HasField("prediction"):
+        return types.PredictionResult(message.link_id, prediction(message.prediction), None)
+    status = message.status
+    error = from_number(status.code, status.message, status.details)
+    return types.PredictionResult(message.link_id, None, error)
+
+
+def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> types.Parameters:
+    """Transport parameters."""
+    chosen = message.parameters
+    return types.Parameters(
+        streams=chosen.streams,
+        buffer_bytes=chosen.buffer_bytes,
+        chunk_bytes=chosen.chunk_bytes,
+        pacing_mbps=chosen.pacing_mbps if chosen.HasField("pacing_mbps") else None,
+        source=_known(types.ParametersSource, message.source),
+        reasons=tuple(_known(types.ParameterReason, reason) for reason in message.reasons),
+        explanation=message.explanation,
+        should_adjust=message.should_adjust,
+        valid_until=_datetime(message.valid_until),
+        prediction=prediction(message.prediction) if message.HasField("prediction") else None,
+    )
+
+
+def ledger_entry(message: prediction_service_pb2.LedgerEntry) -> types.LedgerEntry:
+    """One prediction beside what came true."""
+    return types.LedgerEntry(
+        made_at=_datetime(message.made_at),
+        target=_datetime(message.target),
+        measured_at=_datetime(message.measured_at),
+        predicted=types.MetricValues(**_metrics(message.predicted)),
+        actual=types.MetricValues(**_metrics(message.actual)),
+        absolute_error=types.MetricValues(**_metrics(message.absolute_error)),
+        confidence=message.confidence,
+        hit=message.hit,
+        model_version=message.model_version,
+    )
+
+
+def link_summary(message: prediction_service_pb2.LinkSummary) -> types.LinkSummary:
+    """What is known of a link."""
+    return types.LinkSummary(
+        link_id=message.link_id,
+        node=message.node,
+        peer=message.peer,
+        region=message.region,
+        sample_count=message.sample_count,
+        newest_sample=sample(message.newest_sample, message.link_id) if message.HasField("newest_sample") else None,
+        newest_prediction=prediction(message.newest_prediction) if message.HasField("newest_prediction") else None,
+    )
+
+
+def model(message: model_service_pb2.Model) -> types.Model:
+    """A loaded model."""
+    return types.Model(
+        name=message.name,
+        version=message.version,
+        serving=message.serving,
+        checksum_sha256=message.checksum_sha256,
+        created_at=_datetime(message.created_at),
+        features=tuple(message.features),
+        window_slots=message.window_slots,
+        horizons=tuple(horizon.ToTimedelta() for horizon in message.horizons),
+        quantile_levels=tuple(message.quantile_levels),
+        parameter_count=message.parameter_count,
+        scores=tuple(types.ModelScore(s.metric, s.forecaster, s.mae_ratio) for s in message.scores),
+    )
