@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pba_service.domain.forecast import LedgerEntry
     from pba_service.domain.samples import Series
     from pba_service.domain.window import Windows
     from pba_service.engine.ports import Model, Snapshot
@@ -103,7 +104,7 @@ def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> li
     outputs = _infer(windows, usable, model)
 
     predictions: list[Prediction | None] = [None] * len(snapshots)
-    entries: list[list[online.LedgerEntry]] = [[] for _ in snapshots]
+    entries: list[list[LedgerEntry]] = [[] for _ in snapshots]
     todo = [np.flatnonzero(mask) for mask in usable]
     for k in range(max((len(ends) for ends in todo), default=0)):
         links = [i for i, ends in enumerate(todo) if k < len(ends)]

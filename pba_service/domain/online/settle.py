@@ -110,11 +110,15 @@ def free_slot(
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Where the next forecast of each link goes, and whether it is kept at all.
 
-    When more forecasts fall into a horizon than the ring holds, only those far enough from the last kept one are kept,
+    A link predicted again from the same sample, because an older one was corrected or came late, keeps the newer
+    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, only those far enough from the last kept one are kept,
     so that those settled stay evenly spread over time.
     """
     pending = states["pending"]
     used = pending["horizon_ms"] > 0
     newest = np.where(used, pending["made_at_ms"], np.iinfo(np.int64).min // 2).max(axis=1)
     spacing = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
-    return np.argmin(used, axis=1), ~used.all(axis=1) & (made_at_ms - newest >= spacing)
+    same = used & (pending["made_at_ms"] == made_at_ms[:, None])
+    again = same.any(axis=1)
+    slot = np.where(again, np.argmax(same, axis=1), np.argmin(used, axis=1))
+    return slot, again | (~used.all(axis=1) & (made_at_ms - newest >= spacing))
