@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from pba_service.domain.forecast import Prediction
     from pba_service.engine.subscriptions import Subscriptions
@@ -92,7 +92,7 @@ class Subscription:
         self._unplaced[prediction.link_id] = prediction, 1 + overtaken[1] if overtaken else 0
         self._changed.set()
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         """First the newest prediction of each chosen link, then updates, until the hub is closed.
 
         Raises:

@@ -1,0 +1,216 @@
+"""Batches of samples from the wire: rows or columns in, the domain's columns out.
+
+Faults of single samples become refusals; faults of the request itself raise `InvalidRequestError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.errors import InvalidRequestError, Violation
+from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, SampleBatch, text_fault
+from pba_service.serving.convert import read_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from pba.v1 import prediction_service_pb2 as pb
+    from pba.v1 import types_pb2 as types
+
+MAX_SAMPLES = 10_000
+"""Samples in one request."""
+
+_TEXTS = ("node", "peer", "region")
+_PRESENT_BITS = np.arange(len(METRICS), dtype=np.uint8)
+_Variant = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A batch as it came.
+
+    Attributes:
+        batch: The samples that could be read.
+        places: int[n], the position of each of them in the request.
+        refusals: Why the other samples could not be read.
+        in_columns: Whether the request held columns.
+    """
+
+    batch: SampleBatch
+    places: NDArray[np.intp]
+    refusals: list[Refusal]
+    in_columns: bool
+
+    def __len__(self) -> int:
+        """Number of samples in the request."""
+        return len(self.batch) + len(self.refusals)
+
+    def all_refusals(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """Refusals of `batch` and those before it, by their position in the request."""
+        placed = [Refusal(int(self.places[r.index]), r.field, r.reason, r.description) for r in refusals]
+        return sorted([*self.refusals, *placed], key=lambda refusal: refusal.index)
+
+    def violation(self, refusal: pb.RefusedSample, request: pb.PushSamplesRequest) -> Violation:
+        """A refusal as a fault of the request it came in, under the name of the field at fault."""
+        index, field = refusal.index, refusal.field
+        if not self.in_columns:
+            path = f"samples[{index}].{field}"
+        elif field == "measured_at":
+            path = f"columns.measured_at_ms[{index}]"
+        elif field in METRICS:
+            path = f"columns.{field}[{index}]"
+        else:
+            path = f"columns.links[{request.columns.link_index[index]}].{field}"
+        return Violation(path, refusal.description)
+
+
+def read_batch(request: pb.PushSamplesRequest) -> Incoming:
+    """The samples of a request. Raises `InvalidRequestError` when the request itself is malformed."""
+    if request.HasField("columns"):
+        if request.samples:
+            raise InvalidRequestError(Violation("columns", "is given beside samples; a request holds one of them"))
+        batch = _read_columns(request.columns)
+        return Incoming(batch, np.arange(len(batch)), [], in_columns=True)
+    check_count("samples", len(request.samples), minimum=1)
+    return read_rows(request.samples)
+
+
+def check_count(field: str, count: int, *, minimum: int = 0, maximum: int = MAX_SAMPLES) -> None:
+    """Raises `InvalidRequestError` unless a repeated field holds a number of entries that is allowed."""
+    if not minimum <= count <= maximum:
+        fault = "is empty" if count == 0 else f"has {count} entries, allowed are {minimum} to {maximum}"
+        raise InvalidRequestError(Violation(field, fault))
+
+
+def read_rows(rows: Sequence[types.Sample]) -> Incoming:
+    """Samples given as rows."""
+    variants: dict[_Variant, int] = {}
+    variant_of, times, values, present, refusals = [], [], [], [], []
+    for index, row in enumerate(rows):
+        time_ms = read_timestamp(row.measured_at) if row.HasField("measured_at") else None
+        if time_ms is None:
+            refusals.append(_time_refusal(index, given=row.HasField("measured_at")))
+            time_ms = 0
+        times.append(time_ms)
+        variant_of.append(variants.setdefault((row.link_id, row.node, row.peer, row.region), len(variants)))
+        for metric in METRICS:
+            known = row.HasField(metric)  # type: ignore[arg-type]  # the stub wants a literal
+            present.append(known)
+            values.append(getattr(row, metric) if known else np.nan)
+    times_ms = np.array(times, np.int64)
+    variant = np.array(variant_of, np.int32)
+    links, link_of, faults = _merge(list(variants), variant, times_ms)
+    readable = np.ones(len(times), np.bool_)
+    readable[[refusal.index for refusal in refusals]] = False
+    for position, (field, reason, description) in faults.items():
+        for index in np.flatnonzero((variant == position) & readable).tolist():
+            refusals.append(Refusal(index, field, reason, description))
+            readable[index] = False
+    batch = SampleBatch(
+        links,
+        link_of[variant],
+        times_ms,
+        np.array(values, np.float32).reshape(-1, len(METRICS)),
+        np.array(present, np.bool_).reshape(-1, len(METRICS)),
+    )
+    return Incoming(batch.take(readable), np.flatnonzero(readable), refusals, in_columns=False)
+
+
+def _time_refusal(index: int, *, given: bool) -> Refusal:
+    if given:
+        return Refusal(index, "measured_at", Reason.OUT_OF_RANGE, "is no time between the years 1 and 9999")
+    return Refusal(index, "measured_at", Reason.MISSING, "is required")
+
+
+def _merge(
+    variants: list[_Variant], variant: NDArray[np.int32], times_ms: NDArray[np.int64]
+) -> tuple[tuple[LinkInfo, ...], NDArray[np.int32], dict[int, tuple[str, Reason, str]]]:
+    """Names each link once, with the newest non-empty node, peer and region that the rows give.
+
+    Args:
+        variants: The distinct (link_id, node, peer, region).
+        variant: int32[n], that of each row.
+        times_ms: int64[n], when each row was measured.
+
+    Returns:
+        The links, int32[len(variants)] their positions, and for variants of a link named in several ways what is wrong
+        with one of them: a bad text must not spoil the link's other rows.
+    """
+    position = {link_id: index for index, link_id in enumerate(dict.fromkeys(key[0] for key in variants))}
+    link_of = np.array([position[key[0]] for key in variants], np.int32)
+    if len(position) == len(variants):
+        return tuple(LinkInfo(*key) for key in variants), link_of, {}
+    newest = np.full(len(variants), np.iinfo(np.int64).min)
+    np.maximum.at(newest, variant, times_ms)
+    merged: dict[str, dict[str, str]] = {link_id: {} for link_id in position}
+    faults = {}
+    for index in np.argsort(newest, kind="stable").tolist():
+        link_id, *texts = variants[index]
+        given = {field: text for field, text in zip(_TEXTS, texts, strict=True) if text}
+        found = [(field, *fault) for field, text in given.items() if (fault := text_fault(text, required=False))]
+        if found:
+            faults[index] = found[0]
+        else:
+            merged[link_id].update(given)
+    return tuple(LinkInfo(link_id, **texts) for link_id, texts in merged.items()), link_of, faults
+
+
+def _read_columns(columns: types.SampleColumns) -> SampleBatch:
+    count = len(columns.measured_at_ms)
+    check_count("columns.measured_at_ms", count, minimum=1)
+    check_count("columns.links", len(columns.links), minimum=1)
+    lengths = [("link_index", len(columns.link_index), False), ("present", len(columns.present), True)]
+    lengths += [(metric, len(getattr(columns, metric)), True) for metric in METRICS]
+    faults = [
+        Violation(f"columns.{field}", f"has {length} entries, measured_at_ms has {count}")
+        for field, length, may_be_empty in lengths
+        if length != count and (length or not may_be_empty)
+    ]
+    if faults:
+        raise InvalidRequestError(*faults)
+    links = tuple(LinkInfo(link.link_id, link.node, link.peer, link.region) for link in columns.links)
+    _check_named_once(links)
+    link_index = np.array(columns.link_index, np.uint32)
+    outside = np.flatnonzero(link_index >= len(links))
+    if len(outside):
+        first = outside[0]
+        fault = f"is {link_index[first]}, links has {len(links)} entries"
+        raise InvalidRequestError(Violation(f"columns.link_index[{first}]", fault))
+    present = _read_present(columns, count)
+    values = np.full((count, len(METRICS)), np.nan, np.float32)
+    for position, metric in enumerate(METRICS):
+        column = getattr(columns, metric)
+        if column:
+            values[:, position] = column
+    values[~present] = np.nan
+    times_ms = np.array(columns.measured_at_ms, np.int64)
+    return SampleBatch(links, link_index.astype(np.int32), times_ms, values, present)
+
+
+def _check_named_once(links: Sequence[LinkInfo]) -> None:
+    first: dict[str, int] = {}
+    for position, link in enumerate(links):
+        if first.setdefault(link.link_id, position) != position:
+            fault = f"names the link of columns.links[{first[link.link_id]}] again"
+            raise InvalidRequestError(Violation(f"columns.links[{position}].link_id", fault))
+
+
+def _read_present(columns: types.SampleColumns, count: int) -> NDArray[np.bool_]:
+    """bool[count, 4], which values were measured."""
+    measured = np.array([len(getattr(columns, metric)) > 0 for metric in METRICS])
+    if not columns.present:
+        return np.tile(measured, (count, 1))
+    mask = np.frombuffer(columns.present, np.uint8)
+    unknown = np.flatnonzero(mask >> len(METRICS))
+    if len(unknown):
+        fault = f"is {mask[unknown[0]]}, only its lowest {len(METRICS)} bits have a meaning"
+        raise InvalidRequestError(Violation(f"columns.present[{unknown[0]}]", fault))
+    present: NDArray[np.bool_] = (mask[:, None] >> _PRESENT_BITS & 1).astype(np.bool_)
+    for position in np.flatnonzero(present.any(axis=0) & ~measured).tolist():
+        fault = f"is empty, but present says that some of its values were measured (bit {position})"
+        raise InvalidRequestError(Violation(f"columns.{METRICS[position]}", fault))
+    return present

@@ -1,0 +1,180 @@
+"""From the domain to the wire, and the wire's times. What comes from the wire is read in `batches` and `requests`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from pba.v1 import model_service_pb2 as model_pb
+from pba.v1 import prediction_service_pb2 as pb
+from pba.v1 import types_pb2 as types
+
+from pba_service.domain.forecast import Source
+from pba_service.domain.samples import METRICS, Reason
+from pba_service.domain.transport import ParameterReason, ParametersSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.samples import Refusal, Series
+    from pba_service.domain.transport import ParametersAnswer
+    from pba_service.engine.api import PushOutcome
+    from pba_service.engine.ports import LinkSummary, ModelInfo
+
+_QUANTILE_FIELDS = ("bandwidth_quantiles", "latency_quantiles", "packet_loss_quantiles", "jitter_quantiles")
+_LEVEL_FIELDS = ("p05", "p10", "p50", "p90", "p95")
+
+# The domain's enums are named as the contract's values, whatever the numbers.
+_SOURCES = {source: types.PredictionSource.Value(f"PREDICTION_SOURCE_{source.name}") for source in Source}
+_REFUSAL_REASONS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}") for reason in Reason}
+_PARAMETERS_SOURCES = {s: pb.ParametersSource.Value(f"PARAMETERS_SOURCE_{s.name}") for s in ParametersSource}
+_PARAMETER_REASONS = {r: pb.ParameterReason.Value(f"PARAMETER_REASON_{r.name}") for r in ParameterReason}
+
+_MIN_SECONDS = -62_135_596_800  # 0001-01-01, as google.protobuf.Timestamp documents
+_MAX_SECONDS = 253_402_300_799  # 9999-12-31
+_NANOS_PER_SECOND = 1_000_000_000
+
+
+def timestamp(time_ms: int) -> Timestamp:
+    """A time in milliseconds since the epoch as a message."""
+    seconds, millis = divmod(time_ms, 1000)
+    return Timestamp(seconds=seconds, nanos=millis * 1_000_000)
+
+
+def duration(span_ms: int) -> Duration:
+    """A non-negative span as a message."""
+    seconds, millis = divmod(span_ms, 1000)
+    return Duration(seconds=seconds, nanos=millis * 1_000_000)
+
+
+def read_timestamp(message: Timestamp) -> int | None:
+    """Milliseconds since the epoch, rounded down; None when the message is outside what its type documents."""
+    if not (_MIN_SECONDS <= message.seconds <= _MAX_SECONDS and 0 <= message.nanos < _NANOS_PER_SECOND):
+        return None
+    return message.seconds * 1000 + message.nanos // 1_000_000
+
+
+def metrics(values: NDArray[np.float32]) -> dict[str, Any]:
+    """float32[4] as the four fields of a message; what is not finite is left out."""
+    return {name: value for name, value in zip(METRICS, values.tolist(), strict=True) if math.isfinite(value)}
+
+
+def prediction(forecast: Prediction) -> types.Prediction:
+    """A prediction."""
+    quantiles: dict[str, Any] = {}
+    for field, row in zip(_QUANTILE_FIELDS, forecast.quantiles.tolist(), strict=True):
+        levels = {level: value for level, value in zip(_LEVEL_FIELDS, row, strict=True) if math.isfinite(value)}
+        if levels:
+            quantiles[field] = types.Quantiles(**levels)
+    return types.Prediction(
+        link_id=forecast.link_id,
+        made_at=timestamp(forecast.made_at_ms),
+        horizon=duration(forecast.horizon_ms),
+        valid_until=timestamp(forecast.target_ms),
+        confidence=forecast.confidence,
+        model_version=forecast.model_version,
+        source=_SOURCES[forecast.source],
+        cadence=duration(forecast.step_ms),
+        **metrics(forecast.values),
+        **quantiles,
+    )
+
+
+def samples(series: Series, link_id: str = "") -> list[types.Sample]:
+    """The samples of a series."""
+    return [
+        types.Sample(link_id=link_id, measured_at=timestamp(time_ms), **metrics(row))
+        for time_ms, row in zip(series.times_ms.tolist(), series.values, strict=True)
+    ]
+
+
+def ledger_entry(entry: LedgerEntry) -> pb.LedgerEntry:
+    """One entry of the accuracy ledger."""
+    return pb.LedgerEntry(
+        made_at=timestamp(entry.made_at_ms),
+        target=timestamp(entry.target_ms),
+        measured_at=timestamp(entry.measured_at_ms),
+        predicted=pb.MetricValues(**metrics(entry.predicted)),
+        actual=pb.MetricValues(**metrics(entry.actual)),
+        absolute_error=pb.MetricValues(**metrics(entry.absolute_error)),
+        confidence=entry.confidence,
+        hit=entry.hit,
+        model_version=entry.model_version,
+    )
+
+
+def link_summary(link: LinkSummary) -> pb.LinkSummary:
+    """What is known of a link."""
+    newest = samples(link.newest_sample, link.info.link_id)
+    return pb.LinkSummary(
+        link_id=link.info.link_id,
+        node=link.info.node,
+        peer=link.info.peer,
+        region=link.info.region,
+        sample_count=link.sample_count,
+        newest_sample=newest[-1] if newest else None,
+        newest_prediction=prediction(link.newest_prediction) if link.newest_prediction else None,
+    )
+
+
+def model(info: ModelInfo, *, serving: bool) -> model_pb.Model:
+    """A loaded model."""
+    return model_pb.Model(
+        name=info.name,
+        version=info.version,
+        serving=serving,
+        checksum_sha256=info.checksum_sha256,
+        created_at=timestamp(info.created_at_ms),
+        features=info.features,
+        window_slots=info.window_slots,
+        horizons=[duration(horizon) for horizon in info.horizons_ms],
+        quantile_levels=info.quantile_levels,
+        parameter_count=info.parameter_count,
+        scores=[model_pb.ModelScore(metric=m, forecaster=f, mae_ratio=ratio) for m, f, ratio in info.scores],
+    )
+
+
+def parameters(answer: ParametersAnswer) -> pb.GetOptimalParametersResponse:
+    """Transport parameters and what they rest on."""
+    advice = answer.parameters
+    return pb.GetOptimalParametersResponse(
+        parameters=types.TransportParameters(
+            streams=advice.streams,
+            buffer_bytes=advice.buffer_bytes,
+            chunk_bytes=advice.chunk_bytes,
+            pacing_mbps=advice.pacing_mbps,
+        ),
+        source=_PARAMETERS_SOURCES[answer.source],
+        reasons=[_PARAMETER_REASONS[reason] for reason in answer.reasons],
+        explanation=answer.explanation,
+        should_adjust=answer.should_adjust,
+        valid_until=timestamp(answer.valid_until_ms),
+        prediction=prediction(answer.prediction) if answer.prediction else None,
+    )
+
+
+def push_response(sequence: int, outcome: PushOutcome, refusals: Sequence[Refusal]) -> pb.PushSamplesResponse:
+    """What became of a batch; `refusals` are all of them, by their place in the request."""
+    return pb.PushSamplesResponse(
+        sequence=sequence,
+        stored=outcome.stored,
+        duplicates=outcome.duplicates,
+        replaced=outcome.replaced,
+        refused=len(refusals),
+        refusals=[
+            pb.RefusedSample(index=r.index, field=r.field, reason=_REFUSAL_REASONS[r.reason], description=r.description)
+            for r in refusals
+        ],
+    )
+
+
+def pieces(series: Series, size: int) -> Iterable[Series]:
+    """A series in pieces of at most `size` samples."""
+    for start in range(0, len(series), size):
+        yield type(series)(series.times_ms[start : start + size], series.values[start : start + size])

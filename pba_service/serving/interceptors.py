@@ -1,0 +1,137 @@
+"""Around every call: errors become statuses, unexpected ones tell nothing, and each call is counted and timed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import time
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+from prometheus_client import Counter, Histogram
+
+from pba_service.domain.errors import PbaError
+from pba_service.serving.status import code_of, internal_status, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from google.rpc.status_pb2 import Status
+    from prometheus_client import CollectorRegistry
+
+_log = structlog.get_logger(__name__)
+
+_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class RpcMetrics:
+    """Rate, errors and duration of calls, under the names of go-grpc-prometheus that existing dashboards know."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Registers the metrics."""
+        self.started = Counter("grpc_server_started", "Calls started.", _LABELS, registry=registry)
+        self.handled = Counter(
+            "grpc_server_handled", "Calls finished, by status code.", (*_LABELS, "grpc_code"), registry=registry
+        )
+        self.handling_s = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from the start of a call to its end.",
+            _LABELS,
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """The outermost interceptor."""
+
+    def __init__(self, metrics: RpcMetrics) -> None:
+        """Counts into `metrics`."""
+        self._metrics = metrics
+        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}  # one per known method, so bounded
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Gives out the guarded handler of a method; None when there is no such method."""
+        method = handler_call_details.method
+        if method not in self._guarded:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._guarded[method] = self._guard(method, handler)
+        return self._guarded[method]
+
+    def _guard(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        kind = ("client" if handler.request_streaming else "") + ("server" if handler.response_streaming else "")
+        grpc_type = {"": "unary", "client": "client_stream", "server": "server_stream"}.get(kind, "bidi_stream")
+        service, _, name = method.strip("/").rpartition("/")
+        labels = (grpc_type, service, name)
+
+        async def unary(request: Any, context: Any) -> Any:
+            async with self._watched(method, labels, context):
+                return await inner(request, context)
+
+        async def streaming(request: Any, context: Any) -> None:
+            # Written here and not yielded, so that a cancelled write closes the handler at once, not when it is
+            # collected.
+            async with self._watched(method, labels, context), aclosing(inner(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        if handler.response_streaming and not inspect.isasyncgenfunction(inner):
+            raise TypeError(f"{method}: streaming handlers are asynchronous generators")
+        make: Any = getattr(
+            grpc,
+            f"{'stream' if handler.request_streaming else 'unary'}_"
+            f"{'stream' if handler.response_streaming else 'unary'}_rpc_method_handler",
+        )
+        guarded: grpc.RpcMethodHandler[Any, Any] = make(
+            streaming if handler.response_streaming else unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return guarded
+
+    @asynccontextmanager
+    async def _watched(self, method: str, labels: tuple[str, str, str], context: Any) -> AsyncIterator[None]:
+        started_s = time.perf_counter()
+        self._metrics.started.labels(*labels).inc()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except asyncio.CancelledError:
+            remaining_s = context.time_remaining()
+            late = remaining_s is not None and remaining_s <= 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            code = _CODES.get(context.code(), grpc.StatusCode.UNKNOWN)
+            raise
+        except PbaError as error:
+            status = status_of(error)
+            code = code_of(status)
+            await _abort(context, status)
+        except Exception:  # noqa: BLE001 - whatever it is, callers must not see it; it is logged and not re-raised
+            code = grpc.StatusCode.INTERNAL
+            error_id = secrets.token_hex(8)
+            _log.exception("rpc_failed", method=method, error_id=error_id)
+            await _abort(context, internal_status(error_id))
+        finally:
+            took_s = time.perf_counter() - started_s
+            self._metrics.handled.labels(*labels, code.name).inc()
+            self._metrics.handling_s.labels(*labels).observe(took_s)
+            _log.debug("rpc", method=method, code=code.name, seconds=took_s, peer=context.peer())
+
+
+async def _abort(context: Any, status: Status) -> None:
+    await context.abort_with_status(rpc_status.to_status(status))

@@ -1,0 +1,137 @@
+"""The methods of the contract: read the request, ask the service, write the answer."""
+# ruff: noqa: ARG002, N802 - the signatures are those of the generated base classes
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from pba.v1 import model_service_pb2 as model_pb
+from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
+from pba.v1 import prediction_service_pb2 as pb
+
+from pba_service.domain.errors import InvalidRequestError, PbaError
+from pba_service.serving import convert, requests
+from pba_service.serving.batches import read_batch
+from pba_service.serving.status import call_status
+from pba_service.serving.streams import SampleStream, store
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from pba_service.domain.forecast import Prediction
+    from pba_service.engine.api import Service
+
+HISTORY_MESSAGE_SAMPLES = 2_000
+LEDGER_MESSAGE_ENTRIES = 500
+"""Messages of about 80 KB: cheap to handle, and small enough for other calls to come in between."""
+
+
+class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """`pba.v1.PredictionService`."""
+
+    def __init__(self, service: Service, closing: asyncio.Event) -> None:
+        """Serves `service`; streams of samples end once `closing` is set."""
+        self._service = service
+        self._closing = closing
+
+    async def PushSamples(self, request: pb.PushSamplesRequest, context: Any) -> pb.PushSamplesResponse:
+        """Stores a batch."""
+        incoming = read_batch(request)
+        response = await store(self._service, request.sequence, incoming)
+        if response.refused == len(incoming):
+            raise InvalidRequestError(*(incoming.violation(refusal, request) for refusal in response.refusals))
+        return response
+
+    async def StreamSamples(
+        self, request_iterator: AsyncIterator[pb.PushSamplesRequest], context: Any
+    ) -> AsyncIterator[pb.PushSamplesResponse]:
+        """Stores batch after batch."""
+        stream = SampleStream(self._service, request_iterator, self._closing)
+        async with aclosing(stream.acknowledgements()) as acknowledgements:
+            async for acknowledgement in acknowledgements:
+                yield acknowledgement
+
+    async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:
+        """Predicts a link, or the caller's own samples."""
+        link_id = requests.read_link_id(request.link_id)
+        if request.window:
+            prediction = await self._service.predict_window(link_id, requests.read_window(request))
+        else:
+            prediction = await self._service.predict(link_id)
+        return pb.PredictResponse(prediction=convert.prediction(prediction))
+
+    async def BatchPredict(self, request: pb.BatchPredictRequest, context: Any) -> pb.BatchPredictResponse:
+        """Predicts many links."""
+        link_ids = requests.read_link_ids(request.link_ids)
+        results = await self._service.batch_predict(link_ids)
+        return pb.BatchPredictResponse(results=map(_result, link_ids, results))
+
+    async def GetOptimalParameters(
+        self, request: pb.GetOptimalParametersRequest, context: Any
+    ) -> pb.GetOptimalParametersResponse:
+        """Gives transport parameters."""
+        return convert.parameters(await self._service.parameters(requests.read_ask(request)))
+
+    async def StreamPredictions(
+        self, request: pb.StreamPredictionsRequest, context: Any
+    ) -> AsyncIterator[pb.StreamPredictionsResponse]:
+        """Gives predictions as they are made."""
+        selector, min_interval_s = requests.read_selector(request), requests.read_interval_s(request)
+        with self._service.subscriptions.subscribe(selector, min_interval_s=min_interval_s) as subscription:
+            async with aclosing(subscription.updates()) as updates:
+                async for update in updates:
+                    yield pb.StreamPredictionsResponse(
+                        predictions=map(convert.prediction, update.predictions),
+                        skipped_updates=update.skipped_updates,
+                        snapshot_complete=update.snapshot_complete,
+                    )
+
+    async def GetHistory(self, request: pb.GetHistoryRequest, context: Any) -> AsyncIterator[pb.GetHistoryResponse]:
+        """Gives the samples of a link."""
+        span = requests.read_span(request)
+        async for series in self._service.history(span.link_id, span.start_ms, span.end_ms):
+            for piece in convert.pieces(series, HISTORY_MESSAGE_SAMPLES):
+                yield pb.GetHistoryResponse(samples=convert.samples(piece))
+
+    async def GetLedger(self, request: pb.GetLedgerRequest, context: Any) -> AsyncIterator[pb.GetLedgerResponse]:
+        """Gives the accuracy ledger of a link."""
+        span = requests.read_span(request)
+        async for entries in self._service.ledger(span.link_id, span.start_ms, span.end_ms):
+            for start in range(0, len(entries), LEDGER_MESSAGE_ENTRIES):
+                piece = entries[start : start + LEDGER_MESSAGE_ENTRIES]
+                yield pb.GetLedgerResponse(entries=map(convert.ledger_entry, piece))
+
+    async def ListLinks(self, request: pb.ListLinksRequest, context: Any) -> pb.ListLinksResponse:
+        """Gives a page of links."""
+        page = requests.read_page(request)
+        links = await self._service.links(
+            prefix=page.prefix,
+            region=page.region,
+            after=page.after,
+            limit=page.limit + 1,  # one more tells whether there is a next page
+        )
+        token = requests.page_token(links[page.limit - 1].info.link_id) if len(links) > page.limit else ""
+        return pb.ListLinksResponse(links=map(convert.link_summary, links[: page.limit]), next_page_token=token)
+
+
+class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+    """`pba.v1.ModelService`."""
+
+    def __init__(self, service: Service) -> None:
+        """Serves `service`."""
+        self._service = service
+
+    async def ListModels(self, request: model_pb.ListModelsRequest, context: Any) -> model_pb.ListModelsResponse:
+        """Gives the loaded models."""
+        models = self._service.models()
+        return model_pb.ListModelsResponse(
+            models=[convert.model(info, serving=position == 0) for position, info in enumerate(models)]
+        )
+
+
+def _result(link_id: str, result: Prediction | PbaError) -> pb.BatchPredictResult:
+    if isinstance(result, PbaError):
+        return pb.BatchPredictResult(link_id=link_id, status=call_status(result))
+    return pb.BatchPredictResult(link_id=link_id, prediction=convert.prediction(result))
