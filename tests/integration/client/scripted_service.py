@@ -1,0 +1,266 @@
+"""A small PredictionService with a memory and a temper, on a real grpc.aio server in a thread of its own."""
+
+import asyncio
+import threading
+from collections import deque
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+from grpc_health.v1 import health as health_v1
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from pba.v1 import model_service_pb2 as mpb
+from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
+from pba.v1 import prediction_service_pb2 as pb
+from pba.v1 import types_pb2
+
+T0_S = 1_750_000_000
+
+
+def status(code, message, *details):
+    packed = []
+    for detail in details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    return status_pb2.Status(code=code.value[0], message=message, details=packed)
+
+
+UNKNOWN_LINK = status(
+    grpc.StatusCode.NOT_FOUND,
+    "link 'nowhere' is unknown",
+    error_details_pb2.ErrorInfo(domain="pba", reason="LINK_UNKNOWN", metadata={"link_id": "nowhere"}),
+)
+SHORT_HISTORY = status(
+    grpc.StatusCode.FAILED_PRECONDITION,
+    "link 'young' has 3 of 10",
+    error_details_pb2.ErrorInfo(domain="pba", reason="HISTORY_TOO_SHORT", metadata={"have": "3", "need": "10"}),
+    error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=420)),
+)
+STORE_AWAY = status(
+    grpc.StatusCode.UNAVAILABLE,
+    "the store is unavailable",
+    error_details_pb2.ErrorInfo(domain="pba", reason="STORE_UNAVAILABLE"),
+)
+
+
+def prediction_message(link_id, made_at_s=T0_S, bandwidth_mbps=90.0):
+    return types_pb2.Prediction(
+        link_id=link_id,
+        made_at=timestamp_pb2.Timestamp(seconds=made_at_s),
+        horizon=duration_pb2.Duration(seconds=900),
+        valid_until=timestamp_pb2.Timestamp(seconds=made_at_s + 900),
+        bandwidth_mbps=bandwidth_mbps,
+        bandwidth_quantiles=types_pb2.Quantiles(p10=bandwidth_mbps - 10, p50=bandwidth_mbps, p90=bandwidth_mbps + 10),
+        confidence=0.75,
+        model_version="1.2.3",
+        source=types_pb2.PREDICTION_SOURCE_COMBINED,
+        cadence=duration_pb2.Duration(seconds=60),
+    )
+
+
+class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
+    """Stores by (link, ms) and answers with fixed predictions; `faults` are what the next calls end in."""
+
+    def __init__(self):
+        self.stored = {}
+        self.calls = []
+        self.faults = {}
+        self.metadata = {}
+        self.updates = None
+        self.streams_of_predictions = 0
+
+    def fault(self, method, *statuses):
+        self.faults.setdefault(method, deque()).extend(statuses)
+
+    async def _enter(self, method, context):
+        self.calls.append(method)
+        self.metadata[method] = dict(context.invocation_metadata())
+        waiting = self.faults.get(method)
+        if waiting:
+            await context.abort_with_status(rpc_status.to_status(waiting.popleft()))
+
+    def _store(self, request):
+        rows = [
+            (s.link_id, s.measured_at.ToMilliseconds(), s.bandwidth_mbps if s.HasField("bandwidth_mbps") else None)
+            for s in request.samples
+        ]
+        columns = request.columns
+        rows += [
+            (
+                columns.links[link].link_id,
+                time_ms,
+                columns.bandwidth_mbps[i]
+                if columns.bandwidth_mbps and (not columns.present or columns.present[i] & 1)
+                else None,
+            )
+            for i, (link, time_ms) in enumerate(zip(columns.link_index, columns.measured_at_ms, strict=True))
+        ]
+        answer = pb.PushSamplesResponse(sequence=request.sequence)
+        for index, (link_id, time_ms, bandwidth) in enumerate(rows):
+            if bandwidth is not None and bandwidth < 0:
+                answer.refused += 1
+                answer.refusals.add(
+                    index=index,
+                    field="bandwidth_mbps",
+                    reason=pb.REFUSAL_REASON_OUT_OF_RANGE,
+                    description="is below 0",
+                )
+                continue
+            before = self.stored.get((link_id, time_ms))
+            if before is None:
+                answer.stored += 1
+            elif before == (bandwidth,):
+                answer.duplicates += 1
+            else:
+                answer.replaced += 1
+            self.stored[link_id, time_ms] = (bandwidth,)
+        return answer
+
+    async def PushSamples(self, request, context):
+        await self._enter("PushSamples", context)
+        return self._store(request)
+
+    async def StreamSamples(self, requests, context):
+        await self._enter("StreamSamples", context)
+        async for request in requests:
+            answer = self._store(request)
+            # the hardest loss: stored, yet not acknowledged
+            await self._enter("StreamSamples/ack", context)
+            yield answer
+
+    async def Predict(self, request, context):
+        await self._enter("Predict", context)
+        return pb.PredictResponse(prediction=prediction_message(request.link_id, bandwidth_mbps=90 + len(request.window)))
+
+    async def BatchPredict(self, request, context):
+        await self._enter("BatchPredict", context)
+        answer = pb.BatchPredictResponse()
+        for link_id in request.link_ids:
+            if link_id == "nowhere":
+                failed = pb.CallStatus(
+                    code=UNKNOWN_LINK.code, message=UNKNOWN_LINK.message, details=UNKNOWN_LINK.details
+                )
+                answer.results.add(link_id=link_id, status=failed)
+            else:
+                answer.results.add(link_id=link_id, prediction=prediction_message(link_id))
+        return answer
+
+    async def GetOptimalParameters(self, request, context):
+        await self._enter("GetOptimalParameters", context)
+        return pb.GetOptimalParametersResponse(
+            parameters=types_pb2.TransportParameters(
+                streams=request.current_streams + 2, buffer_bytes=131072, chunk_bytes=65536
+            ),
+            source=pb.PARAMETERS_SOURCE_DEFAULTS,
+            reasons=[pb.PARAMETER_REASON_UNKNOWN_LINK],
+            explanation="the link is unknown",
+            should_adjust=True,
+            valid_until=timestamp_pb2.Timestamp(seconds=T0_S + 60),
+        )
+
+    async def StreamPredictions(self, request, context):
+        self.streams_of_predictions += 1
+        self.updates = asyncio.Queue()
+        await self._enter("StreamPredictions", context)
+        yield pb.StreamPredictionsResponse(
+            predictions=[prediction_message(link_id) for link_id in request.selector.link_ids], snapshot_complete=True
+        )
+        while (update := await self.updates.get()) is not None:
+            if isinstance(update, status_pb2.Status):
+                await context.abort_with_status(rpc_status.to_status(update))
+            yield update
+
+    async def GetHistory(self, request, context):
+        await self._enter("GetHistory", context)
+        for start in (0, 2):
+            yield pb.GetHistoryResponse(
+                samples=[
+                    types_pb2.Sample(
+                        measured_at=timestamp_pb2.Timestamp(seconds=T0_S + 60 * minute), bandwidth_mbps=minute
+                    )
+                    for minute in (start, start + 1)
+                ]
+            )
+
+    async def GetLedger(self, request, context):
+        await self._enter("GetLedger", context)
+        yield pb.GetLedgerResponse(
+            entries=[
+                pb.LedgerEntry(
+                    made_at=timestamp_pb2.Timestamp(seconds=T0_S),
+                    target=timestamp_pb2.Timestamp(seconds=T0_S + 900),
+                    measured_at=timestamp_pb2.Timestamp(seconds=T0_S + 901),
+                    predicted=pb.MetricValues(bandwidth_mbps=100),
+                    actual=pb.MetricValues(bandwidth_mbps=90, jitter_ms=1),
+                    absolute_error=pb.MetricValues(bandwidth_mbps=10),
+                    confidence=0.5,
+                    hit=True,
+                    model_version="1.2.3",
+                )
+            ]
+        )
+
+    async def ListLinks(self, request, context):
+        await self._enter("ListLinks", context)
+        start = int(request.page_token or 0)
+        links = [pb.LinkSummary(link_id=f"l{i}", sample_count=i) for i in range(start, min(start + 2, 5))]
+        return pb.ListLinksResponse(links=links, next_page_token=str(start + 2) if start + 2 < 5 else "")
+
+    async def ListModels(self, request, context):
+        await self._enter("ListModels", context)
+        return mpb.ListModelsResponse(
+            models=[mpb.Model(name="pba_lstm", version="1.2.3", serving=True, horizons=[duration_pb2.Duration(seconds=900)])]
+        )
+
+
+class ServerThread:
+    """Runs the service on an event loop in a thread; can be stopped and started on the same port."""
+
+    def __init__(self):
+        self.service = ScriptedService()
+        self.health = None
+        self.port = 0
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = None
+        self.start()
+
+    @property
+    def target(self):
+        return f"127.0.0.1:{self.port}"
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    def start(self):
+        self.run(self._start())
+
+    def stop(self):
+        self.run(self._server.stop(0))
+
+    def send_update(self, update):
+        """Puts an update (or a status, or None for an end in good order) on the newest prediction stream."""
+        self.loop.call_soon_threadsafe(self.service.updates.put_nowait, update)
+
+    def set_health(self, serving):
+        value = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        self.run(self.health.set("pba.v1.PredictionService", value))
+
+    async def _start(self):
+        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self.service, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self.service, self._server)
+        self.health = health_v1.aio.HealthServicer()
+        await self.health.set("pba.v1.PredictionService", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    def close(self):
+        self.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
