@@ -7,14 +7,15 @@ import inspect
 import secrets
 import time
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
-from pba_service.domain.errors import PbaError
+from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
 from pba_service.serving.status import code_of, internal_status, status_of
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
     from prometheus_client import CollectorRegistry
 
+    _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
 _log = structlog.get_logger(__name__)
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_UNREADABLE = object()
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -54,50 +58,46 @@ class Guard(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: RpcMetrics) -> None:
         """Counts into `metrics`."""
         self._metrics = metrics
-        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}  # one per known method, so bounded
+        self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> _Handler | None:
         """Gives out the guarded handler of a method; None when there is no such method."""
+        handler = await continuation(handler_call_details)  # at every call: inner interceptors may judge its metadata
+        if handler is None:
+            return None
         method = handler_call_details.method
-        if method not in self._guarded:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
-            self._guarded[method] = self._guard(method, handler)
-        return self._guarded[method]
+        known, guarded = self._guarded.get(method, (None, None))
+        if known is not handler or guarded is None:
+            guarded = self._guard(method, handler)
+            self._guarded[method] = handler, guarded
+        return guarded
 
-    def _guard(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        kind = ("client" if handler.request_streaming else "") + ("server" if handler.response_streaming else "")
-        grpc_type = {"": "unary", "client": "client_stream", "server": "server_stream"}.get(kind, "bidi_stream")
+    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        grpc_type, inner, make = _shape(handler)
+        if handler.response_streaming and not inspect.isasyncgenfunction(inner):
+            raise TypeError(f"{method}: streaming handlers are asynchronous generators")
         service, _, name = method.strip("/").rpartition("/")
         labels = (grpc_type, service, name)
+        check: Any = _all_checked if handler.request_streaming else _checked
 
         async def unary(request: Any, context: Any) -> Any:
             async with self._watched(method, labels, context):
-                return await inner(request, context)
+                return await inner(check(request), context)
 
         async def streaming(request: Any, context: Any) -> None:
             # Written here and not yielded, so that a cancelled write closes the handler at once, not when it is
             # collected.
-            async with self._watched(method, labels, context), aclosing(inner(request, context)) as responses:
+            async with self._watched(method, labels, context), aclosing(inner(check(request), context)) as responses:
                 async for response in responses:
                     await context.write(response)
 
-        if handler.response_streaming and not inspect.isasyncgenfunction(inner):
-            raise TypeError(f"{method}: streaming handlers are asynchronous generators")
-        make: Any = getattr(
-            grpc,
-            f"{'stream' if handler.request_streaming else 'unary'}_"
-            f"{'stream' if handler.response_streaming else 'unary'}_rpc_method_handler",
-        )
-        guarded: grpc.RpcMethodHandler[Any, Any] = make(
+        guarded: _Handler = make(
             streaming if handler.response_streaming else unary,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_lenient(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
         return guarded
@@ -131,6 +131,40 @@ class Guard(grpc.aio.ServerInterceptor):
             self._metrics.handled.labels(*labels, code.name).inc()
             self._metrics.handling_s.labels(*labels).observe(took_s)
             _log.debug("rpc", method=method, code=code.name, seconds=took_s, peer=context.peer())
+
+
+def _shape(handler: _Handler) -> tuple[str, Any, Any]:
+    """The metrics' name for a handler's shape, its function, and what makes a handler of that shape."""
+    if handler.request_streaming and handler.response_streaming:
+        return "bidi_stream", handler.stream_stream, grpc.stream_stream_rpc_method_handler
+    if handler.request_streaming:
+        return "client_stream", handler.stream_unary, grpc.stream_unary_rpc_method_handler
+    if handler.response_streaming:
+        return "server_stream", handler.unary_stream, grpc.unary_stream_rpc_method_handler
+    return "unary", handler.unary_unary, grpc.unary_unary_rpc_method_handler
+
+
+def _lenient(deserialize: Any) -> Callable[[bytes], Any]:
+    """Left alone, gRPC answers bytes that are no message with UNKNOWN and the text of a Python exception."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    if request is _UNREADABLE:
+        raise InvalidRequestError(Violation("request", "is no message that this method can read"))
+    return request
+
+
+async def _all_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
 
 
 async def _abort(context: Any, status: Status) -> None:
