@@ -1,0 +1,153 @@
+"""What Prometheus is told of single links, read from a plain table when it asks.
+
+A gauge object per link and metric would cost far more than the link itself, and a label per link grows without end:
+so the first links that are seen get labels, up to a bound, and the others are only counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pba_service.domain.samples import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from prometheus_client import Metric
+
+ACCURACY_WEIGHT = 0.02
+"""Weight of the newest error in the mean accuracy, so that it speaks of about the last 50; at first all count alike."""
+
+_CURRENT = (
+    ("dwcp_pba_current_bandwidth_mbps", "Newest measured bandwidth of the link in Mbit/s."),
+    ("dwcp_pba_current_latency_ms", "Newest measured round-trip time of the link in ms."),
+    ("dwcp_pba_current_packet_loss_ratio", "Newest measured loss of the link, 0 to 1."),
+    ("dwcp_pba_current_jitter_ms", "Newest measured jitter of the link in ms."),
+)
+
+
+@dataclass(slots=True)
+class _Link:
+    """The newest of one link; NaN is what is not known, and not exposed."""
+
+    measured_at_ms: int = -1
+    current: Sequence[float] = (math.nan,) * len(METRICS)
+    confidence: float = math.nan
+    sample_count: float = math.nan
+    accuracy: list[float] = field(default_factory=lambda: [math.nan] * len(METRICS))
+    scored: list[int] = field(default_factory=lambda: [0] * len(METRICS))
+
+
+class LinkTable(Collector):
+    """Newest values by link, at most `max_links` of them.
+
+    Written from the service's thread and read from the one that answers Prometheus: single writes of single values,
+    and the reader copies the table in one step.
+    """
+
+    def __init__(self, max_links: int) -> None:
+        self._max_links = max_links
+        self._links: dict[str, _Link] = {}
+        self._unlabelled: set[int] = set()
+
+    def current(self, link_id: str, measured_at_ms: int, values: Sequence[float]) -> None:
+        """The values of a sample; those of the newest sample stay."""
+        link = self._link(link_id)
+        if link is not None and measured_at_ms >= link.measured_at_ms:
+            link.current = values
+            link.measured_at_ms = measured_at_ms
+
+    def confidence(self, link_id: str, confidence: float) -> None:
+        """The confidence of a link's newest prediction."""
+        if link := self._link(link_id):
+            link.confidence = confidence
+
+    def sample_count(self, link_id: str, count: int) -> None:
+        """How many samples of a link are stored."""
+        if link := self._link(link_id):
+            link.sample_count = count
+
+    def scored(self, link_id: str, predicted: Sequence[float], actual: Sequence[float]) -> None:
+        """What was predicted, and what came."""
+        if (link := self._link(link_id)) is None:
+            return
+        for metric, (said, came) in enumerate(zip(predicted, actual, strict=True)):
+            accuracy = accuracy_of(said, came)
+            if math.isnan(accuracy):
+                continue
+            link.scored[metric] += 1
+            weight = max(ACCURACY_WEIGHT, 1 / link.scored[metric])
+            before = link.accuracy[metric] if link.scored[metric] > 1 else 0.0
+            link.accuracy[metric] = before + weight * (accuracy - before)
+
+    def forget(self, link_id: str) -> None:
+        """A link that is no more; its label is free for another."""
+        self._links.pop(link_id, None)
+        self._unlabelled.discard(hash(link_id))
+
+    def collect(self) -> Iterable[Metric]:
+        """The families of all labelled links, and the number of the others."""
+        links = list(self._links.items())
+        for metric, (name, help_text) in enumerate(_CURRENT):
+            yield _family(name, help_text, (((i,), link.current[metric]) for i, link in links))
+        yield _family(
+            "dwcp_pba_confidence", "Confidence of the link's newest prediction, 0 to 1.", _column(links, "confidence")
+        )
+        yield _family("dwcp_pba_sample_count", "Samples of the link that are stored.", _column(links, "sample_count"))
+        yield _family(
+            "dwcp_pba_prediction_accuracy",
+            "Mean of 1 - |predicted - actual| / max(predicted, actual) over about the last 50 predictions, 0 to 1.",
+            (((i, METRICS[m]), value) for i, link in links for m, value in enumerate(link.accuracy)),
+            labels=("link", "metric"),
+        )
+        yield _family(
+            "dwcp_pba_newest_sample_timestamp_seconds",
+            "When the link's newest sample was measured, in seconds since the Unix epoch.",
+            (((i,), link.measured_at_ms / 1000 if link.measured_at_ms >= 0 else math.nan) for i, link in links),
+        )
+        yield GaugeMetricFamily(
+            "dwcp_pba_links_unlabelled",
+            "Links seen that have no series of their own, because the bound on labels is reached.",
+            value=len(self._unlabelled),
+        )
+
+    def _link(self, link_id: str) -> _Link | None:
+        """A link's entry, made when there is room; None when it has to do without."""
+        link = self._links.get(link_id)
+        if link is None and len(self._links) < self._max_links:
+            self._unlabelled.discard(hash(link_id))
+            link = self._links[link_id] = _Link()
+        if link is None:
+            self._unlabelled.add(hash(link_id))  # the hash: a million ids would weigh more than their count is worth
+        return link
+
+
+def accuracy_of(predicted: float, actual: float) -> float:
+    """1 - |predicted - actual| / max(predicted, actual): 1 is exact, 0 as wrong as can be; NaN where either is absent.
+
+    The larger of the two is the measure, not the actual value alone, so that losses and outages of 0 have an accuracy.
+    """
+    largest = max(predicted, actual)
+    return 1.0 - abs(predicted - actual) / largest if largest > 0 else 1.0 + 0.0 * (predicted - actual)
+
+
+def _column(links: list[tuple[str, _Link]], name: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    return (((link_id,), getattr(link, name)) for link_id, link in links)
+
+
+def _family(
+    name: str,
+    help_text: str,
+    rows: Iterable[tuple[tuple[str, ...], float]],
+    labels: tuple[str, ...] = ("link",),
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for row, value in rows:
+        if not math.isnan(value):
+            family.add_metric(row, value)
+    return family

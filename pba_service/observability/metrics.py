@@ -1,0 +1,184 @@
+"""Every Prometheus metric of the service, behind methods that say what happened.
+
+Names that dashboards know (`dwcp_pba_*` as documented) are verbatim; new ones count seconds and bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from pba_service.domain.forecast import Source
+from pba_service.domain.samples import Reason
+from pba_service.observability.links import LinkTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pba_service.domain.forecast import LedgerEntry, Prediction
+
+_LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+_LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_RPC_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
+
+
+def service_registry() -> CollectorRegistry:
+    """A registry that already tells of the process, the interpreter and its garbage collector."""
+    # a second series for each counter, which nobody asked for
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class Metrics:
+    """What the service tells Prometheus.
+
+    Args:
+        registry: Where the metrics are registered; each registry takes one of these.
+        max_links: How many links get series of their own.
+    """
+
+    def __init__(self, registry: CollectorRegistry, max_links: int) -> None:
+        self._links = LinkTable(max_links)
+        registry.register(self._links)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self._samples = counter("dwcp_pba_samples_total", "Pushed samples, by what became of them.", "outcome")
+        self._refused = counter("dwcp_pba_samples_refused_total", "Refused samples, by the reason.", "reason")
+        self._ingest_size = histogram("dwcp_pba_ingest_batch_samples", "Samples written to the store at once.", _SIZES)
+
+        self._predictions = counter("dwcp_pba_predictions_total", "Predictions made, by what produced them.", "source")
+        self._latency = histogram("dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS)
+        self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
+        self._retrain = counter("dwcp_pba_retrain_total", "Retrainings completed.")
+        self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
+
+        self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
+        self._refresh_lag = histogram(
+            "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S
+        )
+        self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
+        self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
+
+        self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
+        self._skipped = counter(
+            "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
+        )
+        rpc = ("grpc_type", "grpc_service", "grpc_method")
+        self._rpc_started = counter("grpc_server_started_total", "RPCs started.", *rpc)
+        self._rpc_handled = counter("grpc_server_handled_total", "RPCs completed.", *rpc, "grpc_code")
+        self._rpc_seconds = histogram("grpc_server_handling_seconds", "Time to complete an RPC.", _RPC_S, *rpc)
+        for outcome in ("stored", "duplicate", "replaced", "refused"):
+            self._samples.labels(outcome)
+        for reason in Reason:
+            self._refused.labels(reason.name.lower())
+        for source in Source:
+            self._predictions.labels(source.name.lower())
+        for hit in ("true", "false"):
+            self._ledger.labels(hit)
+
+    def samples_pushed(self, *, stored: int, duplicates: int, replaced: int, refused: Iterable[Reason] = ()) -> None:
+        """A batch was answered."""
+        for outcome, count in (("stored", stored), ("duplicate", duplicates), ("replaced", replaced)):
+            self._samples.labels(outcome).inc(count)
+        for reason in refused:
+            self._samples.labels("refused").inc()
+            self._refused.labels(reason.name.lower()).inc()
+
+    def ingest_batch(self, samples: int) -> None:
+        """So many samples were written to the store at once."""
+        self._ingest_size.observe(samples)
+
+    def link_current(self, link_id: str, measured_at_ms: int, values: NDArray[np.float32]) -> None:
+        """A sample (float32[4], NaN where absent) was stored; it is current if none newer is known."""
+        self._links.current(link_id, measured_at_ms, values.tolist())
+
+    def link_sample_count(self, link_id: str, count: int) -> None:
+        """So many samples of a link are stored now."""
+        self._links.sample_count(link_id, count)
+
+    def link_forgotten(self, link_id: str) -> None:
+        """A link has no samples any more: its series end."""
+        self._links.forget(link_id)
+
+    def prediction_made(self, prediction: Prediction) -> None:
+        """A prediction was made here."""
+        self._predictions.labels(prediction.source.name.lower()).inc()
+        self._links.confidence(prediction.link_id, prediction.confidence)
+
+    def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
+        """Each of some predictions, made together, took so long from the start of its making until it could be used."""
+        for _ in range(predictions):
+            self._latency.observe(seconds * 1000)
+
+    def ledger_scored(self, link_id: str, entry: LedgerEntry) -> None:
+        """A prediction's target came, and the entry was stored."""
+        self._ledger.labels("true" if entry.hit else "false").inc()
+        self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+
+    def model_serving(self, name: str, version: str) -> None:
+        """A model serves from now on, instead of the one before."""
+        self._model_version.clear()
+        self._model_version.labels(name, version).set(1)
+
+    def retrained(self) -> None:
+        """A retraining was completed."""
+        self._retrain.inc()
+
+    def refreshed(self, links: int) -> None:
+        """So many links were brought up to date at once."""
+        self._refresh_size.observe(links)
+
+    def refresh_lag(self, seconds: float) -> None:
+        """A link's change was taken into account so long after it was known."""
+        self._refresh_lag.observe(seconds)
+
+    def commit_conflicts(self, count: int = 1) -> None:
+        """Another writer was faster."""
+        self._conflicts.inc(count)
+
+    def store_failed(self) -> None:
+        """The store was away or too slow."""
+        self._store_errors.inc()
+
+    def subscribers(self, count: int) -> None:
+        """So many prediction streams are open."""
+        self._subscribers.set(count)
+
+    def updates_skipped(self, count: int) -> None:
+        """A subscriber was too slow for so many updates."""
+        self._skipped.inc(count)
+
+    def rpc_started(self, kind: str, service: str, method: str) -> None:
+        """An RPC of a known method began; kind is unary, client_stream, server_stream or bidi_stream."""
+        self._rpc_started.labels(kind, service, method).inc()
+
+    def rpc_handled(self, kind: str, service: str, method: str, *, code: str, seconds: float) -> None:
+        """An RPC ended with a status such as OK."""
+        self._rpc_handled.labels(kind, service, method, code).inc()
+        self._rpc_seconds.labels(kind, service, method).observe(seconds)

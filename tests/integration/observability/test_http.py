@@ -1,0 +1,31 @@
+"""The metrics endpoint over real HTTP."""
+
+import contextlib
+import socket
+import urllib.request
+
+import pytest
+
+from pba_service.observability.http import MetricsServer
+from pba_service.observability.metrics import Metrics, service_registry
+
+
+def test_it_serves_metrics_on_a_free_port_until_closed():
+    registry = service_registry()
+    Metrics(registry, 10).store_failed()
+    with MetricsServer(registry, "127.0.0.1", 0) as server:
+        port = server.port
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+            body = response.read().decode()
+            assert response.headers["Content-Type"].startswith("text/plain")
+        assert "dwcp_pba_store_errors_total 1.0" in body
+        assert "process_resident_memory_bytes" in body
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        pass
+
+
+def test_a_taken_port_is_an_error_at_once():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError):
+            MetricsServer(service_registry(), "127.0.0.1", port)
