@@ -1,0 +1,38 @@
+"""What can be wrong with a measurement file, in one line with the place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """One row that cannot be used.
+
+    Attributes:
+        row: The line of a text file, from 1; the row of a parquet file, from 1.
+        field: The column at fault, empty when it is the row as a whole.
+        description: What is wrong.
+    """
+
+    row: int
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"row {self.row}: {where}{self.description}"
+
+
+class MeasurementFileError(Exception):
+    """A file, or a row of it, cannot be used. Its text is one line that names the file and the row."""
+
+    def __init__(self, file: str, problem: str | RowFault) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.row = problem.row if isinstance(problem, RowFault) else None
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """A value of a file as an error may show it: printable, on one line, short."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
