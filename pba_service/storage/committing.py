@@ -1,0 +1,57 @@
+"""Commits as calls of the script that writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pba_service.storage import codec, keys, scripts
+from pba_service.storage.events import EVENTS_KEPT, announce
+from pba_service.storage.replies import readable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pba_service.engine.ports import Commit
+    from pba_service.storage.server import Server
+
+
+async def commit(server: Server, commits: Sequence[Commit], now_ms: int, ledger_retention_ms: int) -> list[bool]:
+    """Writes commits; returns for each whether it was written.
+
+    On a Cluster the stream of events lives on another node than most links. So predictions are announced after they
+    have been written, and a crash in between leaves one unannounced until followers reconcile.
+
+    Raises:
+        StoreUnavailableError: The store is away or slow; some of the commits may have been written.
+    """
+    events = [keys.EVENTS] if server.holds_everything else []
+    calls = []
+    for first in range(0, len(commits), server.links_per_call):
+        group = commits[first : first + server.links_per_call]
+        args: list[Any] = [len(group), now_ms, ledger_retention_ms, EVENTS_KEPT]
+        for one in group:
+            args += _arguments(one)
+        calls.append(([*(keys.link_key(one.link_id) for one in group), *events], args))
+    found = [reply for part in await server.run(scripts.COMMIT, calls) for reply in part]
+    written = [bool(readable(one.link_id, _flag, reply)) for one, reply in zip(commits, found, strict=True)]
+    if not events:
+        predictions = [one.prediction for one, done in zip(commits, written, strict=True) if done and one.prediction]
+        await announce(server, predictions)
+    return written
+
+
+def _arguments(commit: Commit) -> list[Any]:
+    args: list[Any] = [
+        commit.read_version,
+        commit.read_version + 1,
+        commit.blob,
+        codec.encode_prediction(commit.prediction) if commit.prediction else b"",
+        len(commit.ledger),
+    ]
+    for entry in commit.ledger:
+        args += (entry.model_version, *codec.encode_ledger_entry(entry))
+    return args
+
+
+def _flag(_link_id: str, reply: int) -> int:
+    return reply

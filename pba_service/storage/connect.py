@@ -1,0 +1,21 @@
+"""The server that a URL names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pba_service.storage import address
+from pba_service.storage.server import SingleServer
+
+if TYPE_CHECKING:
+    from pba_service.storage.server import Server
+
+
+def open_server(url: str) -> Server:
+    """The server at a URL; connections are made when they are needed.
+
+    Raises:
+        ValueError: The URL has none of the forms that `address` lists.
+    """
+    parsed = address.parse(url)
+    return SingleServer(parsed.options)

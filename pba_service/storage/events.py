@@ -1,0 +1,114 @@
+"""Predictions as they are committed: a stream in Redis that every replica reads on from where it was.
+
+Not publish and subscribe: in failovers that missed events, sometimes silently and for ever; streams keep them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pba_service.domain.errors import StoreUnavailableError
+from pba_service.storage import codec, keys
+from pba_service.storage.codec import StoredDataError
+from pba_service.storage.server import OPERATION_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from pba_service.domain.forecast import Prediction
+    from pba_service.storage.server import Server
+
+EVENTS_KEPT = 10_000
+RECONCILE_EVERY_S = 30.0
+
+_READ_AT_ONCE = 1_000
+_BLOCK_MS = 1_000  # shorter than the socket's timeout, or an idle stream would look like a hung server
+_BACKOFF_S = (0.05, 1.0)
+
+_log = structlog.get_logger(__name__)
+
+
+async def announce(server: Server, predictions: Sequence[Prediction]) -> None:
+    """Adds predictions to the stream; what cannot be added is left to reconciliation, since it has been written."""
+    try:
+        for prediction in predictions:
+            blob = codec.encode_prediction(prediction)
+            await server.command("XADD", keys.EVENTS, "MAXLEN", "~", EVENTS_KEPT, "*", "p", blob)
+    except StoreUnavailableError:
+        _log.warning("predictions_not_announced", predictions=len(predictions))
+
+
+async def follow(
+    server: Server, everything: Callable[[], AsyncIterator[list[Prediction]]]
+) -> AsyncIterator[list[Prediction]]:
+    """Reads the stream for ever.
+
+    Args:
+        server: Where it is.
+        everything: Reads the newest predictions of all links, in pages: done after an error, because events may have
+            been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
+
+    Yields:
+        First an empty list: what is committed from then on will be delivered. Then predictions.
+    """
+    loop = asyncio.get_running_loop()
+    delay_s, cursor, started = _BACKOFF_S[0], b"", False
+    reconcile_at = loop.time()
+    while True:
+        try:
+            if not cursor:
+                cursor = await _end_of_stream(server)
+                if started:
+                    async for page in everything():
+                        yield page
+                    _log.info("announcements_resumed")
+                else:
+                    started = True
+                    yield []
+                reconcile_at = loop.time() + RECONCILE_EVERY_S
+            elif not server.holds_everything and loop.time() >= reconcile_at:
+                async for page in everything():
+                    yield page
+                reconcile_at = loop.time() + RECONCILE_EVERY_S
+            cursor, predictions = await _read_on(server, cursor)
+            delay_s = _BACKOFF_S[0]
+            if predictions:
+                yield predictions
+        except StoreUnavailableError:
+            # The server that comes back may be another one, whose stream ends earlier: begin at its end.
+            cursor = b""
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _BACKOFF_S[1])
+
+
+async def _end_of_stream(server: Server) -> bytes:
+    newest = await server.command("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
+    return newest[0][0] if newest else b"0-0"
+
+
+async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Prediction]]:
+    reply = await server.command(
+        "XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", _BLOCK_MS, "STREAMS", keys.EVENTS, cursor,
+        timeout_s=OPERATION_TIMEOUT_S + _BLOCK_MS / 1000,
+    )  # fmt: skip
+    if not reply:
+        return cursor, []
+    [[_, entries]] = reply
+    newest: dict[str, Prediction] = {}
+    for _, fields in entries:
+        prediction = _decoded(fields)
+        if prediction:
+            newest.pop(prediction.link_id, None)
+            newest[prediction.link_id] = prediction
+    return entries[-1][0], list(newest.values())
+
+
+def _decoded(fields: Any) -> Prediction | None:
+    try:
+        return codec.decode_prediction(fields[1])
+    except StoredDataError as error:
+        _log.warning("announcement_unreadable", error=str(error))
+        return None

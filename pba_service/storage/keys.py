@@ -1,0 +1,36 @@
+"""Names of the keys in Redis; `docs/adr/0002-history-layout.md` says what they hold.
+
+    pba:links                  sorted set, all scores 0: the links, in lexicographic order
+    pba:region:<region>        sorted set: links that have said to be in a region, not all of them still are
+    pba:events                 stream: predictions as they are committed
+    pba:check                  string: written and read by the health check
+    pba:{<link>}:m             hash: counters ("k"), node ("n"), peer ("p"), region ("r")
+    pba:{<link>}:h:<bucket>    string: the samples of one bucket of time, 20 bytes each, ordered
+    pba:{<link>}:s             hash: version ("v") and blob ("b") of the learned state, newest prediction ("p")
+    pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
+    pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
+
+All keys of a link have its id as hash tag, so that a Cluster keeps them together and a script may write them at once.
+"""
+
+from __future__ import annotations
+
+LINKS = b"pba:links"
+EVENTS = b"pba:events"
+CHECK = b"pba:check"
+
+
+def link_key(link_id: str) -> bytes:
+    """What all keys of a link begin with.
+
+    A `}` inside the id would end the hash tag early: a link called `}` would have its keys scattered over the Cluster,
+    and `a}:m` could be mistaken for a part of the link `a`. So it is written as %7D, and % as %25.
+    """
+    if "%" in link_id or "}" in link_id:
+        link_id = link_id.replace("%", "%25").replace("}", "%7D")
+    return f"pba:{{{link_id}}}".encode()
+
+
+def region_key(region: str) -> bytes:
+    """The index of the links of a region."""
+    return f"pba:region:{region}".encode()

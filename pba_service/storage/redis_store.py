@@ -1,0 +1,273 @@
+"""The store in Redis or Valkey, 6.2 or newer: standalone, behind Sentinels, or a Cluster."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from pba_service.domain.errors import LinkUnknownError, StoreUnavailableError
+from pba_service.engine.ports import PutResult
+from pba_service.storage import committing, keys, putting, replies, scripts
+from pba_service.storage.codec import DAY_MS
+from pba_service.storage.connect import open_server
+from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, system_clock
+from pba_service.storage.events import follow
+from pba_service.storage.index import LinkIndex
+from pba_service.storage.replies import readable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.samples import LinkInfo, SampleBatch, Series
+    from pba_service.engine.ports import Clock, Commit, LinkSummary, Snapshot
+    from pba_service.storage.scripts import Script
+    from pba_service.storage.server import Server
+
+_SAMPLES_PER_CHUNK = 10_000
+_LINKS_PER_PAGE = 1_000
+_FOREVER_MS = 2**52  # Lua counts in doubles
+_CHECK_TTL_MS = 60_000
+
+_log = structlog.get_logger(__name__)
+
+
+class RedisStore:
+    """The `Store` of the engine's ports in Redis; `docs/adr/0002-history-layout.md` says how and why.
+
+    Close it when done.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        max_samples: int,
+        retention_ms: int,
+        ledger_retention_ms: int = LEDGER_RETENTION_MS,
+        max_links: int = MAX_LINKS,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._server = server
+        self._max_samples = max_samples
+        self._retention_ms = retention_ms
+        self._ledger_retention_ms = ledger_retention_ms
+        self._clock = clock
+        self._index = LinkIndex(server, max_links)
+        self._swept = ""
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        max_samples: int,
+        retention_ms: int,
+        ledger_retention_ms: int = LEDGER_RETENTION_MS,
+        max_links: int = MAX_LINKS,
+        clock: Clock = system_clock,
+    ) -> RedisStore:
+        """A store at a URL; connections are made when they are needed.
+
+        Args:
+            url: In one of the forms that `address` lists.
+            max_samples: The newest samples of a link that are kept.
+            retention_ms: How long a sample is kept.
+            ledger_retention_ms: How long a ledger entry is kept after its target.
+            max_links: The most links there may be.
+            clock: The time; by default the system's.
+
+        Raises:
+            ValueError: The URL has none of the forms.
+        """
+        return cls(
+            open_server(url),
+            max_samples=max_samples,
+            retention_ms=retention_ms,
+            ledger_retention_ms=ledger_retention_ms,
+            max_links=max_links,
+            clock=clock,
+        )
+
+    async def put(self, batch: SampleBatch) -> PutResult:
+        """Stores samples, as `Store.put` says.
+
+        Raises:
+            CapacityExceededError: The batch has new links and there is no room for all of them; nothing is stored.
+            StoreUnavailableError: The store is away or slow; some of the samples may have been stored.
+        """
+        now = self._clock()
+        floor = self._floor_ms(now)
+        plan = putting.plan(batch, floor)
+        link_ids = {piece.info.link_id for piece in plan.pieces}
+        if not await self._index.admit(link_ids):
+            await self._sweep()
+            if not await self._index.admit(link_ids):
+                raise self._index.full()
+        head = (floor, now, self._retention_ms, self._max_samples)
+        ordered = np.zeros(len(plan.order), np.uint8)
+        for pieces in putting.rounds(plan.pieces):
+            found = await putting.put(self._server, pieces, head)
+            for piece, reply in zip(pieces, found, strict=True):
+                ordered[piece.first : piece.first + len(piece)] = np.frombuffer(reply, np.uint8, offset=1)
+            await self._index.enter([(piece.info, reply[0]) for piece, reply in zip(pieces, found, strict=True)])
+        outcomes = np.zeros(len(batch), np.uint8)
+        outcomes[plan.order] = ordered
+        return PutResult(outcomes)
+
+    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+        """Reads what predictions are made from, as `Store.snapshots` says."""
+        found = await self._ask(scripts.READ, link_ids, self._floor_ms(), tail=[int(context) for context in context_ms])
+        return [readable(link_id, replies.snapshot, reply) for link_id, reply in zip(link_ids, found, strict=True)]
+
+    async def commit(self, commits: Sequence[Commit]) -> list[bool]:
+        """Writes states, predictions and ledger entries, as `Store.commit` says.
+
+        A link whose samples have all expired meanwhile is not written either.
+        """
+        if not commits:
+            return []
+        return await committing.commit(self._server, commits, self._clock(), self._ledger_retention_ms)
+
+    async def newest(self, link_ids: Sequence[str]) -> list[Prediction | None]:
+        """The newest prediction of each link."""
+        floor = self._floor_ms()
+        found = await self._ask(scripts.NEWEST, link_ids)
+        newest = [readable(link_id, replies.prediction, reply) for link_id, reply in zip(link_ids, found, strict=True)]
+        return [prediction if prediction and prediction.made_at_ms >= floor else None for prediction in newest]
+
+    async def history(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[Series]:
+        """The samples of a link, as `Store.history` says.
+
+        Raises:
+            LinkUnknownError: No sample of the link is stored.
+        """
+        floor = self._floor_ms()
+        start = max(floor, start_ms or 0)
+        end = _FOREVER_MS if end_ms is None else min(end_ms, _FOREVER_MS)
+        known = False
+        while True:
+            call = ([keys.link_key(link_id)], [start, end, _SAMPLES_PER_CHUNK])
+            [[reply]] = await self._server.run(scripts.RANGE, [call])
+            found = readable(link_id, replies.stretch, reply)
+            if found is None or found.newest_ms < floor:
+                if known:  # the link expired while it was read
+                    return
+                raise LinkUnknownError(link_id)
+            known = True
+            if len(found.series):
+                yield found.series
+            if found.next_ms is None:
+                return
+            start = max(start, found.next_ms)
+
+    async def ledger(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[list[LedgerEntry]]:
+        """The ledger entries of a link, as `Store.ledger` says: a chunk per day.
+
+        Raises:
+            LinkUnknownError: No sample of the link is stored.
+        """
+        if (await self.link_infos([link_id])) == [None]:
+            raise LinkUnknownError(link_id)
+        now = self._clock()
+        start = max(now - self._ledger_retention_ms, start_ms or 0, 0)
+        end = now + DAY_MS if end_ms is None else min(end_ms, now + DAY_MS)  # no target lies that far ahead
+        for day in range(start // DAY_MS, -(-end // DAY_MS)):
+            [reply] = await self._ask(scripts.LEDGER, [link_id], day)
+            entries = readable(link_id, replies.ledger, reply and (day, *reply)) or []
+            wanted = [entry for entry in entries if start <= entry.target_ms < end]
+            if wanted:
+                yield wanted
+
+    async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
+        """Links in order of their ids, as `Store.links` says. Entries of the index that are gone leave it."""
+        found: list[LinkSummary] = []
+        while len(found) < limit:
+            size = min(limit - len(found), _LINKS_PER_PAGE)
+            page = await self._index.page(prefix=prefix, region=region, after=after, limit=size)
+            found += await self._living(page, region)
+            if len(page) < size:
+                break
+            after = page[-1]
+        return found
+
+    async def link_infos(self, link_ids: Sequence[str]) -> list[LinkInfo | None]:
+        """What is known of each link; None where it is unknown."""
+        return [summary.info if summary else None for summary in await self._summarise(link_ids)]
+
+    async def announcements(self) -> AsyncIterator[list[Prediction]]:
+        """Predictions as any replica commits them, as `Store.announcements` says.
+
+        The first list is empty: whatever is committed from then on will be delivered.
+        """
+        async for predictions in follow(self._server, self._all_newest):
+            yield predictions
+
+    async def check(self) -> None:
+        """Returns when the store can be written and read now.
+
+        Raises:
+            StoreUnavailableError: It cannot.
+        """
+        await self._server.command("SET", keys.CHECK, secrets.token_bytes(8), "PX", _CHECK_TTL_MS)
+        if await self._server.command("GET", keys.CHECK) is None:
+            _log.warning("store_check_failed", reason="what was written could not be read")
+            raise StoreUnavailableError
+
+    async def close(self) -> None:
+        """Frees connections."""
+        await self._server.close()
+
+    def _floor_ms(self, now_ms: int | None = None) -> int:
+        """Nothing measured before this time is kept."""
+        return max((self._clock() if now_ms is None else now_ms) - self._retention_ms, 0)
+
+    async def _ask(
+        self, script: Script, link_ids: Sequence[str], *head: Any, tail: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """Runs a script for links: `head` is the same for each call, `tail` has one argument for each link."""
+        size = self._server.links_per_call
+        calls = []
+        for first in range(0, len(link_ids), size):
+            part = slice(first, first + size)
+            calls.append(
+                ([keys.link_key(link_id) for link_id in link_ids[part]], [*head, *(tail[part] if tail else ())])
+            )
+        return [reply for part in await self._server.run(script, calls) for reply in part]
+
+    async def _summarise(self, link_ids: Sequence[str]) -> list[LinkSummary | None]:
+        found = await self._ask(scripts.SUMMARISE, link_ids, self._floor_ms())
+        return [readable(link_id, replies.summary, reply) for link_id, reply in zip(link_ids, found, strict=True)]
+
+    async def _living(self, page: Sequence[str], region: str) -> list[LinkSummary]:
+        """The links of a page of the index; entries that no link stands behind any more are taken out."""
+
+        def belongs(summary: LinkSummary | None) -> bool:
+            return summary is not None and region in {"", summary.info.region}
+
+        summaries = await self._summarise(page)
+        gone = [link_id for link_id, one in zip(page, summaries, strict=True) if not belongs(one)]
+        if gone:
+            await self._index.remove(gone, region)
+            # A sample may have come between looking and removing: then it would be hidden until the next restart.
+            again = await self._summarise(gone)
+            back = [link_id for link_id, one in zip(gone, again, strict=True) if belongs(one)]
+            if back:
+                await self._index.restore(back, region)
+        return [one for one in summaries if one and belongs(one)]
+
+    async def _sweep(self) -> None:
+        """Looks through a part of the index for links whose samples have expired, to make room for others."""
+        page = await self._index.page(prefix="", region="", after=self._swept, limit=_LINKS_PER_PAGE)
+        await self._living(page, "")
+        self._swept = page[-1] if len(page) == _LINKS_PER_PAGE else ""
+
+    async def _all_newest(self) -> AsyncIterator[list[Prediction]]:
+        """The newest predictions of all links, in pages."""
+        after = ""
+        while page := await self._index.page(prefix="", region="", after=after, limit=_LINKS_PER_PAGE):
+            yield [prediction for prediction in await self.newest(page) if prediction]
+            after = page[-1]

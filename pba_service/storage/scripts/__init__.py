@@ -1,0 +1,36 @@
+"""The Lua scripts that run inside Redis: each does for one link, or for many, what must happen at once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+from pba_service.storage.codec import BUCKET_MS, DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, and the digest under which a server remembers it."""
+
+    name: str
+    body: bytes
+    sha: bytes
+
+
+def _load(name: str) -> Script:
+    here = files(__package__)
+    constants = f"local BUCKET_MS, DAY_MS = {BUCKET_MS}, {DAY_MS}\n".encode()
+    body = b"".join((constants, (here / "common.lua").read_bytes(), (here / f"{name}.lua").read_bytes()))
+    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+    return Script(name, body, digest.encode())
+
+
+PUT = _load("put")
+READ = _load("read")
+COMMIT = _load("commit")
+SUMMARISE = _load("summarise")
+ADMIT = _load("admit")
+NEWEST = _load("newest")
+RANGE = _load("range")
+LEDGER = _load("ledger")

@@ -1,0 +1,146 @@
+-- Stores samples. KEYS: links. ARGV: floor_ms (nothing older is kept), now_ms, retention_ms, max_samples, then for each
+-- link node, peer, region and its samples ordered by time (each: bucket, then the row as it is stored).
+-- Answers for each link one byte of flags (1: the link is new, 2: its region changed) and one byte of outcome a sample.
+local FLOOR, NOW, RETENTION, MAX = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local WIRE_BYTES = SAMPLE_BYTES + 4
+local COMPACT_DEAD = 256 -- rows: what may lie dead in front of a bucket before it is rewritten
+local COMPACT_BYTES = 640 -- a closed bucket shorter than this has no slack worth a rewrite
+-- A bucket's key outlives its last sample a little, so that a link in use drops it by its own count.
+local MARGIN = 3600000
+
+local function ttl_ms(bucket)
+  return string.format('%.0f', (bucket + 1) * BUCKET_MS + RETENTION + MARGIN - NOW)
+end
+
+local function rewrite(key, dead)
+  local rows = call('GETRANGE', key, dead * SAMPLE_BYTES, -1)
+  if rows ~= '' then call('SET', key, rows, 'KEEPTTL') end
+end
+
+-- What a bucket being appended to has reserved in vain is given back when the next one begins.
+local function close_bucket(base, s)
+  local key = bucket_key(base, s.hi)
+  local dead = s.lo == s.hi and s.dead or 0
+  if dead == 0 and call('STRLEN', key) < COMPACT_BYTES then return end
+  rewrite(key, dead)
+  if s.lo == s.hi then s.dead = 0 end
+end
+
+-- Stores the rows of one bucket; returns whether it became the newest one.
+local function put_bucket(base, s, bucket, rows, outcomes)
+  local known = s.n > 0
+  local first = bucket * BUCKET_MS + offset_of(rows, 0, SAMPLE_BYTES)
+  local last = bucket * BUCKET_MS + offset_of(rows, #rows / SAMPLE_BYTES - 1, SAMPLE_BYTES)
+  if known and bucket > s.hi then close_bucket(base, s) end
+  if known and bucket < s.lo and s.dead > 0 then
+    rewrite(bucket_key(base, s.lo), s.dead)
+    s.dead = 0
+  end
+
+  local key = bucket_key(base, bucket)
+  if not known or bucket < s.lo or bucket > s.hi then call('UNLINK', key) end -- a leftover that is not counted
+  local added, existed = merge(key, known and bucket == s.lo and s.dead or 0, rows, SAMPLE_BYTES, outcomes)
+  if not existed then call('PEXPIRE', key, ttl_ms(bucket)) end
+
+  local newest = not known or bucket > s.hi
+  s.n = s.n + added
+  if not known or bucket < s.lo then s.lo = bucket end
+  if newest then s.hi = bucket end
+  if not known or first < s.oldest then s.oldest = first end
+  if last > s.newest then s.newest = last end
+  return newest
+end
+
+-- Goes on to the next bucket that exists, and counts again what lies from there on.
+local function next_bucket(base, s)
+  s.dead, s.n = 0, 0
+  local lo
+  for bucket = s.lo + 1, s.hi do
+    local rows = floor_of(call('STRLEN', bucket_key(base, bucket)) / SAMPLE_BYTES)
+    if rows > 0 then
+      lo = lo or bucket
+      s.n = s.n + rows
+    end
+  end
+  if lo then
+    s.lo = lo
+    s.oldest = lo * BUCKET_MS + offset_of(call('GETRANGE', bucket_key(base, lo), 0, 3), 0, 4)
+  end
+end
+
+-- Drops what is too old or too many, oldest first.
+local function trim(base, s)
+  while s.n > 0 and (s.n > MAX or s.oldest < FLOOR) do
+    local key = bucket_key(base, s.lo)
+    local rows = call('GET', key) or ''
+    local have = floor_of(#rows / SAMPLE_BYTES)
+    local cut = s.dead + math.max(s.n - MAX, 0)
+    if cut < have then
+      cut = math.max(cut, lower_bound(rows, s.dead, have, FLOOR - s.lo * BUCKET_MS, SAMPLE_BYTES))
+    end
+    if cut >= have then
+      call('UNLINK', key)
+      next_bucket(base, s)
+    else
+      s.n = s.n - (cut - s.dead)
+      s.dead = cut
+      s.oldest = s.lo * BUCKET_MS + offset_of(rows, cut, SAMPLE_BYTES)
+      if cut >= COMPACT_DEAD then
+        rewrite(key, cut)
+        s.dead = 0
+      end
+    end
+  end
+end
+
+-- The newest non-empty text is kept.
+local function say(s, changes, field, stamp, old, new, at)
+  if new == '' or at < s[stamp] then return false end
+  s[stamp] = at
+  if new == old then return false end
+  changes[#changes + 1] = field
+  changes[#changes + 1] = new
+  return true
+end
+
+local function put_link(i)
+  local base, node, peer, region, wire = KEYS[i], ARGV[4 * i + 1], ARGV[4 * i + 2], ARGV[4 * i + 3], ARGV[4 * i + 4]
+  local meta = base .. ':m'
+  local stored = call('HMGET', meta, 'k', 'n', 'p', 'r')
+  local s = load(stored[1])
+  local flags = s.newest < FLOOR and 1 or 0
+  local outcomes, newest = { '' }, false
+
+  local count, i_row = #wire / WIRE_BYTES, 0
+  while i_row < count do
+    local bucket = unpack_at('<I4', wire, i_row * WIRE_BYTES + 1)
+    local rows = {}
+    while i_row < count and unpack_at('<I4', wire, i_row * WIRE_BYTES + 1) == bucket do
+      rows[#rows + 1] = sub(wire, i_row * WIRE_BYTES + 5, (i_row + 1) * WIRE_BYTES)
+      i_row = i_row + 1
+    end
+    newest = put_bucket(base, s, bucket, concat(rows), outcomes) or newest
+  end
+  local at = unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 1) * BUCKET_MS
+    + unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 5)
+
+  trim(base, s)
+  if s.n == 0 then
+    call('UNLINK', meta, base .. ':s')
+    outcomes[1] = char(0)
+    return concat(outcomes)
+  end
+  local changes = {}
+  say(s, changes, 'n', 'node_ms', stored[2], node, at)
+  say(s, changes, 'p', 'peer_ms', stored[3], peer, at)
+  if say(s, changes, 'r', 'region_ms', stored[4], region, at) then flags = flags + 2 end
+  call('HSET', meta, 'k', save(s), unpack(changes))
+  if newest then
+    call('PEXPIRE', meta, ttl_ms(s.hi))
+    call('PEXPIRE', base .. ':s', ttl_ms(s.hi))
+  end
+  outcomes[1] = char(flags)
+  return concat(outcomes)
+end
+
+return for_each(#KEYS, put_link)
