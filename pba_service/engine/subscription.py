@@ -123,8 +123,6 @@ class Subscription:
     def _take(self) -> Update:
         links = list(islice(self._slots, MAX_PREDICTIONS_PER_UPDATE))
         predictions = [self._slots.pop(link_id) for link_id in links]
-        if self._slots:
-            self._changed.set()
         if not self._snapshot_complete:
             self._given_ms.update((p.link_id, p.made_at_ms) for p in predictions)
         return Update(predictions, self._skipped, self._snapshot_complete)

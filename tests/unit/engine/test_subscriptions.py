@@ -240,6 +240,38 @@ async def test_large_snapshots_come_in_several_messages(hub, directory):
     assert complete == [False, False, True]
 
 
+async def test_a_link_chosen_in_two_ways_comes_once_in_a_snapshot_of_several_messages(hub, directory):
+    links = [f"link-{index:05}" for index in range(2 * MAX_PREDICTIONS_PER_UPDATE)]
+    for link_id in links:
+        directory.add(link_id)
+    async with following(hub, Selector(frozenset(links), "link-")) as updates:
+        received, update = [], None
+        while update is None or not update.snapshot_complete:
+            update = await anext(updates)
+            received += [p.link_id for p in update.predictions]
+    assert received == links
+
+
+async def test_an_update_that_waits_for_its_region_does_not_follow_a_newer_snapshot(hub, directory):
+    async with following(hub, Selector(region="west")) as updates:
+        hub.publish([forecast("a", 1)])  # before the snapshot is read, and its region is not known yet
+        directory.add("a", 2, region="west")
+        assert [p.made_at_ms for p in (await anext(updates)).predictions] == [2]
+        hub.close()
+        assert [update.predictions async for update in updates if update.predictions] == []
+
+
+async def test_an_update_chosen_by_its_name_does_not_wait_for_its_region(hub, directory):
+    directory.regions["a"] = "west"
+    async with following(hub, Selector(frozenset(["a"]), region="west")) as updates:
+        await anext(updates)
+        hub.publish([forecast("a", 1)])
+        update = await anext(updates)
+    assert [p.made_at_ms for p in update.predictions] == [1]
+    assert update.skipped_updates == 0
+    assert directory.info_reads == []
+
+
 async def test_region_of_a_new_link_is_read_once_for_all(hub, directory):
     async with following(hub, Selector(region="west")) as one, following(hub, Selector(region="east")) as other:
         await anext(one)
