@@ -62,7 +62,7 @@ class Prediction:
 
     def same_as(self, other: Prediction) -> bool:
         """Whether both say the same, NaN being equal to NaN."""
-        return (
+        return bool(
             (self.link_id, self.made_at_ms, self.step_ms, self.target_ms, self.model_version, self.source)
             == (other.link_id, other.made_at_ms, other.step_ms, other.target_ms, other.model_version, other.source)
             and np.isclose(self.confidence, other.confidence, rtol=0, atol=1e-6)

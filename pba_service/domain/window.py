@@ -46,8 +46,8 @@ class Windows:
     Attributes:
         made_at_ms: int64[n], when the newest sample of each was measured.
         step_ms: int64[n], the grid's step.
-        values: float32[n, slots, 6], oldest slot first, in the order of `FEATURES`; NaN where nothing is known. A metric
-            is either known in each of the newest `MIN_SLOTS` slots or NaN in all slots.
+        values: float32[n, slots, 6], oldest slot first, in the order of `FEATURES`; NaN where nothing is known. A
+            metric is either known in each of the newest `MIN_SLOTS` slots or NaN in all slots.
         have: int64[n], consecutive filled slots up to the newest, of the best-known metric, at most `slots`.
     """
 
@@ -84,12 +84,14 @@ def steps_ms(times_ms: NDArray[np.int64], ends: NDArray[np.intp], base_ms: int) 
     ordered = np.sort(intervals, axis=1)  # NaN last
     middle = (np.maximum(known.sum(axis=1), 1) - 1) // 2
     median = ordered[np.arange(len(ends)), middle]
-    return np.maximum(np.rint(median / base_ms), 1).astype(np.int64) * base_ms
+    steps: NDArray[np.int64] = np.maximum(np.rint(median / base_ms), 1).astype(np.int64) * base_ms
+    return steps
 
 
 def horizon_ms(step_ms: NDArray[np.int64], nominal_ms: int) -> NDArray[np.int64]:
     """The multiple of each step nearest to a nominal horizon, at least one step."""
-    return np.maximum(np.rint(nominal_ms / step_ms), 1).astype(np.int64) * step_ms
+    horizon: NDArray[np.int64] = np.maximum(np.rint(nominal_ms / step_ms), 1).astype(np.int64) * step_ms
+    return horizon
 
 
 def windows_at(series: Series, ends: NDArray[np.intp], slots: int, base_ms: int) -> Windows:

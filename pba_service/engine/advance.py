@@ -127,7 +127,13 @@ def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> li
             entries[i].extend(result.entries[position])
             if j == len(windows[i].made_at_ms) - 1:
                 predictions[i] = _prediction(
-                    snapshots[i].link_id, windows[i], j, result.forecasts, position, model, Source.COMBINED
+                    snapshots[i].link_id,
+                    step_ms=int(step[position]),
+                    made_at_ms=int(made_at[position]),
+                    forecasts=result.forecasts,
+                    position=position,
+                    model_version=model.info.version,
+                    source=Source.COMBINED,
                 )
 
     blobs = online.encode(states)
@@ -163,7 +169,15 @@ def predict_window(link_id: str, series: Series, model: Model, options: Options)
         model_output=output,
         levels=model.info.quantile_levels,
     )
-    return _prediction(link_id, window, 0, forecasts, 0, model, Source.CALLER_WINDOW)
+    return _prediction(
+        link_id,
+        step_ms=int(window.step_ms[0]),
+        made_at_ms=int(window.made_at_ms[0]),
+        forecasts=forecasts,
+        position=0,
+        model_version=model.info.version,
+        source=Source.CALLER_WINDOW,
+    )
 
 
 def _ends(series: Series, last_made_at_ms: int, options: Options) -> NDArray[np.intp]:
@@ -187,22 +201,23 @@ def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], mode
 
 def _prediction(
     link_id: str,
-    window: Windows,
-    at: int,
+    *,
+    step_ms: int,
+    made_at_ms: int,
     forecasts: online.Forecasts,
     position: int,
-    model: Model,
+    model_version: str,
     source: Source,
 ) -> Prediction:
     return Prediction(
         link_id=link_id,
-        made_at_ms=int(window.made_at_ms[at]),
-        step_ms=int(window.step_ms[at]),
+        made_at_ms=made_at_ms,
+        step_ms=step_ms,
         target_ms=int(forecasts.target_ms[position]),
         values=forecasts.values[position],
         quantiles=forecasts.quantiles[position],
         confidence=float(forecasts.confidence[position]),
-        model_version=model.info.version,
+        model_version=model_version,
         source=source,
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pba_service.engine.ports import Store
+    from pba_service.observability.metrics import Metrics
 
 MAX_TOGETHER = 10_000
 """Samples written in one round trip, unless a single push has more."""
@@ -44,8 +45,9 @@ class _Waiting:
 class Ingest:
     """Writes pushes to the store, many at a time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
+        self._metrics = metrics
         self._waiting: list[_Waiting] = []
         self._samples_waiting = 0
         self._arrived = asyncio.Event()
@@ -106,7 +108,9 @@ class Ingest:
 
     async def _store_together(self, live: Sequence[_Waiting]) -> None:
         try:
-            outcomes = (await self._store.put(merge([waiting.batch for waiting in live]))).outcomes
+            together = merge([waiting.batch for waiting in live])
+            self._metrics.ingest_batch(len(together))
+            outcomes = (await self._store.put(together)).outcomes
         except CapacityExceededError as error:
             if len(live) == 1:
                 _fail(live, error)
@@ -116,9 +120,10 @@ class Ingest:
                 await self._store_together([waiting])
             return
         except PbaError as error:
+            self._metrics.store_failed()
             _fail(live, error)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait; the loop goes on
             _log.exception("ingest_failed", samples=sum(len(waiting.batch) for waiting in live))
             _fail(live, error)
             return

@@ -7,6 +7,7 @@ replicas may advance one link at once: the store lets one of them win, and the o
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from pba_service.domain.forecast import Prediction
-    from pba_service.engine.observer import Observer
     from pba_service.engine.ports import Model, Snapshot, Store
+    from pba_service.observability.metrics import Metrics
 
 MAX_TOGETHER = 64
 """Links advanced at a time; larger batches gain nothing in inference."""
@@ -34,6 +35,14 @@ _CADENCES_KEPT = 200_000
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A link whose samples changed: done when that has been taken into account, since when it waits."""
+
+    done: asyncio.Future[None]
+    since_s: float
+
+
 class Refresher:
     """Advances links over their new samples.
 
@@ -41,17 +50,17 @@ class Refresher:
         store: Where the links are.
         options: How they are advanced.
         worker: Runs the computing, so that the event loop stays free.
-        observer: Told of what is done.
+        metrics: Told of what is done.
     """
 
-    def __init__(self, store: Store, options: Options, worker: Executor, observer: Observer) -> None:
+    def __init__(self, store: Store, options: Options, worker: Executor, metrics: Metrics) -> None:
         self.model: Model | None = None
         self._store = store
         self._options = options
         self._worker = worker
-        self._observer = observer
-        self._marked: dict[str, asyncio.Future[None]] = {}
-        self._running: dict[str, asyncio.Future[None]] = {}
+        self._metrics = metrics
+        self._marked: dict[str, _Mark] = {}
+        self._running: dict[str, _Mark] = {}
         self._arrived = asyncio.Event()
         # What a link's cadence was when last looked at: only a guess of how much of its past to read first.
         self._cadence_ms: dict[str, int] = {}
@@ -61,7 +70,7 @@ class Refresher:
         loop = asyncio.get_running_loop()
         for link_id in link_ids:
             if link_id not in self._marked:
-                self._marked[link_id] = loop.create_future()
+                self._marked[link_id] = _Mark(loop.create_future(), loop.time())
         if self._marked:
             self._arrived.set()
 
@@ -71,9 +80,9 @@ class Refresher:
         return len(self._marked)
 
     async def settled(self, link_ids: Iterable[str], timeout_s: float) -> None:
-        """Returns once changes of links marked before this call have been taken into account, or given up, or time is up."""
+        """Returns once changes of links marked before this call are taken into account or given up, or time is up."""
         waiting = [
-            future for link_id in link_ids if (future := self._marked.get(link_id) or self._running.get(link_id))
+            mark.done for link_id in link_ids if (mark := self._marked.get(link_id) or self._running.get(link_id))
         ]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
@@ -92,15 +101,18 @@ class Refresher:
             try:
                 await self._refresh_marked(list(self._running))
                 delay_s = _BACKOFF_S[0]
+                now = asyncio.get_running_loop().time()
+                for mark in self._running.values():
+                    self._metrics.refresh_lag(now - mark.since_s)
             except PbaError:
                 # The store or the model is away: the links stay marked, newer marks included, and are tried again.
+                self._metrics.store_failed()
                 self.mark(self._running)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, _BACKOFF_S[1])
             finally:
-                for done in self._running.values():
-                    if not done.done():
-                        done.set_result(None)
+                for mark in self._running.values():
+                    mark.done.set_result(None)
                 self._running = {}
 
     async def refresh(self, link_ids: Sequence[str]) -> list[Prediction | PbaError | None]:
@@ -119,7 +131,7 @@ class Refresher:
             left = await self._attempt(left, results)
             if not left:
                 break
-            self._observer.commits_lost(len(left))
+            self._metrics.commit_conflicts(len(left))
         return [results.get(link_id) for link_id in link_ids]
 
     async def _refresh_marked(self, link_ids: list[str]) -> None:
@@ -127,10 +139,9 @@ class Refresher:
             await self.refresh(link_ids)
         except PbaError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged below; the loop and the other links go on
             if len(link_ids) == 1:
                 _log.exception("refresh_failed", link_id=link_ids[0])
-                self._observer.refresh_failed()
                 return
             # One link that cannot be advanced must not hold up the others.
             for link_id in link_ids:
@@ -147,7 +158,7 @@ class Refresher:
         loop = asyncio.get_running_loop()
         started = loop.time()
         advanced = await loop.run_in_executor(self._worker, advance, snapshots, model, self._options)
-        self._observer.advanced(links=len(snapshots), seconds=loop.time() - started)
+        self._metrics.refreshed(len(snapshots))
         commits = [one.commit for one in advanced if one.commit]
         won = dict(zip([commit.link_id for commit in commits], await self._store.commit(commits), strict=True))
         lost = []
@@ -157,6 +168,7 @@ class Refresher:
                 lost.append(snapshot.link_id)
             else:
                 self._tell(snapshot, one)
+        self._metrics.prediction_latency(loop.time() - started, len(commits) - len(lost))
         return lost
 
     async def _read(self, link_ids: list[str], model: Model) -> list[Snapshot]:
@@ -176,7 +188,7 @@ class Refresher:
             snapshots |= {snapshot.link_id: snapshot for snapshot in again if snapshot and len(snapshot.recent)}
         return list(snapshots.values())
 
-    def _take(self) -> dict[str, asyncio.Future[None]]:
+    def _take(self) -> dict[str, _Mark]:
         taken = {link_id: self._marked.pop(link_id) for link_id in list(self._marked)[:MAX_TOGETHER]}
         if not self._marked:
             self._arrived.clear()
@@ -186,7 +198,7 @@ class Refresher:
         if len(self._cadence_ms) >= _CADENCES_KEPT:
             self._cadence_ms.clear()
         self._cadence_ms[snapshot.link_id] = one.step_ms
-        if one.commit:
-            self._observer.ledger_scored(snapshot.link_id, one.commit.ledger)
+        for entry in one.commit.ledger if one.commit else ():
+            self._metrics.ledger_scored(snapshot.link_id, entry)
         if not isinstance(one.prediction, HistoryTooShortError):
-            self._observer.predicted(one.prediction)
+            self._metrics.prediction_made(one.prediction)

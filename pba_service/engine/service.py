@@ -179,13 +179,22 @@ class PbaService:
         valid_until_ms = prediction.target_ms if prediction else self._clock() + PRODUCT_HORIZON_MS
         if prediction and usable(prediction.values):
             if prediction.confidence >= self._policy.confidence_threshold:
-                return self._answer(ask, prediction.values, ParametersSource.PREDICTION, (), valid_until_ms, prediction)
+                return self._answer(
+                    ask,
+                    prediction.values,
+                    source=ParametersSource.PREDICTION,
+                    reasons=(),
+                    valid_until_ms=valid_until_ms,
+                    prediction=prediction,
+                )
             reasons = (ParameterReason.LOW_CONFIDENCE,)
         elif prediction:
             reasons = (ParameterReason.METRIC_ABSENT,)
         measured = await self._measured(ask.link_id)
         source = ParametersSource.DEFAULTS if measured is None else ParametersSource.MEASUREMENT
-        return self._answer(ask, measured, source, reasons, valid_until_ms, prediction)
+        return self._answer(
+            ask, measured, source=source, reasons=reasons, valid_until_ms=valid_until_ms, prediction=prediction
+        )
 
     async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
         """Links whose id is greater than `after`, ordered by id."""
@@ -238,6 +247,7 @@ class PbaService:
         self,
         ask: ParametersAsk,
         values: NDArray[np.float32] | None,
+        *,
         source: ParametersSource,
         reasons: tuple[ParameterReason, ...],
         valid_until_ms: int,

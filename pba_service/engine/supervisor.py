@@ -52,7 +52,7 @@ class Supervisor:
             try:
                 await loop()
                 _log.error("background_loop_ended", loop=name)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it was, the loop must run
                 _log.exception("background_loop_failed", loop=name)
             if clock() - started_s > _BACKOFF_S[1]:
                 delay_s = _BACKOFF_S[0]

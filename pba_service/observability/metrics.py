@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-_RPC_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
 
 
@@ -89,10 +88,6 @@ class Metrics:
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
         )
-        rpc = ("grpc_type", "grpc_service", "grpc_method")
-        self._rpc_started = counter("grpc_server_started_total", "RPCs started.", *rpc)
-        self._rpc_handled = counter("grpc_server_handled_total", "RPCs completed.", *rpc, "grpc_code")
-        self._rpc_seconds = histogram("grpc_server_handling_seconds", "Time to complete an RPC.", _RPC_S, *rpc)
         for outcome in ("stored", "duplicate", "replaced", "refused"):
             self._samples.labels(outcome)
         for reason in Reason:
@@ -173,12 +168,3 @@ class Metrics:
     def updates_skipped(self, count: int) -> None:
         """A subscriber was too slow for so many updates."""
         self._skipped.inc(count)
-
-    def rpc_started(self, kind: str, service: str, method: str) -> None:
-        """An RPC of a known method began; kind is unary, client_stream, server_stream or bidi_stream."""
-        self._rpc_started.labels(kind, service, method).inc()
-
-    def rpc_handled(self, kind: str, service: str, method: str, *, code: str, seconds: float) -> None:
-        """An RPC ended with a status such as OK."""
-        self._rpc_handled.labels(kind, service, method, code).inc()
-        self._rpc_seconds.labels(kind, service, method).observe(seconds)

@@ -20,10 +20,11 @@ from pba_service.domain.samples import (
 
 NOW = 1_800_000_000_000
 LIMITS = Limits(max_ahead_ms=120_000, max_age_ms=30 * 86_400_000)
+A_LINK = LinkInfo("a")
 GOOD = [100.0, 20.0, 0.01, 1.5]
 
 
-def batch(rows, times=None, link=LinkInfo("a")):
+def batch(rows, times=None, link=A_LINK):
     values = np.array(rows, np.float32).reshape(-1, 4)
     return one_link_batch(link, [NOW] * len(values) if times is None else times, values)
 

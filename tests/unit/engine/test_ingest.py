@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from pba_service.domain.errors import CapacityExceededError, StoreUnavailableError
 from pba_service.domain.samples import LinkInfo, SampleBatch, one_link_batch
 from pba_service.engine.ingest import MAX_WAITING, Ingest, merge
 from pba_service.engine.ports import Outcome, PutResult
+from pba_service.observability.metrics import Metrics
 
 
 class SlowStore:
@@ -40,7 +42,7 @@ def batch(link_id, *bandwidths, **info):
 
 @asynccontextmanager
 async def running(store):
-    ingest = Ingest(store)
+    ingest = Ingest(store, Metrics(CollectorRegistry(), 10))
     task = asyncio.create_task(ingest.run())
     try:
         yield ingest
@@ -52,7 +54,7 @@ async def running(store):
 
 async def until(condition):
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is inside the code under test
             await asyncio.sleep(0)
 
 

@@ -185,16 +185,6 @@ def test_latency_is_observed_in_milliseconds_for_each_prediction(registry, metri
     assert registry.get_sample_value("dwcp_pba_prediction_latency_ms_bucket", {"le": "2.0"}) == 0
 
 
-def test_rpcs_are_counted_as_go_grpc_prometheus_does(registry, metrics):
-    labels = {"grpc_type": "unary", "grpc_service": "pba.v1.PredictionService", "grpc_method": "Predict"}
-    metrics.rpc_started(*labels.values())
-    metrics.rpc_handled(*labels.values(), code="NOT_FOUND", seconds=0.003)
-    read = registry.get_sample_value
-    assert read("grpc_server_started_total", labels) == 1
-    assert read("grpc_server_handled_total", labels | {"grpc_code": "NOT_FOUND"}) == 1
-    assert read("grpc_server_handling_seconds_bucket", labels | {"le": "0.005"}) == 1
-
-
 def test_the_rest_is_told_as_it_happens(registry, metrics):
     metrics.ingest_batch(100)
     metrics.refreshed(32)
