@@ -27,6 +27,9 @@ TRAIN, TUNE, TEST = 0, 1, 2
 SPLIT = (0.7, 0.8)
 SPLIT_RULE = "by time within each link: first 70 % train, next 10 % tune, last 20 % test"
 
+SIMULATED_PREFIX = "simulated-"
+"""Collections of the simulator begin with this."""
+
 _READERS = {
     ".parquet": pyarrow.parquet.read_table,
     ".csv": pyarrow.csv.read_csv,
@@ -76,6 +79,11 @@ class Examples:
         names = self.collections
         of_link = np.array([names.index(collection) for collection, _ in self.links], np.int32)
         return of_link[self.link]
+
+    @property
+    def simulated(self) -> NDArray[np.bool_]:
+        """bool[n], whether each window comes from the simulator."""
+        return np.array([collection.startswith(SIMULATED_PREFIX) for collection, _ in self.links])[self.link]
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -159,7 +167,12 @@ def targets_of(series: Series, made_at_ms: NDArray[np.int64], step_ms: NDArray[n
 
 
 def examples_of(
-    traces: Sequence[Trace], *, slots: int, horizons_s: Sequence[int], per_link: int = 6_000, train_only: bool = False
+    traces: Sequence[Trace],
+    *,
+    slots: int,
+    horizons_s: Sequence[int],
+    per_link: int = 6_000,
+    split: tuple[float, float] = SPLIT,
 ) -> Examples:
     """Builds examples of every trace, through the window builder that serves.
 
@@ -168,7 +181,7 @@ def examples_of(
         slots: Window length.
         horizons_s: Nominal horizons.
         per_link: At most this many windows per link and part, evenly spaced.
-        train_only: Leave the tuning and test parts out (for augmented copies).
+        split: Shares of each link's samples where the training and the tuning part end.
 
     Returns:
         The examples. A target of the training part is masked where it was measured after that part.
@@ -176,16 +189,15 @@ def examples_of(
     columns: list[tuple[Any, ...]] = []
     for position, trace in enumerate(traces):
         series = trace.series
-        bounds = [int(len(series) * share) for share in SPLIT]
+        bounds = [int(len(series) * share) for share in split]
         part = np.searchsorted(bounds, np.arange(len(series)), side="right").astype(np.int8)
         chosen = np.concatenate([_spaced(np.flatnonzero(part == p), per_link) for p in (TRAIN, TUNE, TEST)])
-        if train_only:
-            chosen = chosen[part[chosen] == TRAIN]
         if len(chosen) == 0:
             continue
         built = windows_at(series, chosen, slots, BASE_MS)
         targets = np.full((len(chosen), len(horizons_s), len(METRICS)), np.nan, np.float32)
-        limit = np.array([*(series.times_ms[b] for b in bounds), np.iinfo(np.int64).max])[part[chosen]]
+        ends = np.append(series.times_ms, np.iinfo(np.int64).max)
+        limit = ends[[*bounds, len(series)]][part[chosen]]
         for h, seconds in enumerate(horizons_s):
             values, measured = targets_of(series, built.made_at_ms, built.step_ms, seconds * 1000)
             targets[:, h] = np.where((measured < limit)[:, None], values, np.nan)
@@ -195,12 +207,21 @@ def examples_of(
         columns.append(tuple(column[keep] for column in whole))
     if not columns:
         raise ValueError("no link has enough consecutive measurements for a window and a target")
-    joined = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return Examples(*joined, links=tuple((t.collection, t.link_id) for t in traces))
+    whole_columns = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return Examples(*whole_columns, links=tuple((t.collection, t.link_id) for t in traces))
 
 
 def _spaced(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     return positions[:: max(1, -(-len(positions) // most))]
+
+
+def joined(first: Examples, second: Examples) -> Examples:
+    """Both, one after the other."""
+    pairs = [
+        (getattr(first, name), getattr(second, name)) for name in ("windows", "step_s", "targets", "made_at_ms", "part")
+    ]
+    link = np.concatenate([first.link, second.link + np.int32(len(first.links))])
+    return Examples(*(np.concatenate(pair) for pair in pairs), link=link, links=first.links + second.links)
 
 
 def empty_windows(n: int, slots: int) -> NDArray[np.float32]:

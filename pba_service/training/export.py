@@ -8,13 +8,17 @@ import numpy as np
 
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
+from pba_service.training.features import ANCHORS, OFFSET, Features, channel_features, present_channels
 from pba_service.training.graph import Graph, Value
+from pba_service.training.network import QUANTILES, WINDOW_SLOTS, steps_between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UPPER = np.array([np.inf, np.inf, 1.0, np.inf], np.float32)
 """Largest physical value of each metric; the smallest is 0."""
+
+FINITE_UPPER = np.where(np.isfinite(UPPER), UPPER, np.finfo(np.float32).max).astype(np.float32)
 
 
 def weights_of(network: Any, layer: str) -> list[NDArray[np.float32]]:
@@ -34,8 +38,7 @@ def fold_norm(network: Any, norm: str, dense: str) -> list[NDArray[np.float32]]:
 
 def physical(graph: Graph, forecast: Value, present: Value) -> Value:
     """Limits float32[n, H, 4, Q] to what can be; NaN where bool[n, 1, 4, 1] says a metric is absent."""
-    upper = np.where(np.isfinite(UPPER), UPPER, np.finfo(np.float32).max).reshape(1, 1, -1, 1)
-    limited = graph.op("Min", graph.op("Max", forecast, 0.0), upper)
+    limited = graph.op("Min", graph.op("Max", forecast, 0.0), FINITE_UPPER.reshape(1, 1, -1, 1))
     return graph.where(present, limited, np.float32(np.nan))
 
 
@@ -60,8 +63,65 @@ def bandwidth_lstm_graph(network: Any, mean: NDArray[np.float32], std: NDArray[n
     raw = graph.reshape(values * std[:m] + mean[:m], [-1, 1, m, 1])
     known = graph.op("Cast", graph.op("Not", absent[2, 0, m]), to=1)
     present = graph.op("Greater", graph.op("ReduceMax", known, axes=[1], keepdims=0), 0.0)
-    graph.output(
-        physical(graph, raw, graph.reshape(present, [-1, 1, m, 1])), "forecast", ["n", 1, m, 1]
-    )
+    graph.output(physical(graph, raw, graph.reshape(present, [-1, 1, m, 1])), "forecast", ["n", 1, m, 1])
     serialised: bytes = graph.build({"name": "bandwidth_lstm"}).SerializeToString()
+    return serialised
+
+
+def horizon_features(graph: Graph, step_s: Value, horizons_s: tuple[int, ...]) -> Value:
+    """Log of the steps ahead and of the nominal minutes over 15: float32[R, 1] to float32[R, H, 2]."""
+    nominal = np.array(horizons_s, np.float32)
+    ahead = graph.op("Log", graph.op("Max", graph.op("Round", graph.op("Div", nominal, step_s)), 1.0))
+    minutes = graph.op("Mul", graph.op("Identity", ahead) * 0.0 + 1.0, np.log(nominal / 900).astype(np.float32))
+    return graph.concat([graph.op("Unsqueeze", value, [2]) for value in (ahead, minutes)], 2)
+
+
+def quantiles_of(graph: Graph, network: Any, features: Features, horizon: Value) -> Value:
+    """The network itself: float32[R, H, Q], transformed."""
+    gamma, beta, mean, variance = weights_of(network, "norm")
+    gain = gamma / np.sqrt(variance + network.get_layer("norm").epsilon)
+    normal = features.context * gain + (beta - mean * gain)
+    summary = graph.dense(normal, weights_of(network, "summary"))
+    repeated = graph.op("Expand", graph.op("Unsqueeze", summary, [0]), [WINDOW_SLOTS, 1, 1])
+    steps = graph.op("Unsqueeze", graph.op("Transpose", features.steps, perm=[1, 0]), [2])
+    hidden = graph.lstm(graph.concat([steps, repeated], 2), weights_of(network, "lstm"), last_only=True)
+    base = graph.dense(graph.concat([hidden, normal], 1), weights_of(network, "base"))
+    ahead = horizon @ weights_of(network, "ahead")[0]
+    out = graph.dense(graph.op("Relu", graph.op("Unsqueeze", base, [1]) + ahead), weights_of(network, "out"))
+
+    a = len(ANCHORS)
+    gates = graph.op("Softmax", out[2, 0, a], axis=-1)
+    robust = graph.op("Unsqueeze", features.anchors, [1])
+    middle = graph.op("ReduceSum", gates * robust, [2], keepdims=1)
+    offsets = out[2, a, a + 1] + graph.op("Softplus", out[2, a + 1, a + len(QUANTILES)]) @ steps_between()
+    return middle + graph.op("Unsqueeze", features.spread, [2]) * offsets
+
+
+def raw_values(graph: Graph, quantiles: Value, features: Features) -> Value:
+    """Undoes the transform: float32[R, H, Q], raw units."""
+    root = graph.op("Max", quantiles, 0.0)
+    power = graph.op("Exp", graph.op("Min", quantiles, 30.0))
+    scale, is_loss = (graph.op("Unsqueeze", value, [2]) for value in (features.scale, features.is_loss))
+    return graph.where(is_loss, root * root, (power - OFFSET) * scale)
+
+
+def pba_lstm_graph(network: Any, horizons_s: tuple[int, ...]) -> bytes:
+    """The product's model: `window` float32[n, 100, 6], `step_s` float32[n] to `forecast` float32[n, H, 4, 7]."""
+    graph = Graph("pba_lstm")
+    channels = present_channels(graph)
+    features = channel_features(graph, channels.rows, channels.step_s, channels.metric)
+    horizon = horizon_features(graph, channels.step_s, horizons_s)
+    rows = raw_values(graph, quantiles_of(graph, network, features, horizon), features)
+    upper = graph.op("ReduceMax", graph.op("Unsqueeze", channels.metric * FINITE_UPPER, [2]), axes=[1], keepdims=1)
+    limited = graph.op("Min", graph.op("Max", rows, 0.0), upper)
+    shape = [len(METRICS), len(horizons_s), len(QUANTILES)]
+    batch = graph.op("Shape", channels.window_step_s)
+    blank = graph.op("Expand", np.float32(np.nan), graph.concat([batch, graph.constant(shape)], 0))
+    answer = graph.op("ScatterND", blank, channels.index, limited)
+    graph.output(
+        graph.op("Transpose", answer, perm=[0, 2, 1, 3]),
+        "forecast",
+        ["n", len(horizons_s), len(METRICS), len(QUANTILES)],
+    )
+    serialised: bytes = graph.build({"name": "pba_lstm"}).SerializeToString()
     return serialised

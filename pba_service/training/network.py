@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 WINDOW_SLOTS = 10
 """Slots that the LSTM of either model reads."""
@@ -24,6 +25,61 @@ def bandwidth_lstm() -> Any:
         ],
         name="bandwidth_lstm",
     )
+
+
+QUANTILES = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+MEDIAN = QUANTILES.index(0.5)
+LSTM_UNITS = 48
+SUMMARY_UNITS = 8
+HEAD_UNITS = 64
+DROPOUT = 0.1
+
+
+def steps_between() -> Any:
+    """float32[Q - 1, Q]: what each positive increment adds to each quantile, outward from the median.
+
+    Increment k lies between quantiles k and k + 1: below the median it lowers every quantile up to k, above it raises
+    every quantile from k + 1. So quantiles cannot cross.
+    """
+    matrix = np.zeros((len(QUANTILES) - 1, len(QUANTILES)), np.float32)
+    for k in range(len(QUANTILES) - 1):
+        if k < MEDIAN:
+            matrix[k, : k + 1] = -1
+        else:
+            matrix[k, k + 1 :] = 1
+    return matrix
+
+
+def gated_lstm(context: int, anchors: int, horizons: int) -> Any:
+    """The product's network: an LSTM that chooses among robust anchors and adds a scaled residual.
+
+    Works on one metric of one link (a channel row) in the transformed space of `features.py`; weights are shared by the
+    four metrics. Inputs: steps float32[R, 10], context float32[R, context], anchors float32[R, anchors], spread
+    float32[R, 1], horizon float32[R, horizons, 2] (log of the steps ahead, log of the minutes over 15). Output:
+    quantiles float32[R, horizons, Q]: softmax(gates) over the anchors, plus spread times the residual, plus or minus
+    spread times positive increments.
+    """
+    steps = keras.Input((WINDOW_SLOTS,), name="steps")
+    about = keras.Input((context,), name="context")
+    robust = keras.Input((anchors,), name="anchors")
+    spread = keras.Input((1,), name="spread")
+    horizon = keras.Input((horizons, 2), name="horizon")
+
+    normal = layers.BatchNormalization(momentum=0.95, name="norm")(about)
+    summary = layers.RepeatVector(WINDOW_SLOTS)(layers.Dense(SUMMARY_UNITS, name="summary")(normal))
+    sequence = layers.Concatenate()([layers.Reshape((WINDOW_SLOTS, 1))(steps), summary])
+    hidden = layers.Concatenate()([layers.LSTM(LSTM_UNITS, name="lstm")(sequence), normal])
+    base = layers.Reshape((1, HEAD_UNITS))(layers.Dense(HEAD_UNITS, name="base")(hidden))
+    ahead = layers.Dense(HEAD_UNITS, use_bias=False, name="ahead")(horizon)
+    head = layers.Dropout(DROPOUT)(layers.ReLU()(layers.Add()([base, ahead])))
+    small = keras.initializers.RandomNormal(stddev=0.02)
+    out = layers.Dense(anchors + len(QUANTILES), kernel_initializer=small, name="out")(head)
+
+    gates = ops.softmax(out[..., :anchors], axis=-1)
+    middle = ops.sum(gates * ops.expand_dims(robust, 1), axis=-1, keepdims=True)
+    offsets = out[..., anchors : anchors + 1] + ops.softplus(out[..., anchors + 1 :]) @ steps_between()
+    quantiles = middle + ops.expand_dims(spread, 1) * offsets
+    return keras.Model([steps, about, robust, spread, horizon], quantiles, name="pba_lstm")
 
 
 def trainable_parameters(model: Any) -> int:

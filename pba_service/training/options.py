@@ -28,6 +28,7 @@ class TrainOptions:
         windows_per_epoch: Windows drawn in one pass, collections weighted alike.
         patience: Passes without a better tuning loss before training stops early.
         simulated_links: Simulated links added to the traces.
+        augment: Whether changed copies of the training parts are added: other cadence, scale, gaps, level shifts.
         hold_out: Collections left out of training altogether, for research.
         threads: CPU threads that training may use; 0 lets TensorFlow choose.
         created_at: RFC 3339 time to write into the manifest; empty takes the clock.
@@ -43,6 +44,7 @@ class TrainOptions:
     windows_per_epoch: int = 100_000
     patience: int = 4
     simulated_links: int = 24
+    augment: bool = True
     hold_out: tuple[str, ...] = ()
     threads: int = 0
     created_at: str = ""
@@ -82,6 +84,6 @@ def train(options: TrainOptions, progress: Callable[[str], None] = print) -> Pat
     Returns:
         The path of the manifest; `model.onnx` is beside it.
     """
-    from pba_service.training.train import run  # noqa: PLC0415 - TensorFlow loads only when training starts
+    from pba_service.training.trainer import run  # noqa: PLC0415 - TensorFlow loads only when training starts
 
     return run(options, progress)

@@ -29,7 +29,8 @@ class Table:
         y: float32[rows, ..., 2], targets and their weights (0 where absent).
         part: int8[rows], of the split.
         group: int32[rows], the (link, metric) a row counts to; each collection counts alike, then each group in it.
-        collection: int32[rows].
+        collection: int32[rows]; for a model of single metrics, a (collection, metric).
+        simulated: bool[rows], whether it comes from the simulator.
     """
 
     inputs: tuple[NDArray[np.float32], ...]
@@ -37,6 +38,7 @@ class Table:
     part: NDArray[np.int8]
     group: NDArray[np.int32]
     collection: NDArray[np.int32]
+    simulated: NDArray[np.bool_]
 
     def at(self, rows: NDArray[np.intp]) -> tuple[Any, NDArray[np.float32]]:
         """Some rows as Keras wants them."""
@@ -53,6 +55,9 @@ class Table:
             # a tiny collection weighs a little less: its rows would be repeated too often
             share = min(counts.sum(), LARGE_COLLECTION_ROWS) ** SIZE_EXPONENT
             weight[of_collection] = share / len(groups) / counts[inverse]
+        real, simulated = weight[~self.simulated].sum(), weight[self.simulated].sum()
+        if real > 0 and simulated > 0:
+            weight[self.simulated] *= SIMULATED_SHARE / (1 - SIMULATED_SHARE) * real / simulated
         total = weight.sum()
         if total == 0:
             raise ValueError("no target to train on")
@@ -61,6 +66,8 @@ class Table:
 
 LARGE_COLLECTION_ROWS = 20_000
 SIZE_EXPONENT = 0.25
+SIMULATED_SHARE = 0.2
+"""Of the rows drawn, when there are real ones too."""
 
 
 class Recipe(Protocol):
@@ -70,9 +77,6 @@ class Recipe(Protocol):
     slots: int
     horizons_s: tuple[int, ...]
     quantiles: tuple[float, ...]
-    resolution: NDArray[np.float32]
-    """float32[4]: a difference this small is none, whatever the forecast; parity is relative above it."""
-
     def fit(self, examples: Examples) -> None:
         """Learns scalings from the training part."""
 
@@ -84,6 +88,9 @@ class Recipe(Protocol):
 
     def loss(self) -> Any:
         """The Keras loss."""
+
+    def resolution(self, examples: Examples) -> NDArray[np.float32]:
+        """float32[n, 4], added to the forecasts that parity is relative to: nothing finer is meant by float32 there."""
 
     def graph(self, network: Any) -> bytes:
         """The ONNX model with all pre- and post-processing."""
@@ -103,7 +110,6 @@ class BandwidthLstm:
     def __init__(self) -> None:
         self.mean = np.zeros(len(FEATURES), np.float32)
         self.std = np.ones(len(FEATURES), np.float32)
-        self.resolution = self.std[: len(METRICS)]
 
     def fit(self, examples: Examples) -> None:
         """Takes mean and deviation of each feature, every collection counting alike."""
@@ -119,7 +125,6 @@ class BandwidthLstm:
         variance = (np.square(values - mean) * weight).sum(axis=0) / total
         self.mean = mean.astype(np.float32)
         self.std = np.sqrt(np.where(variance > 0, variance, 1)).astype(np.float32)
-        self.resolution = self.std[: len(METRICS)]
 
     def table(self, examples: Examples) -> Table:
         """One row per window."""
@@ -133,6 +138,7 @@ class BandwidthLstm:
             part=examples.part,
             group=examples.link,
             collection=examples.collection,
+            simulated=examples.simulated,
         )
 
     def network(self) -> Any:
@@ -142,6 +148,10 @@ class BandwidthLstm:
     def loss(self) -> Any:
         """Huber over what was measured."""
         return masked_huber()
+
+    def resolution(self, examples: Examples) -> NDArray[np.float32]:
+        """The deviation that forecasts are multiplied with."""
+        return np.broadcast_to(self.std[: len(METRICS)], (len(examples), len(METRICS)))
 
     def graph(self, network: Any) -> bytes:
         """The ONNX model."""

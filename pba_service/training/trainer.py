@@ -15,6 +15,7 @@ import tensorflow as tf
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES, MIN_SLOTS
 from pba_service.training import dataset, goldens, manifest, scores
+from pba_service.training.augment import augmented
 from pba_service.training.graph import OPSET
 from pba_service.training.network import trainable_parameters
 from pba_service.training.onnx_run import OnnxGraph
@@ -22,7 +23,7 @@ from pba_service.training.recipes import BandwidthLstm
 from pba_service.training.simulated import simulated_traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 EXAMPLE_SLOTS = 100
 """Longest history that any model or baseline reads."""
 
+AUGMENTED_PER_LINK = 2_000
 TUNE_ROWS = 20_000
 PARITY_ROWS = 512
 PARITY_TOLERANCE = 1e-5
@@ -56,10 +58,12 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     started = time.monotonic()
     prepare_framework(options.seed, options.threads)
     recipe = recipe_of(options.model)
-    real = [t for t in dataset.read_traces(options.data) if t.collection not in options.hold_out] if options.data else []
+    real = (
+        [t for t in dataset.read_traces(options.data) if t.collection not in options.hold_out] if options.data else []
+    )
     simulated = simulated_traces(options.simulated_links, options.seed)
     progress(f"{len(real)} measured and {len(simulated)} simulated links")
-    examples = dataset.examples_of([*real, *simulated], slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s)
+    examples = training_examples(recipe, [*real, *simulated], options)
     progress(f"{len(examples):,} windows of {recipe.slots} slots")
     recipe.fit(examples)
     network, epochs_run = fit(recipe, examples, options, progress)
@@ -82,6 +86,20 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     path = manifest.write_model(options.output, model, describe(recipe, network, model, graph, record, answer, options))
     progress(f"wrote {path.parent.name}/{path.name} and {manifest.MODEL_FILE} after {time.monotonic() - started:.0f} s")
     return path
+
+
+def training_examples(recipe: Recipe, traces: Sequence[dataset.Trace], options: TrainOptions) -> dataset.Examples:
+    """Windows of the traces, and of changed copies of their training parts."""
+    examples = dataset.examples_of(traces, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s)
+    if not options.augment:
+        return examples
+    copies = augmented(traces, options.seed)
+    if not copies:
+        return examples
+    more = dataset.examples_of(
+        copies, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s, per_link=AUGMENTED_PER_LINK, split=(1.0, 1.0)
+    )
+    return dataset.joined(examples, more)
 
 
 def prepare_framework(seed: int, threads: int) -> None:
@@ -132,7 +150,9 @@ def fit(recipe: Recipe, examples: dataset.Examples, options: TrainOptions, progr
     rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * len(batches))
     network.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss=recipe.loss(), jit_compile=False)
     stopping = keras.callbacks.EarlyStopping(patience=options.patience, restore_best_weights=True)
-    progress(f"{trainable_parameters(network):,} trainable parameters, {options.epochs} epochs of {len(batches)} batches")
+    progress(
+        f"{trainable_parameters(network):,} trainable parameters, {options.epochs} epochs of {len(batches)} batches"
+    )
     history = network.fit(
         batches,
         epochs=options.epochs,
@@ -170,7 +190,7 @@ def check_parity(recipe: Recipe, network: Any, model: bytes, examples: dataset.E
     if not np.array_equal(np.isnan(got), np.isnan(want)):
         raise ParityError("the graph and the network disagree about which metrics are absent")
     error = np.abs(np.nan_to_num(got) - np.nan_to_num(want))
-    worst = (error / (np.abs(np.nan_to_num(want)) + recipe.resolution[:, None])).max()
+    worst = (error / (np.abs(np.nan_to_num(want)) + recipe.resolution(some)[:, None, :, None])).max()
     if worst > PARITY_TOLERANCE:
         raise ParityError(f"the graph is off by {worst:.2e}, more than {PARITY_TOLERANCE}")
 
