@@ -6,6 +6,7 @@ Faults of single samples become refusals; faults of the request itself raise `In
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ MAX_SAMPLES = 10_000
 _TEXTS = ("node", "peer", "region")
 _PRESENT_BITS = np.arange(len(METRICS), dtype=np.uint8)
 _Variant = tuple[str, str, str, str]
+_texts_of = attrgetter("link_id", *_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +90,40 @@ def check_count(field: str, count: int, *, minimum: int = 0, maximum: int = MAX_
 
 def read_rows(rows: Sequence[types.Sample]) -> Incoming:
     """Samples given as rows."""
+    rows = list(rows)  # column by column is twice as fast as row by row
+    count = len(rows)
+    times_ms, refusals = _read_times(rows)
+    values = np.empty((count, len(METRICS)), np.float32)
+    present = np.empty((count, len(METRICS)), np.bool_)
+    for position, metric in enumerate(METRICS):
+        values[:, position] = list(map(attrgetter(metric), rows))
+        present[:, position] = [row.HasField(metric) for row in rows]  # type: ignore[arg-type]  # wants a literal
+    values[~present] = np.nan
     variants: dict[_Variant, int] = {}
-    variant_of, times, values, present, refusals = [], [], [], [], []
-    for index, row in enumerate(rows):
-        time_ms = read_timestamp(row.measured_at) if row.HasField("measured_at") else None
-        if time_ms is None:
-            refusals.append(_time_refusal(index, given=row.HasField("measured_at")))
-            time_ms = 0
-        times.append(time_ms)
-        variant_of.append(variants.setdefault((row.link_id, row.node, row.peer, row.region), len(variants)))
-        for metric in METRICS:
-            known = row.HasField(metric)  # type: ignore[arg-type]  # the stub wants a literal
-            present.append(known)
-            values.append(getattr(row, metric) if known else np.nan)
-    times_ms = np.array(times, np.int64)
-    variant = np.array(variant_of, np.int32)
+    variant = np.array([variants.setdefault(texts, len(variants)) for texts in map(_texts_of, rows)], np.int32)
     links, link_of, faults = _merge(list(variants), variant, times_ms)
-    readable = np.ones(len(times), np.bool_)
+    readable = np.ones(count, np.bool_)
     readable[[refusal.index for refusal in refusals]] = False
     for position, (field, reason, description) in faults.items():
         for index in np.flatnonzero((variant == position) & readable).tolist():
             refusals.append(Refusal(index, field, reason, description))
             readable[index] = False
-    batch = SampleBatch(
-        links,
-        link_of[variant],
-        times_ms,
-        np.array(values, np.float32).reshape(-1, len(METRICS)),
-        np.array(present, np.bool_).reshape(-1, len(METRICS)),
-    )
+    batch = SampleBatch(links, link_of[variant], times_ms, values, present)
     return Incoming(batch.take(readable), np.flatnonzero(readable), refusals, in_columns=False)
 
 
-def _time_refusal(index: int, *, given: bool) -> Refusal:
-    if given:
-        return Refusal(index, "measured_at", Reason.OUT_OF_RANGE, "is no time between the years 1 and 9999")
-    return Refusal(index, "measured_at", Reason.MISSING, "is required")
+def _read_times(rows: Sequence[types.Sample]) -> tuple[NDArray[np.int64], list[Refusal]]:
+    """int64[n] in milliseconds, 0 where a row gives no valid time, and those rows' refusals."""
+    times_ms, refusals = [], []
+    for index, row in enumerate(rows):
+        time_ms = read_timestamp(row.measured_at)
+        if time_ms is None:
+            description = "is no time between the years 1 and 9999"
+            refusals.append(Refusal(index, "measured_at", Reason.OUT_OF_RANGE, description))
+        elif time_ms == 0 and not row.HasField("measured_at"):
+            refusals.append(Refusal(index, "measured_at", Reason.MISSING, "is required"))
+        times_ms.append(time_ms or 0)
+    return np.array(times_ms, np.int64), refusals
 
 
 def _merge(
@@ -210,7 +210,8 @@ def _read_present(columns: types.SampleColumns, count: int) -> NDArray[np.bool_]
         fault = f"is {mask[unknown[0]]}, only its lowest {len(METRICS)} bits have a meaning"
         raise InvalidRequestError(Violation(f"columns.present[{unknown[0]}]", fault))
     present: NDArray[np.bool_] = (mask[:, None] >> _PRESENT_BITS & 1).astype(np.bool_)
-    for position in np.flatnonzero(present.any(axis=0) & ~measured).tolist():
+    used: NDArray[np.bool_] = (np.bitwise_or.reduce(mask) >> _PRESENT_BITS & 1).astype(np.bool_)
+    for position in np.flatnonzero(used & ~measured).tolist():
         fault = f"is empty, but present says that some of its values were measured (bit {position})"
         raise InvalidRequestError(Violation(f"columns.{METRICS[position]}", fault))
     return present
