@@ -70,7 +70,7 @@ def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
         backlog_ms: How far before its newest sample it was advanced last; up to `USUAL_BACKLOG` steps are allowed for.
 
     Returns:
-        Enough for the oldest window, for what fills its oldest slot and what tells its cadence, and for the samples that
+        Enough for the oldest window, for what fills its oldest slot and tells its cadence, and for the samples that
         forecasts still waiting for their target are compared with.
     """
     backlog_ms = max(backlog_ms, USUAL_BACKLOG * step_ms)

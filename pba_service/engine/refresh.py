@@ -65,6 +65,11 @@ class Refresher:
         # What a link's cadence was when last looked at: only a guess of how much of its past to read first.
         self._cadence_ms: dict[str, int] = {}
 
+    def serve_with(self, model: Model) -> None:
+        """Predicts with this model from now on."""
+        self.model = model
+        self._metrics.model_serving(model.info.name, model.info.version)
+
     def mark(self, link_ids: Iterable[str]) -> None:
         """Says that samples of these links changed."""
         loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ MODEL = LastValueModel()
 
 def walk(count, seed=1, step_ms=MINUTE):
     rng = np.random.default_rng(seed)
-    values = np.abs(np.cumsum(rng.normal(0, 1, (count, 4)), axis=0)) + [100, 20, 0.01, 1]
+    values = np.abs(np.cumsum(rng.normal(0, 1, (count, 4)), axis=0)) + np.array([100, 20, 0.01, 1])
     values[:, 2] = np.clip(values[:, 2] / 100, 0, 1)
     return Series(START + np.arange(count, dtype=np.int64) * step_ms, values.astype(np.float32))
 

@@ -1,0 +1,185 @@
+"""The composition root: builds the service from its settings, starts it, and stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pba_service import transfer
+from pba_service.domain.parameters import TransportBounds
+from pba_service.domain.samples import Limits
+from pba_service.engine.advance import Options
+from pba_service.engine.ingest import Ingest
+from pba_service.engine.refresh import Refresher
+from pba_service.engine.service import PbaService, Policy
+from pba_service.engine.subscriptions import Subscriptions
+from pba_service.engine.supervisor import Supervisor
+from pba_service.engine.upkeep import follow, sweep
+from pba_service.observability.http import MetricsServer
+from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.runtime.session import load_model
+from pba_service.serving.options import ServerOptions
+from pba_service.serving.server import ListenError, Server
+from pba_service.storage.embedded import EmbeddedServer
+from pba_service.storage.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from prometheus_client import CollectorRegistry
+
+    from pba_service.engine.ports import Store
+    from pba_service.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that answers.
+
+    Attributes:
+        grpc_port: Where calls are answered.
+        metrics_port: Where Prometheus scrapes.
+        service: The use cases, for those in the same process.
+    """
+
+    grpc_port: int
+    metrics_port: int
+    service: PbaService
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then stops in order.
+
+    Raises:
+        ListenError: A port cannot be listened on.
+        ModelRefusedError: The model cannot be loaded.
+        EmbeddedServerError: No Redis was named and none could be started.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(kind, stop.set)
+    async with running(settings):
+        await stop.wait()
+        _log.info("stopping")
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """A running service; leaving the context stops it in order. Raises what `run` raises.
+
+    The order: health says NOT_SERVING, streams end, calls end, what waits is stored, the history is written to
+    `PBA_DATA_PATH`, connections close, the embedded server ends.
+    """
+    async with AsyncExitStack() as stack:
+        registry = service_registry()
+        metrics = Metrics(registry, settings.metrics_max_links)
+        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
+        model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
+        store = await _store(stack, settings)
+        if settings.data_path:
+            stack.push_async_callback(transfer.export_history, store, settings.data_path)
+        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
+        refresher.serve_with(model)
+        _log.info("model_serving", name=model.info.name, version=model.info.version)
+        if settings.data_path:
+            await transfer.import_history(service, settings.data_path)
+        server = Server(
+            service,
+            options=ServerOptions(
+                host=settings.grpc_host, port=settings.grpc_port, drain_grace_s=settings.drain_timeout_ms / 1000
+            ),
+            checks={"store": store.check},
+            registry=registry,
+        )
+        stack.push_async_callback(server.stop)
+        port = await server.start()
+        started = Running(port, metrics_server.port, service)
+        if settings.ports_file:
+            _write_ports(settings.ports_file, started)
+        yield started
+
+
+async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
+    url = settings.redis_url
+    if url is None:
+        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+        url = embedded.url
+    store = RedisStore.connect(
+        url,
+        max_samples=settings.max_samples,
+        retention_ms=settings.retention_ms,
+        ledger_retention_ms=settings.ledger_retention_ms,
+        max_links=settings.max_links,
+        clock=now_ms,
+    )
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def _service(
+    stack: AsyncExitStack, settings: Settings, *, store: Store, worker: ThreadPoolExecutor, metrics: Metrics
+) -> tuple[PbaService, Refresher]:
+    """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
+    options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
+    ingest = Ingest(store, metrics)
+    refresher = Refresher(store, options, worker, metrics)
+    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers)
+    service = PbaService(
+        store=store,
+        ingest=ingest,
+        refresher=refresher,
+        subscriptions=subscriptions,
+        worker=worker,
+        options=options,
+        policy=Policy(
+            sample_limits=Limits(max_ahead_ms=settings.max_clock_skew_ms, max_age_ms=settings.retention_ms),
+            bounds=TransportBounds(
+                settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
+            ),
+            confidence_threshold=settings.confidence_threshold,
+        ),
+        clock=now_ms,
+        metrics=metrics,
+    )
+    supervisor = Supervisor()
+    stack.push_async_callback(supervisor.stop)
+    supervisor.start("ingest", ingest.run)
+    supervisor.start("refresh", refresher.run)
+    supervisor.start("follow", lambda: follow(store, subscriptions, metrics))
+    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000))
+    stack.push_async_callback(ingest.drain)
+    return service, refresher
+
+
+def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+    try:
+        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        where = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
+
+
+def _write_ports(file: Path, started: Running) -> None:
+    """Appears whole: who waits for the file may read it as soon as it is there."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"grpc_port": started.grpc_port, "metrics_port": started.metrics_port}))
+    partial.replace(file)
+
+
+def now_ms() -> int:
+    """The system's time."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,68 @@
+"""What the service does on its own: follows announcements, and sweeps for links left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pba_service.domain.errors import PbaError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pba_service.engine.ports import LinkSummary, Store
+    from pba_service.engine.refresh import Refresher
+    from pba_service.engine.subscriptions import Subscriptions
+    from pba_service.observability.metrics import Metrics
+
+PAGE_LINKS = 500
+
+_log = structlog.get_logger(__name__)
+
+
+async def follow(store: Store, subscriptions: Subscriptions, metrics: Metrics) -> None:
+    """Gives predictions of all replicas to this one's subscribers, until cancelled."""
+    async for predictions in store.announcements():
+        subscriptions.publish(predictions)
+        metrics.subscribers(len(subscriptions))
+
+
+async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s: float) -> None:
+    """Marks links whose newest prediction does not know their newest sample, round after round, until cancelled.
+
+    Pushes mark their links themselves; a sweep finds what a replica had marked when it died.
+    """
+    while True:
+        try:
+            behind = await sweep_once(store, refresher, metrics)
+        except PbaError as error:
+            _log.warning("sweep_failed", reason=str(error))
+        else:
+            _log.debug("swept", behind=behind)
+        await asyncio.sleep(interval_s)
+
+
+async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics) -> int:
+    """One round of `sweep`; returns how many links were marked."""
+    marked = 0
+    async for link in all_links(store):
+        link_id = link.info.link_id
+        metrics.link_sample_count(link_id, link.sample_count)
+        if len(link.newest_sample):
+            newest_ms = int(link.newest_sample.times_ms[-1])
+            metrics.link_current(link_id, newest_ms, link.newest_sample.values[-1])
+            if link.newest_prediction is None or link.newest_prediction.made_at_ms != newest_ms:
+                refresher.mark([link_id])
+                marked += 1
+    return marked
+
+
+async def all_links(store: Store) -> AsyncIterator[LinkSummary]:
+    """Every known link, ordered by id."""
+    after = ""
+    while page := await store.links(prefix="", region="", after=after, limit=PAGE_LINKS):
+        for link in page:
+            yield link
+        after = page[-1].info.link_id

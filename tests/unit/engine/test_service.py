@@ -1,0 +1,346 @@
+"""The use cases, over a store in memory and a model that repeats the last value."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pba_service.domain.errors import (
+    HistoryTooShortError,
+    LinkUnknownError,
+    ModelUnavailableError,
+    StoreUnavailableError,
+)
+from pba_service.domain.forecast import Prediction, Source
+from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds
+from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
+from pba_service.domain.transport import defaults
+from pba_service.engine.advance import Options
+from pba_service.engine.ingest import Ingest
+from pba_service.engine.refresh import Refresher
+from pba_service.engine.service import PbaService, Policy
+from pba_service.engine.subscriptions import Selector, Subscriptions
+from pba_service.engine.supervisor import Supervisor
+from pba_service.engine.upkeep import follow, sweep_once
+from pba_service.observability.metrics import Metrics
+from pba_service.storage.memory import MemoryStore
+from tests.fakes import Clock, LastValueModel
+
+MINUTE = 60_000
+DAY = 86_400_000
+STEADY = np.array([100, 20, 0.01, 1], np.float32)
+RISE = np.array([1, 1, 0, 1], np.float32)
+
+
+class FaultyStore(MemoryStore):
+    """A store that can be taken away, and that another writer may be faster in."""
+
+    away = False
+    lose_commits = 0
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.refused = asyncio.Event()
+
+    async def snapshots(self, *args):
+        if self.away:
+            self.refused.set()
+            raise StoreUnavailableError
+        return await super().snapshots(*args)
+
+    async def put(self, *args):
+        if self.away:
+            raise StoreUnavailableError
+        return await super().put(*args)
+
+    async def commit(self, commits):
+        if self.lose_commits:
+            self.lose_commits -= 1
+            return [False] * len(commits)
+        return await super().commit(commits)
+
+
+class World:
+    """A service with all its parts, and a clock."""
+
+    def __init__(self, worker, confidence_threshold=0.6):
+        self.clock = Clock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, 100)
+        self.store = FaultyStore(max_samples=10_000, retention_ms=30 * DAY, clock=self.clock)
+        self.supervisor = Supervisor()
+        self.ingest = Ingest(self.store, self.metrics)
+        options = Options(base_ms=MINUTE, catch_up=480)
+        self.refresher = Refresher(self.store, options, worker, self.metrics)
+        self.subscriptions = Subscriptions(self.store)
+        self.service = PbaService(
+            store=self.store,
+            ingest=self.ingest,
+            refresher=self.refresher,
+            subscriptions=self.subscriptions,
+            worker=worker,
+            options=options,
+            policy=Policy(Limits(120_000, 30 * DAY), TransportBounds(), confidence_threshold),
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+
+    def read(self, name, **labels):
+        return self.registry.get_sample_value(name, labels)
+
+    async def push(self, link_id="a", minutes=range(30), values=STEADY, **info):
+        """Pushes one sample a minute, the last of them now when `minutes` ends at 29."""
+        times = [self.clock.now_ms + (minute - 29) * MINUTE for minute in minutes]
+        rows = np.tile(np.asarray(values, np.float32), (len(times), 1))
+        return await self.service.push(one_link_batch(LinkInfo(link_id, **info), times, rows))
+
+
+@asynccontextmanager
+async def running(**options):
+    with ThreadPoolExecutor(1) as worker:
+        world = World(worker, **options)
+        world.refresher.serve_with(LastValueModel())
+        world.supervisor.start("ingest", world.ingest.run)
+        world.supervisor.start("refresh", world.refresher.run)
+        world.supervisor.start("follow", lambda: follow(world.store, world.subscriptions, world.metrics))
+        try:
+            yield world
+        finally:
+            await world.supervisor.stop()
+
+
+async def first_prediction(subscription):
+    async with asyncio.timeout(5):
+        async for update in subscription.updates():
+            if update.predictions:
+                return update.predictions[0]
+    raise AssertionError("the stream ended")
+
+
+async def test_a_pushed_link_is_predicted():
+    async with running() as world:
+        outcome = await world.push()
+        assert (outcome.stored, outcome.replaced, outcome.duplicates, list(outcome.refusals)) == (30, 0, 0, [])
+        made = await world.service.predict("a")
+        assert made.made_at_ms == world.clock.now_ms
+        assert made.target_ms == world.clock.now_ms + 15 * MINUTE
+        np.testing.assert_allclose(made.values, STEADY, rtol=1e-3)
+        assert made.source is Source.COMBINED
+        assert world.read("dwcp_pba_predictions_total", source="combined") == 1
+
+
+async def test_a_retry_is_counted_as_duplicates_and_costs_no_prediction():
+    async with running() as world:
+        await world.push()
+        await world.service.predict("a")
+        outcome = await world.push()
+        assert (outcome.stored, outcome.duplicates) == (0, 30)
+        await world.service.predict("a")
+        assert world.read("dwcp_pba_predictions_total", source="combined") == 1
+
+
+async def test_a_correction_replaces_and_predicts_again():
+    async with running() as world:
+        await world.push()
+        before = await world.service.predict("a")
+        outcome = await world.push(minutes=[29], values=STEADY * 2)
+        assert outcome.replaced == 1
+        after = await world.service.predict("a")
+        assert after.made_at_ms == before.made_at_ms
+        assert after.values[0] > before.values[0]
+
+
+async def test_good_samples_of_a_bad_batch_are_kept():
+    async with running() as world:
+        rows = np.tile(STEADY, (12, 1))
+        rows[3, 1] = -1
+        times = [world.clock.now_ms - i * MINUTE for i in range(12)]
+        outcome = await world.service.push(one_link_batch(LinkInfo("a"), times, rows))
+        assert outcome.stored == 11
+        assert [(refusal.index, refusal.field) for refusal in outcome.refusals] == [(3, "latency_ms")]
+
+
+async def test_what_is_answered_follows_what_was_pushed_just_before():
+    async with running() as world:
+        await world.push(minutes=range(20))
+        for minute in range(20, 30):
+            await world.push(minutes=[minute])
+            made = await world.service.predict("a") if minute == 29 else None
+        assert made.made_at_ms == world.clock.now_ms
+
+
+async def test_unknown_short_and_silent_links_say_so():
+    async with running() as world:
+        with pytest.raises(LinkUnknownError):
+            await world.service.predict("nobody")
+        await world.push("short", minutes=range(25, 30))
+        with pytest.raises(HistoryTooShortError) as short:
+            await world.service.predict("short")
+        assert (short.value.have, short.value.need, short.value.retry_after_s) == (5, 10, 300)
+        await world.push("silent")
+        await world.service.predict("silent")
+        world.clock.now_ms += 15 * MINUTE
+        assert isinstance(await world.service.predict("silent"), Prediction)
+        world.clock.now_ms += 1
+        with pytest.raises(HistoryTooShortError) as silent:
+            await world.service.predict("silent")
+        assert silent.value.have == 0
+
+
+async def test_many_links_in_one_call_each_get_their_own_answer():
+    async with running() as world:
+        await world.push("a")
+        await world.push("b", values=STEADY * 2)
+        await world.push("short", minutes=[29])
+        results = await world.service.batch_predict(["b", "nobody", "a", "short", "b"])
+        assert [type(result) for result in results] == [
+            Prediction,
+            LinkUnknownError,
+            Prediction,
+            HistoryTooShortError,
+            Prediction,
+        ]
+        assert [results[i].link_id for i in (0, 2, 4)] == ["b", "a", "b"]
+
+
+async def test_without_a_model_there_is_no_prediction_but_samples_are_kept():
+    async with running() as world:
+        world.refresher.model = None
+        await world.push()
+        with pytest.raises(ModelUnavailableError):
+            await world.service.predict("a")
+        with pytest.raises(ModelUnavailableError):
+            await world.service.predict_window("a", Series.empty())
+        answer = await world.service.parameters(ParametersAsk("a"))
+        assert answer.source is ParametersSource.MEASUREMENT
+        assert ParameterReason.MODEL_UNAVAILABLE in answer.reasons
+        assert world.service.models() == []
+
+
+async def test_a_store_that_is_away_is_said_and_recovered_from():
+    async with running() as world:
+        await world.push()
+        await world.service.predict("a")
+        world.store.away = True
+        with pytest.raises(StoreUnavailableError):
+            await world.service.predict("a")
+        with pytest.raises(StoreUnavailableError):
+            await world.push("b")
+        answer = await world.service.parameters(ParametersAsk("a"))
+        assert answer.source is ParametersSource.DEFAULTS
+        assert answer.reasons[0] is ParameterReason.STORE_UNAVAILABLE
+        assert answer.parameters == defaults(ParametersAsk("a"), TransportBounds())
+        world.store.away = False
+        await world.push("b")
+        assert isinstance(await world.service.predict("b"), Prediction)
+
+
+async def test_links_marked_while_the_store_is_away_are_predicted_when_it_is_back():
+    async with running() as world:
+        world.store.away = True
+        await MemoryStore.put(
+            world.store,
+            one_link_batch(
+                LinkInfo("a"), [world.clock.now_ms - i * MINUTE for i in range(20)], np.tile(STEADY, (20, 1))
+            ),
+        )
+        world.refresher.mark(["a"])
+        with world.subscriptions.subscribe(Selector(link_ids=frozenset({"a"}))) as subscription:
+            await world.store.refused.wait()
+            world.store.away = False
+            assert (await first_prediction(subscription)).link_id == "a"
+        assert world.read("dwcp_pba_store_errors_total") == 1
+
+
+async def test_a_writer_who_was_slower_reads_again():
+    async with running() as world:
+        world.store.lose_commits = 2
+        await world.push()
+        made = await world.service.predict("a")
+        assert made.made_at_ms == world.clock.now_ms
+        assert world.read("dwcp_pba_commit_conflicts_total") == 2
+        assert (await world.store.newest(["a"]))[0].same_as(made)
+
+
+async def test_a_sweep_finds_links_left_behind():
+    async with running() as world:
+        await world.store.put(
+            one_link_batch(
+                LinkInfo("a"), [world.clock.now_ms - i * MINUTE for i in range(20)], np.tile(STEADY, (20, 1))
+            )
+        )
+        assert await sweep_once(world.store, world.refresher, world.metrics) == 1
+        await world.refresher.settled(["a"], 5)
+        assert (await world.store.newest(["a"]))[0] is not None
+        assert await sweep_once(world.store, world.refresher, world.metrics) == 0
+        assert world.read("dwcp_pba_sample_count", link="a") == 20
+
+
+async def test_parameters_come_from_the_best_that_is_known():
+    async with running(confidence_threshold=0.0) as world:
+        unknown = await world.service.parameters(ParametersAsk("a"))
+        assert unknown.source is ParametersSource.DEFAULTS
+        assert unknown.reasons[0] is ParameterReason.UNKNOWN_LINK
+        assert unknown.prediction is None
+        assert unknown.should_adjust
+
+        await world.push(minutes=range(27, 30))
+        measured = await world.service.parameters(ParametersAsk("a"))
+        assert measured.source is ParametersSource.MEASUREMENT
+        assert measured.reasons[0] is ParameterReason.INSUFFICIENT_HISTORY
+
+        await world.push()
+        predicted = await world.service.parameters(ParametersAsk("a"))
+        assert predicted.source is ParametersSource.PREDICTION
+        assert predicted.valid_until_ms == predicted.prediction.target_ms
+        assert predicted.parameters.pacing_mbps == pytest.approx(95, rel=0.01)
+
+
+async def test_low_confidence_falls_back_to_measurements():
+    async with running(confidence_threshold=1.0) as world:
+        await world.push()
+        answer = await world.service.parameters(ParametersAsk("a"))
+        assert answer.source is ParametersSource.MEASUREMENT
+        assert answer.reasons[0] is ParameterReason.LOW_CONFIDENCE
+        assert answer.prediction is not None
+
+
+async def test_a_link_without_bandwidth_gets_defaults_and_is_told_why():
+    async with running(confidence_threshold=0.0) as world:
+        await world.push(values=[np.nan, 20, 0.01, 1])
+        answer = await world.service.parameters(ParametersAsk("a"))
+        assert answer.source is ParametersSource.DEFAULTS
+        assert ParameterReason.METRIC_ABSENT in answer.reasons
+
+
+async def test_a_callers_window_is_predicted_and_nothing_is_stored():
+    async with running() as world:
+        times = np.array([world.clock.now_ms - (19 - i) * MINUTE for i in range(20)])
+        made = await world.service.predict_window("x", Series(times, np.tile(STEADY, (20, 1))))
+        assert made.source is Source.CALLER_WINDOW
+        assert await world.service.links(prefix="", region="", after="", limit=10) == []
+
+
+async def test_subscribers_see_each_prediction():
+    async with running() as world:
+        with world.subscriptions.subscribe(Selector(all=True)) as subscription:
+            await world.push("a")
+            assert (await first_prediction(subscription)).link_id == "a"
+
+
+async def test_the_ledger_is_fed_by_what_comes_true():
+    async with running() as world:
+        world.clock.now_ms += 100 * MINUTE
+        for minute in range(60):
+            await world.push(minutes=[minute - 30], values=STEADY + minute * RISE)
+            await world.refresher.settled(["a"], 5)
+        entries = [entry async for chunk in world.service.ledger("a", None, None) for entry in chunk]
+        assert len(entries) == 60 - 9 - 15
+        start = world.clock.now_ms - 59 * MINUTE
+        for entry in entries:
+            minute = (entry.target_ms - start) // MINUTE
+            assert entry.target_ms == entry.made_at_ms + 15 * MINUTE
+            np.testing.assert_array_equal(entry.actual, (STEADY + minute * RISE).astype(np.float32))
