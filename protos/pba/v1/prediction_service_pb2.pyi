@@ -283,8 +283,11 @@ class PredictRequest(_message.Message):
 
     LINK_ID_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    INCLUDE_PATH_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """The link. Required, also with a window of the caller's own, where it only labels the answer."""
+    include_path: _builtins.bool
+    """Whether to answer with the model's forecasts at all of its horizons too."""
     @_builtins.property
     def window(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Sample]:
         """The caller's own recent samples: the prediction is made from them alone and nothing is stored. At least 10 on the
@@ -296,10 +299,11 @@ class PredictRequest(_message.Message):
         *,
         link_id: _builtins.str = ...,
         window: _abc.Iterable[_types_pb2.Sample] | None = ...,
+        include_path: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_path", b"include_path", "link_id", b"link_id", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,18 +316,24 @@ class PredictResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PREDICTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prediction(self) -> _types_pb2.Prediction:
         """The prediction."""
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.HorizonForecast]:
+        """The model's forecasts at all of its horizons, nearest first, when asked for."""
 
     def __init__(
         self,
         *,
         prediction: _types_pb2.Prediction | None = ...,
+        path: _abc.Iterable[_types_pb2.HorizonForecast] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "prediction", b"prediction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -884,6 +894,286 @@ class LedgerEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LedgerEntry: _TypeAlias = LedgerEntry  # noqa: Y015
+
+@_typing.final
+class GetLinkRequest(_message.Message):
+    """Asks for one link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link. Required."""
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLinkRequest: _TypeAlias = GetLinkRequest  # noqa: Y015
+
+@_typing.final
+class GetLinkResponse(_message.Message):
+    """One link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    HIT_RATIO_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    hit_ratio: _builtins.float
+    """Share of the recent predictions whose bandwidth and latency came true within 20 %, 0 to 1."""
+    pending: _builtins.int
+    """Predictions whose target has not come yet."""
+    @_builtins.property
+    def summary(self) -> Global___LinkSummary:
+        """What is known of it."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRecord]:
+        """What was learned of each metric, in the order bandwidth, latency, loss, jitter."""
+
+    def __init__(
+        self,
+        *,
+        summary: Global___LinkSummary | None = ...,
+        metrics: _abc.Iterable[Global___MetricRecord] | None = ...,
+        hit_ratio: _builtins.float = ...,
+        pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "metrics", b"metrics", "pending", b"pending", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLinkResponse: _TypeAlias = GetLinkResponse  # noqa: Y015
+
+@_typing.final
+class MetricRecord(_message.Message):
+    """What was learned of one metric of a link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    MEAN_ABSOLUTE_ERROR_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The metric, as named in Sample."""
+    settled: _builtins.int
+    """Predictions compared with what came true so far."""
+    mean_absolute_error: _builtins.float
+    """Recent mean absolute error in the metric's unit; absent before the first comparison."""
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecasterWeight]:
+        """What each forecaster counts for; the weights add up to 1."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        settled: _builtins.int = ...,
+        mean_absolute_error: _builtins.float | None = ...,
+        weights: _abc.Iterable[Global___ForecasterWeight] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_absolute_error", b"_mean_absolute_error", "mean_absolute_error", b"mean_absolute_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_absolute_error", b"_mean_absolute_error", "mean_absolute_error", b"mean_absolute_error", "metric", b"metric", "settled", b"settled", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_absolute_error: _TypeAlias = _typing.Literal["mean_absolute_error"]  # noqa: Y015
+    _WhichOneofArgType__mean_absolute_error: _TypeAlias = _typing.Literal["_mean_absolute_error", b"_mean_absolute_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_absolute_error) -> _WhichOneofReturnType__mean_absolute_error | None: ...
+
+Global___MetricRecord: _TypeAlias = MetricRecord  # noqa: Y015
+
+@_typing.final
+class ForecasterWeight(_message.Message):
+    """What a forecaster counts for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORECASTER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    forecaster: _builtins.str
+    """Its name, such as model, last_value or median_10."""
+    weight: _builtins.float
+    """Its weight, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        forecaster: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecaster", b"forecaster", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecasterWeight: _TypeAlias = ForecasterWeight  # noqa: Y015
+
+@_typing.final
+class ExplainPredictionRequest(_message.Message):
+    """Asks what a link's forecast rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link. Required."""
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPredictionRequest: _TypeAlias = ExplainPredictionRequest  # noqa: Y015
+
+@_typing.final
+class ExplainPredictionResponse(_message.Message):
+    """What a link's forecast rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prediction(self) -> _types_pb2.Prediction:
+        """The prediction that is explained."""
+
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricExplanation]:
+        """One explanation per predicted metric."""
+
+    def __init__(
+        self,
+        *,
+        prediction: _types_pb2.Prediction | None = ...,
+        explanations: _abc.Iterable[Global___MetricExplanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "prediction", b"prediction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPredictionResponse: _TypeAlias = ExplainPredictionResponse  # noqa: Y015
+
+@_typing.final
+class MetricExplanation(_message.Message):
+    """What the forecast of one metric rests on. The attributions add up to model_forecast - baseline_forecast: they are
+    Shapley values, estimated over orders in which the slots' values replace those of a flat window.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    MODEL_FORECAST_FIELD_NUMBER: _builtins.int
+    BASELINE_FORECAST_FIELD_NUMBER: _builtins.int
+    ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The predicted metric, as named in Sample."""
+    model_forecast: _builtins.float
+    """The model's own forecast, in the metric's unit."""
+    baseline_forecast: _builtins.float
+    """What the model forecasts from a window that stays at each metric's median."""
+    @_builtins.property
+    def attributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribution]:
+        """How much each input moved the forecast, in the metric's unit."""
+
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecasterContribution]:
+        """What each forecaster contributed to the served value: weight times its forecast."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        model_forecast: _builtins.float = ...,
+        baseline_forecast: _builtins.float = ...,
+        attributions: _abc.Iterable[Global___Attribution] | None = ...,
+        contributions: _abc.Iterable[Global___ForecasterContribution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributions", b"attributions", "baseline_forecast", b"baseline_forecast", "contributions", b"contributions", "metric", b"metric", "model_forecast", b"model_forecast"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricExplanation: _TypeAlias = MetricExplanation  # noqa: Y015
+
+@_typing.final
+class Attribution(_message.Message):
+    """How much one input moved a forecast."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """The input metric, as named in Sample, or "clock" for hour of day and day of week."""
+    lag: _builtins.int
+    """Slots before the newest one, from 0; the last of an input stands for itself and all older slots."""
+    value: _builtins.float
+    """In the unit of the predicted metric."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.str = ...,
+        lag: _builtins.int = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "lag", b"lag", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class ForecasterContribution(_message.Message):
+    """What a forecaster contributed to the served value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORECASTER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    forecaster: _builtins.str
+    """Its name, such as model, last_value or median_10."""
+    weight: _builtins.float
+    """Its weight, 0 to 1."""
+    forecast: _builtins.float
+    """Its forecast in the metric's unit."""
+    def __init__(
+        self,
+        *,
+        forecaster: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        forecast: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "forecaster", b"forecaster", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecasterContribution: _TypeAlias = ForecasterContribution  # noqa: Y015
 
 @_typing.final
 class ListLinksRequest(_message.Message):

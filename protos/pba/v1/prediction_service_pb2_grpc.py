@@ -79,6 +79,16 @@ class PredictionServiceStub:
                 request_serializer=pba_dot_v1_dot_prediction__service__pb2.GetLedgerRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetLedgerResponse.FromString,
                 _registered_method=True)
+        self.GetLink = channel.unary_unary(
+                '/pba.v1.PredictionService/GetLink',
+                request_serializer=pba_dot_v1_dot_prediction__service__pb2.GetLinkRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetLinkResponse.FromString,
+                _registered_method=True)
+        self.ExplainPrediction = channel.unary_unary(
+                '/pba.v1.PredictionService/ExplainPrediction',
+                request_serializer=pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionResponse.FromString,
+                _registered_method=True)
         self.ListLinks = channel.unary_unary(
                 '/pba.v1.PredictionService/ListLinks',
                 request_serializer=pba_dot_v1_dot_prediction__service__pb2.ListLinksRequest.SerializeToString,
@@ -162,6 +172,21 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLink(self, request, context):
+        """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
+        NOT_FOUND: the link is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPrediction(self, request, context):
+        """What the model's forecast of a link rests on: how much each metric of each recent slot moves it. Errors as Predict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLinks(self, request, context):
         """The known links, ordered by id, page by page.
         """
@@ -211,6 +236,16 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.GetLedger,
                     request_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetLedgerRequest.FromString,
                     response_serializer=pba_dot_v1_dot_prediction__service__pb2.GetLedgerResponse.SerializeToString,
+            ),
+            'GetLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLink,
+                    request_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetLinkRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_prediction__service__pb2.GetLinkResponse.SerializeToString,
+            ),
+            'ExplainPrediction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPrediction,
+                    request_deserializer=pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionResponse.SerializeToString,
             ),
             'ListLinks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLinks,
@@ -439,6 +474,60 @@ class PredictionService:
             '/pba.v1.PredictionService/GetLedger',
             pba_dot_v1_dot_prediction__service__pb2.GetLedgerRequest.SerializeToString,
             pba_dot_v1_dot_prediction__service__pb2.GetLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.PredictionService/GetLink',
+            pba_dot_v1_dot_prediction__service__pb2.GetLinkRequest.SerializeToString,
+            pba_dot_v1_dot_prediction__service__pb2.GetLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPrediction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.PredictionService/ExplainPrediction',
+            pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionRequest.SerializeToString,
+            pba_dot_v1_dot_prediction__service__pb2.ExplainPredictionResponse.FromString,
             options,
             channel_credentials,
             insecure,

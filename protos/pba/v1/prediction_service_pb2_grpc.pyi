@@ -72,6 +72,12 @@ class PredictionServiceStub:
     """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
     measured there. Ordered by target. NOT_FOUND: the link is unknown.
     """
+    GetLink: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetLinkRequest, _prediction_service_pb2.GetLinkResponse]
+    """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
+    NOT_FOUND: the link is unknown.
+    """
+    ExplainPrediction: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.ExplainPredictionRequest, _prediction_service_pb2.ExplainPredictionResponse]
+    """What the model's forecast of a link rests on: how much each metric of each recent slot moves it. Errors as Predict."""
     ListLinks: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.ListLinksRequest, _prediction_service_pb2.ListLinksResponse]
     """The known links, ordered by id, page by page."""
 
@@ -119,6 +125,12 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
     measured there. Ordered by target. NOT_FOUND: the link is unknown.
     """
+    GetLink: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetLinkRequest, _prediction_service_pb2.GetLinkResponse]  # type: ignore[assignment]
+    """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
+    NOT_FOUND: the link is unknown.
+    """
+    ExplainPrediction: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.ExplainPredictionRequest, _prediction_service_pb2.ExplainPredictionResponse]  # type: ignore[assignment]
+    """What the model's forecast of a link rests on: how much each metric of each recent slot moves it. Errors as Predict."""
     ListLinks: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.ListLinksRequest, _prediction_service_pb2.ListLinksResponse]  # type: ignore[assignment]
     """The known links, ordered by id, page by page."""
 
@@ -211,6 +223,24 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
         measured there. Ordered by target. NOT_FOUND: the link is unknown.
         """
+
+    @_abc_1.abstractmethod
+    def GetLink(
+        self,
+        request: _prediction_service_pb2.GetLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.GetLinkResponse, _abc.Awaitable[_prediction_service_pb2.GetLinkResponse]]:
+        """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
+        NOT_FOUND: the link is unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainPrediction(
+        self,
+        request: _prediction_service_pb2.ExplainPredictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.ExplainPredictionResponse, _abc.Awaitable[_prediction_service_pb2.ExplainPredictionResponse]]:
+        """What the model's forecast of a link rests on: how much each metric of each recent slot moves it. Errors as Predict."""
 
     @_abc_1.abstractmethod
     def ListLinks(

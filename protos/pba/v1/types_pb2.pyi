@@ -434,6 +434,56 @@ class Prediction(_message.Message):
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
 @_typing.final
+class HorizonForecast(_message.Message):
+    """The model's forecast at one of its horizons. Only the product's horizon, the one of Prediction, is combined with simple
+    forecasters and has its quantiles calibrated on the link; these are the model's own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZON_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_QUANTILES_FIELD_NUMBER: _builtins.int
+    LATENCY_QUANTILES_FIELD_NUMBER: _builtins.int
+    PACKET_LOSS_QUANTILES_FIELD_NUMBER: _builtins.int
+    JITTER_QUANTILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def horizon(self) -> _duration_pb2.Duration:
+        """How far ahead, a multiple of the link's cadence."""
+
+    @_builtins.property
+    def bandwidth_quantiles(self) -> Global___Quantiles:
+        """Quantiles of the bandwidth in Mbit/s; absent when the link's recent samples have none."""
+
+    @_builtins.property
+    def latency_quantiles(self) -> Global___Quantiles:
+        """Quantiles of the round-trip time in ms; absent when the link's recent samples have none."""
+
+    @_builtins.property
+    def packet_loss_quantiles(self) -> Global___Quantiles:
+        """Quantiles of the loss, 0 to 1; absent when the link's recent samples have none."""
+
+    @_builtins.property
+    def jitter_quantiles(self) -> Global___Quantiles:
+        """Quantiles of the jitter in ms; absent when the link's recent samples have none."""
+
+    def __init__(
+        self,
+        *,
+        horizon: _duration_pb2.Duration | None = ...,
+        bandwidth_quantiles: Global___Quantiles | None = ...,
+        latency_quantiles: Global___Quantiles | None = ...,
+        packet_loss_quantiles: Global___Quantiles | None = ...,
+        jitter_quantiles: Global___Quantiles | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bandwidth_quantiles", b"bandwidth_quantiles", "horizon", b"horizon", "jitter_quantiles", b"jitter_quantiles", "latency_quantiles", b"latency_quantiles", "packet_loss_quantiles", b"packet_loss_quantiles"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_quantiles", b"bandwidth_quantiles", "horizon", b"horizon", "jitter_quantiles", b"jitter_quantiles", "latency_quantiles", b"latency_quantiles", "packet_loss_quantiles", b"packet_loss_quantiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HorizonForecast: _TypeAlias = HorizonForecast  # noqa: Y015
+
+@_typing.final
 class TransportParameters(_message.Message):
     """How AMST should send over a link."""
 
