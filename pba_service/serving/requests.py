@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,11 +78,11 @@ def read_window(request: pb.PredictRequest) -> Series:
         raise InvalidRequestError(*foreign)
     incoming = read_rows(request.window)
     batch = incoming.batch
-    _, refusals = validate(batch, 0, _ANY_TIME)
+    named = replace(batch, links=tuple(replace(link, link_id=request.link_id) for link in batch.links))
+    _, refusals = validate(named, 0, _ANY_TIME)
     faults = [
         Violation(f"window[{refusal.index}].{refusal.field}", refusal.description)
         for refusal in incoming.all_refusals(refusals)
-        if refusal.field != "link_id"  # it labels the answer and was checked with the request
     ]
     if faults:
         raise InvalidRequestError(*faults)
@@ -168,7 +168,7 @@ def _read_token(token: str) -> str:
         link_id = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         link_id = ""
-    if text_fault(link_id, required=True):
+    if text_fault(link_id, required=True) or page_token(link_id) != token:
         raise InvalidRequestError(Violation("page_token", "is none that this service gave out"))
     return link_id
 
