@@ -111,8 +111,8 @@ def free_slot(
     """Where the next forecast of each link goes, and whether it is kept at all.
 
     A link predicted again from the same sample, because an older one was corrected or came late, keeps the newer
-    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, only those far enough from the last kept one are kept,
-    so that those settled stay evenly spread over time.
+    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, only those far
+    enough from the last kept one are kept, so that those settled stay evenly spread over time.
     """
     pending = states["pending"]
     used = pending["horizon_ms"] > 0
