@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from contextlib import contextmanager
@@ -45,13 +46,25 @@ def iso(time_ms: int) -> str:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[IO[str]]:
-    """A text stream to a file that appears, or replaces the one before, only when all is written."""
+    """A text stream to a file that appears, or replaces the one before, only when all is written.
+
+    A name that ends in .gz is gzipped.
+    """
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+        with _opened(partial, zipped=file.suffix == ".gz") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+        _to_disk(partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _opened(file: Path, *, zipped: bool) -> IO[str]:
+    return gzip.open(file, "wt", encoding="utf-8") if zipped else file.open("w", encoding="utf-8", newline="\n")
+
+
+def _to_disk(file: Path) -> None:
+    """Makes sure that the content is on the disk before the name is."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -1,0 +1,47 @@
+"""All commands in one place. Each loads what it needs only when it runs."""
+
+import typer
+
+from pba_service.cli.commands import ask, feed, models, service
+from pba_service.cli.told import told
+
+app = typer.Typer(
+    name="pba",
+    help=(
+        "Predictive Bandwidth Allocation: stores measurements of network links, predicts each link 15 minutes ahead "
+        "and derives transport parameters.\n\nStart with [bold]pba serve --demo[/bold], or [bold]pba serve[/bold] and "
+        "[bold]pba push FILE[/bold]."
+    ),
+    epilog=(
+        "Exit codes: 0 done, 1 refused or done in part, 2 wrong usage, settings or file, 3 service unavailable, "
+        "4 link unknown or too little history."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+_PANELS = {
+    "Run the service": (("serve", service.serve), ("check-config", service.check_config), ("health", service.health)),
+    "Feed it": (
+        ("push", feed.push),
+        ("replay", feed.replay),
+        ("simulate", feed.simulate),
+        ("import", feed.import_),
+        ("export", feed.export),
+    ),
+    "Ask it": (
+        ("watch", ask.watch),
+        ("predict", ask.predict),
+        ("params", ask.params),
+        ("links", ask.links),
+        ("history", ask.history),
+        ("ledger", ask.ledger),
+    ),
+    "Models": (("train", models.train),),
+}
+
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands:
+        app.command(_name, rich_help_panel=_panel)(told(_command))

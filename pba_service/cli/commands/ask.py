@@ -1,0 +1,100 @@
+"""Commands that ask the service."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pba_service.cli.commands.options import DEFAULT_TARGET, End, Json, Start, Target
+
+Link = Annotated[str, typer.Argument(help="The link's id.")]
+
+
+class Congestion(StrEnum):
+    """Congestion control of the caller's sockets."""
+
+    CUBIC = "cubic"
+    BBR = "bbr"
+    RENO = "reno"
+
+
+def watch(
+    link: Annotated[list[str] | None, typer.Argument(help="Link ids. [all]")] = None,
+    target: Target = DEFAULT_TARGET,
+    prefix: Annotated[str, typer.Option(help="Links whose id begins so.")] = "",
+    region: Annotated[str, typer.Option(help="Links of this region.")] = "",
+    rows: Annotated[int, typer.Option(min=1, max=500, help="Most links shown.")] = 30,
+    updates: Annotated[int, typer.Option(min=0, help="End after so many updates; 0: never.")] = 0,
+) -> None:
+    """Follow links live: current and predicted values, intervals, confidence, parameters.
+
+    A table in a terminal; one line per update where there is none.
+    """
+    from pba_service.cli.watch import run_watch
+
+    run_watch(target, tuple(link or ()), prefix=prefix, region=region, rows=rows, updates=updates)
+
+
+def predict(link: Link, target: Target = DEFAULT_TARGET, *, json: Json = False) -> None:
+    """Print a link's prediction, 15 minutes ahead."""
+    from pba_service.cli.show import print_prediction
+
+    print_prediction(target, link, as_json=json)
+
+
+def params(
+    link: Link,
+    target: Target = DEFAULT_TARGET,
+    streams: Annotated[int | None, typer.Option(min=0, help="Streams that are open now.")] = None,
+    congestion: Annotated[Congestion | None, typer.Option(help="Congestion control in use.")] = None,
+    max_streams: Annotated[int | None, typer.Option(min=1, help="The most streams that can be opened.")] = None,
+    max_buffer: Annotated[int | None, typer.Option(min=4096, help="The largest socket buffer, in bytes.")] = None,
+    memory: Annotated[int | None, typer.Option(min=4096, help="Memory for all buffers together, in bytes.")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Print how to send over a link now, and why."""
+    from pba_client import CongestionControl
+    from pba_service.cli.show import print_parameters
+
+    print_parameters(
+        target,
+        link,
+        current_streams=streams,
+        congestion_control=CongestionControl[congestion.name] if congestion else CongestionControl.UNSPECIFIED,
+        max_streams=max_streams,
+        max_buffer_bytes=max_buffer,
+        memory_budget_bytes=memory,
+        as_json=json,
+    )
+
+
+def links(
+    target: Target = DEFAULT_TARGET,
+    prefix: Annotated[str, typer.Option(help="Only links whose id begins so.")] = "",
+    region: Annotated[str, typer.Option(help="Only links of this region.")] = "",
+    *,
+    json: Json = False,
+) -> None:
+    """List the known links with their newest sample and prediction."""
+    from pba_service.cli.show import print_links
+
+    print_links(target, prefix=prefix, region=region, as_json=json)
+
+
+def history(
+    link: Link, target: Target = DEFAULT_TARGET, start: Start = None, end: End = None, *, json: Json = False
+) -> None:
+    """Print the stored samples of a link, oldest first."""
+    from pba_service.cli.show import print_history
+
+    print_history(target, link, start, end, as_json=json)
+
+
+def ledger(
+    link: Link, target: Target = DEFAULT_TARGET, start: Start = None, end: End = None, *, json: Json = False
+) -> None:
+    """Print a link's predictions beside what came true, and their mean errors."""
+    from pba_service.cli.show import print_ledger
+
+    print_ledger(target, link, start, end, as_json=json)

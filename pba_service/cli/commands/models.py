@@ -1,0 +1,31 @@
+"""Commands that train and judge models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataPath = Annotated[
+    Path | None, typer.Option("--data", exists=True, help="Measurements (CSV, JSONL, parquet), or a folder of them.")
+]
+
+
+def train(
+    output: Annotated[Path, typer.Option("--output", file_okay=False, help="Folder for model.onnx and manifest.json.")],
+    data: DataPath = None,
+    model: Annotated[
+        str, typer.Option(help="pba_lstm (the product's) or bandwidth_lstm (as documented).")
+    ] = "pba_lstm",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data. [the model's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Windows per step. [the model's]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam, at the start. [the model's]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of every random choice. [the model's]")] = None,
+) -> None:
+    """Train a model, export it to ONNX, check it and score it beside the baselines.
+
+    Without --data it trains on simulated links alone. Needs the training extra: pip install 'pba[train]'.
+    """
+    from pba_service.cli.train import train_model
+
+    chosen = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    train_model(output, data, model, {name: value for name, value in chosen.items() if value is not None})
