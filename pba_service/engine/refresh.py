@@ -157,7 +157,7 @@ class Refresher:
         model = self.model
         if model is None:
             raise ModelUnavailableError
-        snapshots = await self._read(link_ids, model)
+        snapshots = await self.read(link_ids, model)
         if not snapshots:
             return []
         loop = asyncio.get_running_loop()
@@ -176,7 +176,7 @@ class Refresher:
         self._metrics.prediction_latency(loop.time() - started, len(commits) - len(lost))
         return lost
 
-    async def _read(self, link_ids: list[str], model: Model) -> list[Snapshot]:
+    async def read(self, link_ids: list[str], model: Model) -> list[Snapshot]:
         """Snapshots of the known links, each with as much of the past as advancing it takes."""
         slots = model.info.window_slots
         asked = [context_ms(self._cadence_ms.get(link_id, self._options.base_ms), slots) for link_id in link_ids]

@@ -7,7 +7,7 @@
 Everything works on many links at once; a link's state is a small record of fixed layout (`state.py`).
 """
 
-from pba_service.domain.online.advance import Advance, Forecasts, advance, forecast_once
+from pba_service.domain.online.advance import Advance, Forecasts, advance, contributions, forecast_once
 from pba_service.domain.online.experts import EXPERTS
 from pba_service.domain.online.state import decode, encode, last_made_at_ms
 from pba_service.domain.online.summary import LinkRecord, records
@@ -18,6 +18,7 @@ __all__ = [
     "Forecasts",
     "LinkRecord",
     "advance",
+    "contributions",
     "decode",
     "encode",
     "forecast_once",

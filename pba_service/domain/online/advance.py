@@ -93,8 +93,7 @@ def advance(
     states = states.copy()
     timeline = Timeline.of(series, made_at_ms)
     entries = _settle(states, meet(states, timeline))
-    experts = window_experts(windows)
-    experts[:, :, SEASONAL] = _yesterday(timeline, target_ms, step_ms)
+    experts = _experts(windows, timeline, target_ms, step_ms)
     made = _forecast(states, windows, experts, model_output, levels)
     _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
@@ -136,8 +135,7 @@ def _forecast(
     levels: tuple[float, ...],
 ) -> _Made:
     with np.errstate(invalid="ignore"):  # absent metrics are NaN throughout
-        median = intervals.point(model_output, levels)
-        experts[:, :, MODEL] = np.where(np.isfinite(experts[:, :, 0]), median, np.float32(np.nan))
+        experts[:, :, MODEL] = _model_expert(experts, model_output, levels)
         values = np.clip(combine.combine(states["log_weight"], experts), 0, MAXIMA)
         scale = _scale(states, windows, values)
         tails = intervals.model_tails(model_output, levels)
@@ -158,6 +156,46 @@ def _scale(states: States, windows: NDArray[np.float32], values: NDArray[np.floa
         scale = np.where(new, window_spread(windows), scale)
     floor = np.maximum(_SMALLEST_SCALE, _RELATIVE_FLOOR * np.where(np.isfinite(values), np.abs(values), 0))
     return np.maximum(np.where(np.isfinite(scale), scale, 0), floor).astype(np.float32)
+
+
+def contributions(
+    states: States,
+    *,
+    series: Sequence[Series],
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
+    target_ms: NDArray[np.int64],
+    windows: NDArray[np.float32],
+    model_output: NDArray[np.float32],
+    levels: tuple[float, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What each of `EXPERTS` adds to a forecast; arguments as in `advance`, of which this changes nothing.
+
+    Returns:
+        Weights float32[n, 4, experts] that add up to one over those with a forecast, and their forecasts
+        float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
+    """
+    experts = _experts(windows, Timeline.of(series, made_at_ms), target_ms, step_ms)
+    experts[:, :, MODEL] = _model_expert(experts, model_output, levels)
+    return combine.weights(states["log_weight"], np.isfinite(experts)), experts
+
+
+def _experts(
+    windows: NDArray[np.float32], timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The forecasts of all but the model: float32[n, 4, experts]."""
+    experts = window_experts(windows)
+    experts[:, :, SEASONAL] = _yesterday(timeline, target_ms, step_ms)
+    return experts
+
+
+def _model_expert(
+    experts: NDArray[np.float32], model_output: NDArray[np.float32], levels: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """The model's median where the metric is present: float32[n, 4]."""
+    with np.errstate(invalid="ignore"):  # absent metrics are NaN throughout
+        median = intervals.point(model_output, levels)
+    return np.where(np.isfinite(experts[:, :, 0]), median, np.float32(np.nan))
 
 
 def _yesterday(timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:
