@@ -22,6 +22,7 @@ from pba_service.domain.transport import defaults, recommend, usable
 from pba_service.domain.window import MIN_SLOTS
 from pba_service.engine.advance import predict_window
 from pba_service.engine.api import PushOutcome
+from pba_service.engine.insight import Insight
 from pba_service.engine.ports import Outcome
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class PbaService:
         self._policy = policy
         self._clock = clock
         self._metrics = metrics
+        self.insight = Insight(store, refresher, worker, options)
 
     async def push(self, batch: SampleBatch) -> PushOutcome:
         """Stores the good samples of a batch and says what became of each.

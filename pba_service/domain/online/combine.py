@@ -25,7 +25,7 @@ LOSS_LIMIT = 10.0
 def weights(log_weight: NDArray[np.float32], awake: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The share of each forecaster: float32[n, 4, experts], sums to one over the awake, all zero where none is."""
     top = np.max(log_weight, axis=-1, keepdims=True, where=awake, initial=-np.inf)
-    share: NDArray[np.float32] = np.exp(log_weight - np.where(np.isfinite(top), top, 0)) * awake
+    share = np.exp(log_weight - np.where(np.isfinite(top), top, np.float32(0))) * awake
     total = share.sum(axis=-1, keepdims=True)
     result: NDArray[np.float32] = share / np.where(total > 0, total, 1)
     return result
