@@ -55,7 +55,7 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 	done && echo "the contract's Python is current"
 
 docs: $(VENV)/dev ## Write the pages that are generated
-	$(BIN)/python -m pba_service.settings_page > docs/configuration.md
+	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
 
 lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/pip install --quiet uv
