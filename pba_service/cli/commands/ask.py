@@ -7,7 +7,7 @@ import typer
 
 from pba_service.cli.commands.options import DEFAULT_TARGET, End, Json, Start, Target
 
-Link = Annotated[str, typer.Argument(help="The link's id.")]
+Link = Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")]
 
 
 class Congestion(StrEnum):
@@ -19,7 +19,7 @@ class Congestion(StrEnum):
 
 
 def watch(
-    link: Annotated[list[str] | None, typer.Argument(help="Link ids. [all]")] = None,
+    link: Annotated[list[str] | None, typer.Argument(metavar="[LINK]...", help="Link ids. [all]")] = None,
     target: Target = DEFAULT_TARGET,
     prefix: Annotated[str, typer.Option(help="Links whose id begins so.")] = "",
     region: Annotated[str, typer.Option(help="Links of this region.")] = "",

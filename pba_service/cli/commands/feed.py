@@ -10,9 +10,13 @@ from pba_service.cli.commands.options import DEFAULT_TARGET, End, Start, Target,
 
 DataFile = Annotated[
     Path,
-    typer.Argument(envvar="PBA_DATA_PATH", dir_okay=False, help="A JSONL file; a name that ends in .gz is zipped."),
+    typer.Argument(
+        metavar="FILE", envvar="PBA_DATA_PATH", dir_okay=False, help="A JSONL file; a name that ends in .gz is zipped."
+    ),
 ]
-InFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSONL (also .gz) or parquet.")]
+InFile = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, JSONL (also .gz) or parquet.")
+]
 LinkOfFile = Annotated[str, typer.Option("--link", help="The link of all rows, for a file without a link column.")]
 
 
@@ -85,7 +89,7 @@ def replay(
 
 
 def simulate(
-    file: Annotated[Path | None, typer.Argument(dir_okay=False, help="JSONL file to write.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", dir_okay=False, help="JSONL file to write.")] = None,
     links: Annotated[int, typer.Option(min=1, max=10_000, help="How many links.")] = 6,
     span: Annotated[
         timedelta, typer.Option(parser=parse_duration, metavar="SPAN", help="How long their past is.")

@@ -19,8 +19,10 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def parse_duration(text: str) -> timedelta:
-    """A duration such as 60s, 15m, 6h or 30d."""
+def parse_duration(text: str | timedelta) -> timedelta:
+    """A duration such as 60s, 15m, 6h or 30d; defaults come through here as well."""
+    if isinstance(text, timedelta):
+        return text
     import durationpy
 
     days, _, rest = text.strip().rpartition("d") if "d" in text else ("0", "", text.strip())
@@ -33,8 +35,10 @@ def parse_duration(text: str) -> timedelta:
     return span
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str | datetime) -> datetime:
     """A time in ISO 8601 with a zone, or how long ago, such as 6h."""
+    if isinstance(text, datetime):
+        return text
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
