@@ -6,7 +6,7 @@ Not publish and subscribe: in failovers that missed events, sometimes silently a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -106,9 +106,9 @@ async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Predictio
     return entries[-1][0], list(newest.values())
 
 
-def _decoded(fields: Any) -> Prediction | None:
+def _decoded(fields: dict[bytes, bytes]) -> Prediction | None:
     try:
-        return codec.decode_prediction(fields[1])
+        return codec.decode_prediction(next(iter(fields.values())))
     except StoredDataError as error:
         _log.warning("announcement_unreadable", error=str(error))
         return None
