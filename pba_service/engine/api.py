@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.samples import Refusal, SampleBatch, Series
     from pba_service.domain.transport import ParametersAnswer, ParametersAsk
+    from pba_service.engine.insight import Insight
     from pba_service.engine.ports import LinkSummary, ModelInfo
     from pba_service.engine.subscriptions import Subscriptions
 
@@ -82,6 +83,11 @@ class Service(Protocol):
 
     def models(self) -> list[ModelInfo]:
         """The loaded models, the serving one first."""
+        ...
+
+    @property
+    def insight(self) -> Insight:
+        """What is behind predictions."""
         ...
 
     @property

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.online import LinkRecord
     from pba_service.domain.samples import Refusal, Series
     from pba_service.domain.transport import ParametersAnswer
     from pba_service.engine.api import PushOutcome
+    from pba_service.engine.insight import PathPoint, PredictionExplained
     from pba_service.engine.ports import LinkSummary, ModelInfo
 
 _QUANTILE_FIELDS = ("bandwidth_quantiles", "latency_quantiles", "packet_loss_quantiles", "jitter_quantiles")
@@ -67,11 +69,6 @@ def metrics(values: NDArray[np.float32]) -> dict[str, Any]:
 
 def prediction(forecast: Prediction) -> types.Prediction:
     """A prediction."""
-    quantiles: dict[str, Any] = {}
-    for field, row in zip(_QUANTILE_FIELDS, forecast.quantiles.tolist(), strict=True):
-        levels = {level: value for level, value in zip(_LEVEL_FIELDS, row, strict=True) if math.isfinite(value)}
-        if levels:
-            quantiles[field] = types.Quantiles(**levels)
     return types.Prediction(
         link_id=forecast.link_id,
         made_at=timestamp(forecast.made_at_ms),
@@ -82,8 +79,25 @@ def prediction(forecast: Prediction) -> types.Prediction:
         source=_SOURCES[forecast.source],
         cadence=duration(forecast.step_ms),
         **metrics(forecast.values),
-        **quantiles,
+        **_quantiles(forecast.quantiles),
     )
+
+
+def _quantiles(values: NDArray[np.float32]) -> dict[str, Any]:
+    """float32[4, 5] as the four fields of a message; what is not finite is left out."""
+    fields = {}
+    for field, row in zip(_QUANTILE_FIELDS, values.tolist(), strict=True):
+        levels = {level: value for level, value in zip(_LEVEL_FIELDS, row, strict=True) if math.isfinite(value)}
+        if levels:
+            fields[field] = types.Quantiles(**levels)
+    return fields
+
+
+def path(points: Iterable[PathPoint]) -> list[types.HorizonForecast]:
+    """The model's forecasts at its horizons."""
+    return [
+        types.HorizonForecast(horizon=duration(point.horizon_ms), **_quantiles(point.quantiles)) for point in points
+    ]
 
 
 def samples(series: Series, link_id: str = "") -> list[types.Sample]:
@@ -157,6 +171,59 @@ def parameters(answer: ParametersAnswer) -> pb.GetOptimalParametersResponse:
         valid_until=timestamp(answer.valid_until_ms),
         prediction=prediction(answer.prediction) if answer.prediction else None,
     )
+
+
+def link(summary: LinkSummary, record: LinkRecord) -> pb.GetLinkResponse:
+    """What is known and what was learned of a link."""
+    learned = zip(
+        METRICS, record.settled.tolist(), record.mean_absolute_error.tolist(), record.weights.tolist(), strict=True
+    )
+    return pb.GetLinkResponse(
+        summary=link_summary(summary),
+        metrics=[
+            pb.MetricRecord(
+                metric=metric,
+                settled=settled,
+                mean_absolute_error=error if math.isfinite(error) else None,
+                weights=[
+                    pb.ForecasterWeight(forecaster=name, weight=weight)
+                    for name, weight in zip(record.experts, weights, strict=True)
+                ],
+            )
+            for metric, settled, error, weights in learned
+        ],
+        hit_ratio=record.hit_rate,
+        pending=record.pending,
+    )
+
+
+def explanation(forecast: Prediction, explained: PredictionExplained) -> pb.ExplainPredictionResponse:
+    """What a prediction rests on; metrics and forecasters without a forecast are left out."""
+    model, explanations = explained.model, []
+    for position, metric in enumerate(METRICS):
+        if not math.isfinite(model.forecast[position]):
+            continue
+        moves = zip(model.players, model.attributions[position].tolist(), strict=True)
+        parts = zip(
+            explained.experts,
+            explained.weights[position].tolist(),
+            explained.forecasts[position].tolist(),
+            strict=True,
+        )
+        explanations.append(
+            pb.MetricExplanation(
+                metric=metric,
+                model_forecast=model.forecast[position],
+                baseline_forecast=model.baseline[position],
+                attributions=[pb.Attribution(input=p.feature, lag=p.lag, value=value) for p, value in moves],
+                contributions=[
+                    pb.ForecasterContribution(forecaster=name, weight=weight, forecast=value)
+                    for name, weight, value in parts
+                    if math.isfinite(value)
+                ],
+            )
+        )
+    return pb.ExplainPredictionResponse(prediction=prediction(forecast), explanations=explanations)
 
 
 def push_response(sequence: int, outcome: PushOutcome, refusals: Sequence[Refusal]) -> pb.PushSamplesResponse:

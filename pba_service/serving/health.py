@@ -7,6 +7,7 @@ grpc_health's own servicer has no List, and its Watch never ends, so that it wou
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
         """The health of a service now and whenever it changes, until the server shuts down."""
         told = None
         while True:
-            changed = self._changed
+            changed, closed = self._changed, self._closed
             status = self._status(request.service)
             if status != told:
                 told = status
                 yield status
-            if self._closed:
+            if closed:
                 return
             await changed.wait()
 
@@ -129,9 +130,8 @@ class HealthMonitor:
         self._checks = checks
         self._needs = needs
         self._options = options
-        self._usable = dict.fromkeys(checks, False)
-        # the first success is believed at once, so that a start takes no longer than it must
-        self._in_a_row = dict.fromkeys(checks, options.up_after)
+        self._usable: dict[str, bool | None] = dict.fromkeys(checks)  # None: never seen usable
+        self._in_a_row = dict.fromkeys(checks, 0)
 
     async def run(self) -> None:
         """Checks until cancelled."""
@@ -161,11 +161,19 @@ class HealthMonitor:
         return None
 
     def _judge(self, name: str, failure: str | None) -> None:
-        usable = failure is None
-        if usable is self._usable[name]:
+        usable, before = failure is None, self._usable[name]
+        if usable is bool(before):
             self._in_a_row[name] = 0
             return
         self._in_a_row[name] += 1
-        if self._in_a_row[name] >= (self._options.up_after if usable else self._options.down_after):
+        # The first success is believed at once, so that a start takes no longer than it must.
+        needed = 1 if before is None else self._options.up_after if usable else self._options.down_after
+        if self._in_a_row[name] >= needed:
             self._usable[name], self._in_a_row[name] = usable, 0
-            _log.log(20 if usable else 30, "dependency_changed", dependency=name, usable=usable, failure=failure)
+            _log.log(
+                logging.INFO if usable else logging.WARNING,
+                "dependency_changed",
+                dependency=name,
+                usable=usable,
+                failure=failure,
+            )

@@ -10,7 +10,7 @@ from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
 
-from pba_service.domain.errors import InvalidRequestError, PbaError
+from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
 from pba_service.serving import convert, requests
 from pba_service.serving.batches import read_batch
 from pba_service.serving.status import call_status
@@ -55,12 +55,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:
         """Predicts a link, or the caller's own samples."""
-        link_id = requests.read_link_id(request.link_id)
+        link_id, insight = requests.read_link_id(request.link_id), self._service.insight
         if request.window:
-            prediction = await self._service.predict_window(link_id, requests.read_window(request))
+            series = requests.read_window(request)
+            prediction = await self._service.predict_window(link_id, series)
+            path = await insight.path_of(series) if request.include_path else []
         else:
             prediction = await self._service.predict(link_id)
-        return pb.PredictResponse(prediction=convert.prediction(prediction))
+            path = await insight.path(link_id) if request.include_path else []
+        return pb.PredictResponse(prediction=convert.prediction(prediction), path=convert.path(path))
 
     async def BatchPredict(self, request: pb.BatchPredictRequest, context: Any) -> pb.BatchPredictResponse:
         """Predicts many links."""
@@ -102,6 +105,23 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             for start in range(0, len(entries), LEDGER_MESSAGE_ENTRIES):
                 piece = entries[start : start + LEDGER_MESSAGE_ENTRIES]
                 yield pb.GetLedgerResponse(entries=map(convert.ledger_entry, piece))
+
+    async def GetLink(self, request: pb.GetLinkRequest, context: Any) -> pb.GetLinkResponse:
+        """Gives what is known and what was learned of a link."""
+        link_id = requests.read_link_id(request.link_id)
+        # of all ids that begin with an id the id itself comes first
+        links = await self._service.links(prefix=link_id, region="", after="", limit=1)
+        if not links or links[0].info.link_id != link_id:
+            raise LinkUnknownError(link_id)
+        return convert.link(links[0], await self._service.insight.record(link_id))
+
+    async def ExplainPrediction(
+        self, request: pb.ExplainPredictionRequest, context: Any
+    ) -> pb.ExplainPredictionResponse:
+        """Gives what a prediction rests on."""
+        link_id = requests.read_link_id(request.link_id)
+        prediction = await self._service.predict(link_id)
+        return convert.explanation(prediction, await self._service.insight.explain(link_id))
 
     async def ListLinks(self, request: pb.ListLinksRequest, context: Any) -> pb.ListLinksResponse:
         """Gives a page of links."""

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 DOMAIN = "pba"
 """The domain of every `google.rpc.ErrorInfo`."""
 
-MAX_TEXT_CHARS = 256
-MAX_VIOLATIONS = 16
-_MAX_FIELD_CHARS = 64
+MAX_TEXT_BYTES = 256
+MAX_VIOLATIONS_BYTES = 3_000
+"""About 40 violations of usual length; the text says how many there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,17 @@ def status_of(error: errors.PbaError) -> status_pb2.Status:
     details: list[Message] = []
     if isinstance(error, errors.InvalidRequestError):
         details.append(_bad_request(error.violations))
-    details.append(rpc.ErrorInfo(domain=DOMAIN, reason=row.reason, metadata=row.metadata(error)))
+    details.append(
+        rpc.ErrorInfo(
+            domain=DOMAIN,
+            reason=row.reason,
+            metadata={key: _cut(value) for key, value in row.metadata(error).items()},
+        )
+    )
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         details.append(rpc.RetryInfo(retry_delay=_duration(retry_after_s)))
-    return _status(row.code, _cut(_text(error), MAX_TEXT_CHARS), details)
+    return _status(row.code, _cut(_text(error)), details)
 
 
 def internal_status(error_id: str) -> status_pb2.Status:
@@ -104,18 +110,19 @@ def _text(error: errors.PbaError) -> str:
 
 
 def _bad_request(violations: tuple[errors.Violation, ...]) -> rpc.BadRequest:
-    return rpc.BadRequest(
-        field_violations=[
-            rpc.BadRequest.FieldViolation(
-                field=_cut(violation.field, _MAX_FIELD_CHARS), description=_cut(violation.description, MAX_TEXT_CHARS)
-            )
-            for violation in violations[:MAX_VIOLATIONS]
-        ]
-    )
+    told, left = rpc.BadRequest(), MAX_VIOLATIONS_BYTES
+    for violation in violations:
+        one = rpc.BadRequest.FieldViolation(field=_cut(violation.field), description=_cut(violation.description))
+        left -= one.ByteSize()
+        if left < 0:
+            break
+        told.field_violations.append(one)
+    return told
 
 
-def _cut(text: str, chars: int) -> str:
-    return text if len(text) <= chars else text[: chars - 1] + "…"
+def _cut(text: str) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= MAX_TEXT_BYTES else encoded[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def _duration(seconds: float) -> Duration:
