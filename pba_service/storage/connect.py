@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pba_service.storage import address
-from pba_service.storage.server import SingleServer
+from pba_service.storage.address import Topology
+from pba_service.storage.cluster import ClusterServer
+from pba_service.storage.sentinel import SentinelServer
+from pba_service.storage.server import StandaloneServer
 
 if TYPE_CHECKING:
     from pba_service.storage.server import Server
@@ -18,4 +21,10 @@ def open_server(url: str) -> Server:
         ValueError: The URL has none of the forms that `address` lists.
     """
     parsed = address.parse(url)
-    return SingleServer(parsed.options)
+    match parsed.topology:
+        case Topology.SINGLE:
+            return StandaloneServer(parsed.options)
+        case Topology.SENTINEL:
+            return SentinelServer(parsed)
+        case Topology.CLUSTER:
+            return ClusterServer(parsed)

@@ -16,6 +16,7 @@ from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, system_clock
 from pba_service.storage.events import follow
 from pba_service.storage.index import LinkIndex
+from pba_service.storage.recent import RecentBatches
 from pba_service.storage.replies import readable
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class RedisStore:
         self._clock = clock
         self._index = LinkIndex(server, max_links)
         self._swept = ""
+        self._recent = RecentBatches() if server.forgets_last_writes else None
+        server.on_failover = self._put_again
 
     @classmethod
     def connect(
@@ -100,6 +103,12 @@ class RedisStore:
             StoreUnavailableError: The store is away or slow; some of the samples may have been stored.
         """
         now = self._clock()
+        result = await self._put(batch, now)
+        if self._recent is not None:
+            self._recent.add(now, batch)
+        return result
+
+    async def _put(self, batch: SampleBatch, now: int) -> PutResult:
         floor = self._floor_ms(now)
         plan = putting.plan(batch, floor)
         link_ids = {piece.info.link_id for piece in plan.pieces}
@@ -258,6 +267,11 @@ class RedisStore:
             if back:
                 await self._index.restore(back, region)
         return [one for one in summaries if one and belongs(one)]
+
+    async def _put_again(self) -> None:
+        """Stores again what a server may have missed before it took over: the same samples, so they stay single."""
+        for batch in self._recent or ():
+            await self._put(batch, self._clock())
 
     async def _sweep(self) -> None:
         """Looks through a part of the index for links whose samples have expired, to make room for others."""

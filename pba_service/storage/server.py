@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 from pba_service.domain.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pba_service.storage.scripts import Script
 
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-def connection_options() -> dict[str, Any]:
+def connection_options(retries: int = 3) -> dict[str, Any]:
     """What every connection has in common.
 
     RESP2, because an idle asynchronous RESP3 connection that the server had closed raised instead of reconnecting
@@ -45,20 +45,22 @@ def connection_options() -> dict[str, Any]:
         "protocol": 2,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": OPERATION_TIMEOUT_S,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3, supported_errors=(RedisConnectionError,)),
+        "retry": Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, supported_errors=(RedisConnectionError,)
+        ),
     }
 
 
-def new_client(options: dict[str, Any]) -> Redis:
+def new_client(options: dict[str, Any], *, retries: int = 3) -> Redis:
     """A client whose pool makes callers wait for a connection, up to the deadline, where others fail at once."""
-    options = {"connection_class": Connection, **options, **connection_options()}
+    options = {"connection_class": Connection, **options, **connection_options(retries)}
     pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=OPERATION_TIMEOUT_S, **options)
     return Redis.from_pool(pool)
 
 
-async def execute(client: Redis, command: Command) -> Any:
+async def execute(client: Redis | RedisCluster, command: Command) -> Any:
     """Sends one command; an error that the server answers is raised."""
-    return await client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+    return await client.execute_command(*command)
 
 
 async def send(client: Redis, commands: Sequence[Command]) -> list[Any]:
@@ -78,6 +80,12 @@ class Server(ABC):
 
     holds_everything: bool
     """Whether a script may touch the keys of links and the stream of events at once."""
+
+    forgets_last_writes = False
+    """Whether another server may take this one's place, without what was written last; `on_failover` is called then."""
+
+    on_failover: Callable[[], Awaitable[None]] | None = None
+    """Writes it again; called until it does not raise `StoreUnavailableError` any more."""
 
     async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         """Runs a script once per call, in any order.
@@ -137,10 +145,30 @@ class Server(ABC):
 
 
 class SingleServer(Server):
-    """A standalone server."""
+    """A server that holds everything: scripts may be asked for many links at once."""
 
     links_per_call = 128
     holds_everything = True
+
+    @abstractmethod
+    async def _client_now(self) -> Redis:
+        """A client of the server."""
+
+    async def _command(self, command: Command) -> Any:
+        return await execute(await self._client_now(), command)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        client = await self._client_now()
+        if len(commands) > 1:
+            return await send(client, commands)
+        try:
+            return [await execute(client, commands[0])]
+        except NoScriptError as error:
+            return [error]
+
+
+class StandaloneServer(SingleServer):
+    """A server on its own."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._client = new_client(options)
@@ -149,13 +177,5 @@ class SingleServer(Server):
         """Frees connections."""
         await self._client.aclose()
 
-    async def _command(self, command: Command) -> Any:
-        return await execute(self._client, command)
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) > 1:
-            return await send(self._client, commands)
-        try:
-            return [await execute(self._client, commands[0])]
-        except NoScriptError as error:
-            return [error]
+    async def _client_now(self) -> Redis:
+        return self._client

@@ -1,0 +1,104 @@
+"""A Redis Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from pba_service.storage.server import MAX_CONNECTIONS, Server, connection_options, execute, new_client, send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pba_service.storage.address import Address
+    from pba_service.storage.server import Command
+
+_KEY_OF_SCRIPT = 3
+"""Position of the first key in EVAL and EVALSHA."""
+
+
+class ClusterServer(Server):
+    """A Cluster: scripts go to the nodes of their links, all those of a node in one round trip.
+
+    redis-py refuses scripts in a Cluster's pipeline, and one round trip for each is several times slower. So its
+    Cluster client says which node holds a link, and that node gets a pipeline of its own. What has moved meanwhile goes
+    through the Cluster client, which learns where to.
+    """
+
+    links_per_call = 1
+    holds_everything = False
+    _together = 512
+
+    def __init__(self, address: Address) -> None:
+        options = {name: value for name, value in address.options.items() if name not in {"connection_class", "db"}}
+        self._node_options = {name: value for name, value in address.options.items() if name != "db"}
+        self._client = RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+            ssl=address.tls,
+            **options,
+            **connection_options(),
+        )
+        self._nodes: dict[tuple[str, int], Redis] = {}
+        self._starting = asyncio.Lock()
+        # A Cluster's pools never make callers wait: they fail beyond their size.
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    async def close(self) -> None:
+        """Frees connections."""
+        await self._client.aclose()
+        for client in self._nodes.values():
+            await client.aclose()
+
+    async def _command(self, command: Command) -> Any:
+        async with self._slots:
+            return await execute(self._client, command)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        async with self._starting:
+            await self._client.initialize()
+        by_node: dict[tuple[str, int], list[int]] = {}
+        for i, command in enumerate(commands):
+            node = self._client.get_node_from_key(command[_KEY_OF_SCRIPT])
+            by_node.setdefault((node.host, int(node.port)) if node else ("", 0), []).append(i)
+        replies: list[Any] = [None] * len(commands)
+
+        async def ask(place: tuple[str, int], positions: list[int]) -> None:
+            for i, reply in zip(positions, await self._ask(place, [commands[i] for i in positions]), strict=True):
+                replies[i] = reply
+
+        await asyncio.gather(*(ask(place, positions) for place, positions in by_node.items()))
+        astray = [i for i, reply in enumerate(replies) if isinstance(reply, _ASTRAY)]
+        if astray:
+            again = await asyncio.gather(*(self._follow(commands[i]) for i in astray))
+            for i, reply in zip(astray, again, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def _ask(self, place: tuple[str, int], commands: Sequence[Command]) -> list[Any]:
+        """Sends commands to a node; where it cannot be reached, that is the answer to each."""
+        host, port = place
+        if place not in self._nodes:
+            self._nodes[place] = new_client({**self._node_options, "host": host, "port": port}, retries=0)
+        try:
+            return await send(self._nodes[place], commands)
+        except (RedisConnectionError, OSError) as error:
+            return [_AwayError(error)] * len(commands)
+
+    async def _follow(self, command: Command) -> Any:
+        """Sends a command wherever its key is now; an error that the server answers is the answer."""
+        try:
+            return await self._command(command)
+        except RedisError as error:
+            return error
+
+
+class _AwayError(Exception):
+    """A node could not be reached; another may have taken its place."""
+
+
+_ASTRAY = (MovedError, AskError, TryAgainError, _AwayError)
