@@ -27,7 +27,7 @@ def weights(log_weight: NDArray[np.float32], awake: NDArray[np.bool_]) -> NDArra
     top = np.max(log_weight, axis=-1, keepdims=True, where=awake, initial=-np.inf)
     share = np.exp(log_weight - np.where(np.isfinite(top), top, np.float32(0))) * awake
     total = share.sum(axis=-1, keepdims=True)
-    result: NDArray[np.float32] = share / np.where(total > 0, total, np.float32(1))
+    result: NDArray[np.float32] = (share / np.where(total > 0, total, 1)).astype(np.float32, copy=False)
     return result
 
 
