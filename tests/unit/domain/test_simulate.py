@@ -126,6 +126,18 @@ def test_levels_shift_and_stay():
     assert (steps < 0.03).sum() >= 10
 
 
+@pytest.mark.parametrize("name", ["wan", "wireless"])
+def test_midnight_is_a_minute_like_any_other(name):
+    days = np.arange(40, dtype=np.int64)[:, None] * DAY + START // DAY * DAY
+    bandwidth = LinkSimulator(PROFILES[name], 5).oracle((days + MINUTE * np.arange(-30, 30)).ravel(), horizon_ms=0)[
+        :, 0
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # outages
+        steps = np.abs(np.diff(np.log(bandwidth.reshape(40, 60)), axis=1))
+    typical = np.nanmedian(steps, axis=0)
+    assert typical[29] < 2 * np.median(typical)
+
+
 def test_samples_go_missing_and_come_off_the_beat():
     simulated = simulate(PROFILES["wireless"], 0, START, 5000, MINUTE)
     assert 0.9 * 5000 < len(simulated.series) < 0.99 * 5000

@@ -141,9 +141,11 @@ def test_unmeasured_loss_is_not_taken_for_none():
 
 def test_a_long_fat_path_gets_the_streams_its_buffers_need():
     bounds = TransportBounds(max_buffer_bytes=64 * 1024)
-    parameters, _ = recommend(link(1000, 30, 0), ASK, bounds)
-    path_bytes = 1000e6 / 8 * 0.030
-    assert parameters.streams * parameters.buffer_bytes * 1.2 >= 1.2 * path_bytes
+    parameters, _ = recommend(link(1000, 60, 0), ASK, bounds)
+    path_bytes = 1000e6 / 8 * 0.060
+    granted_bytes = 1.2 * parameters.buffer_bytes * parameters.streams
+    assert granted_bytes >= 1.25 * path_bytes
+    assert parameters.streams > streams_wanted(1000, 60, 0) + 1
 
 
 def test_the_buffers_hold_twice_the_path():

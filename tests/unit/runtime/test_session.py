@@ -39,10 +39,10 @@ def test_it_answers_in_raw_units_by_horizon_metric_and_level(model):
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 200])
 def test_batches_of_any_size_are_answered_in_order(model, n):
-    values = windows(n)
-    forecasts = model.predict(values, np.full(n, 60_000))
+    values, steps = windows(n), 60_000 * (1 + np.arange(n))
+    forecasts = model.predict(values, steps)
     assert forecasts.shape == (n, 2, 4, 3)
-    np.testing.assert_allclose(forecasts[:, 0, 1, 0], values[:, -1, 1] + 60 * 0.1, rtol=1e-5)
+    np.testing.assert_allclose(forecasts[:, 0, 1, 0], values[:, -1, 1] + steps / 1000 * 0.1, rtol=1e-5)
 
 
 def test_other_memory_layouts_and_types_are_taken(model):
