@@ -207,7 +207,7 @@ def test_the_rest_is_told_as_it_happens(registry, metrics):
 
 
 def test_scrapes_while_links_come_and_go_do_not_fail(registry):
-    metrics = Metrics(registry, max_links=200)
+    metrics = Metrics(registry, max_links=3000)
     stop, failures = threading.Event(), []
 
     def scrape():
@@ -222,10 +222,10 @@ def test_scrapes_while_links_come_and_go_do_not_fail(registry):
     try:
         sys.setswitchinterval(1e-5)  # as many interruptions as can be had
         thread.start()
-        for number in range(4000):
+        for number in range(3000):
             metrics.link_current(f"link-{number}", 1000, values(1, 2, 0, 1))
-            if number >= 100:
-                metrics.link_forgotten(f"link-{number - 100}")
+        for number in range(3000):
+            metrics.link_forgotten(f"link-{number}")
     finally:
         sys.setswitchinterval(interval)
         stop.set()
