@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pba_service.domain.samples import METRICS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
 
 ACCURACY_WEIGHT = 0.02
 """Weight of the newest error in the mean accuracy, so that it speaks of about the last 50; at first all count alike."""
+
+METRICS = ("bandwidth_mbps", "latency_ms", "packet_loss_ratio", "jitter_ms")
+"""The order of values, as everywhere in the service."""
 
 _CURRENT = (
     ("dwcp_pba_current_bandwidth_mbps", "Newest measured bandwidth of the link in Mbit/s."),

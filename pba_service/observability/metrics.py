@@ -1,11 +1,12 @@
 """Every Prometheus metric of the service, behind methods that say what happened.
 
-Names that dashboards know (`dwcp_pba_*` as documented) are verbatim; new ones count seconds and bytes.
+Names that dashboards know (`dwcp_pba_*` as documented) are verbatim; new ones count seconds and bytes. What is told is
+described by its shape only: this package stands beside the domain and knows nothing of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,21 +19,60 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from pba_service.domain.forecast import Source
-from pba_service.domain.samples import Reason
 from pba_service.observability.links import LinkTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from enum import Enum
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from pba_service.domain.forecast import LedgerEntry, Prediction
-
 _LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
+
+REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", "bad_text", "empty")
+SOURCES = ("model", "combined", "caller_window")
+"""Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
+
+
+class ScoredEntry(Protocol):
+    """A ledger entry."""
+
+    @property
+    def predicted(self) -> NDArray[np.float32]:
+        """float32[4], NaN where nothing was predicted."""
+        ...
+
+    @property
+    def actual(self) -> NDArray[np.float32]:
+        """float32[4], NaN where nothing was measured."""
+        ...
+
+    @property
+    def hit(self) -> bool:
+        """Whether it came true within the tolerance."""
+        ...
+
+
+class MadePrediction(Protocol):
+    """A prediction."""
+
+    @property
+    def link_id(self) -> str:
+        """The link."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """0 to 1."""
+        ...
+
+    @property
+    def source(self) -> Enum:
+        """What produced it."""
+        ...
 
 
 def service_registry() -> CollectorRegistry:
@@ -90,14 +130,14 @@ class Metrics:
         )
         for outcome in ("stored", "duplicate", "replaced", "refused"):
             self._samples.labels(outcome)
-        for reason in Reason:
-            self._refused.labels(reason.name.lower())
-        for source in Source:
-            self._predictions.labels(source.name.lower())
+        for reason in REASONS:
+            self._refused.labels(reason)
+        for source in SOURCES:
+            self._predictions.labels(source)
         for hit in ("true", "false"):
             self._ledger.labels(hit)
 
-    def samples_pushed(self, *, stored: int, duplicates: int, replaced: int, refused: Iterable[Reason] = ()) -> None:
+    def samples_pushed(self, *, stored: int, duplicates: int, replaced: int, refused: Iterable[Enum] = ()) -> None:
         """A batch was answered."""
         for outcome, count in (("stored", stored), ("duplicate", duplicates), ("replaced", replaced)):
             self._samples.labels(outcome).inc(count)
@@ -121,7 +161,7 @@ class Metrics:
         """A link has no samples any more: its series end."""
         self._links.forget(link_id)
 
-    def prediction_made(self, prediction: Prediction) -> None:
+    def prediction_made(self, prediction: MadePrediction) -> None:
         """A prediction was made here."""
         self._predictions.labels(prediction.source.name.lower()).inc()
         self._links.confidence(prediction.link_id, prediction.confidence)
@@ -131,7 +171,7 @@ class Metrics:
         for _ in range(predictions):
             self._latency.observe(seconds * 1000)
 
-    def ledger_scored(self, link_id: str, entry: LedgerEntry) -> None:
+    def ledger_scored(self, link_id: str, entry: ScoredEntry) -> None:
         """A prediction's target came, and the entry was stored."""
         self._ledger.labels("true" if entry.hit else "false").inc()
         self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())

@@ -8,10 +8,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pba_service.domain import samples
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.samples import Reason
+from pba_service.observability import links
 from pba_service.observability.links import accuracy_of
-from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.observability.metrics import REASONS, SOURCES, Metrics, service_registry
 
 NAN = float("nan")
 DOCUMENTED = {
@@ -82,6 +84,12 @@ def test_counters_stand_at_zero_from_the_beginning(registry, metrics):
     assert read("dwcp_pba_samples_total", {"outcome": "stored"}) == 0
     for reason in Reason:
         assert read("dwcp_pba_samples_refused_total", {"reason": reason.name.lower()}) == 0
+
+
+def test_labels_are_those_of_the_domain():
+    assert tuple(reason.name.lower() for reason in Reason) == REASONS
+    assert tuple(source.name.lower() for source in Source) == SOURCES
+    assert links.METRICS == samples.METRICS
 
 
 def test_pushes_are_counted_by_what_became_of_each_sample(registry, metrics):
