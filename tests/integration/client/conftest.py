@@ -4,9 +4,9 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from tests.integration.client.scripted_service import ServerThread
 
 from pba_client import Backoff, Options, Timeouts
+from tests.integration.client.scripted_service import ServerThread
 
 
 @pytest.fixture

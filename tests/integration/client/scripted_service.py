@@ -1,3 +1,4 @@
+# ruff: noqa: N802 - gRPC names the methods
 """A small PredictionService with a memory and a temper, on a real grpc.aio server in a thread of its own."""
 
 import asyncio
@@ -12,9 +13,8 @@ from grpc_health.v1 import health as health_v1
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from pba.v1 import model_service_pb2 as mpb
-from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
+from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc, types_pb2
 from pba.v1 import prediction_service_pb2 as pb
-from pba.v1 import types_pb2
 
 T0_S = 1_750_000_000
 
@@ -60,7 +60,9 @@ def prediction_message(link_id, made_at_s=T0_S, bandwidth_mbps=90.0):
     )
 
 
-class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
+class ScriptedService(
+    prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer
+):
     """Stores by (link, ms) and answers with fixed predictions; `faults` are what the next calls end in."""
 
     def __init__(self):
@@ -132,7 +134,9 @@ class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer, mod
 
     async def Predict(self, request, context):
         await self._enter("Predict", context)
-        return pb.PredictResponse(prediction=prediction_message(request.link_id, bandwidth_mbps=90 + len(request.window)))
+        return pb.PredictResponse(
+            prediction=prediction_message(request.link_id, bandwidth_mbps=90 + len(request.window))
+        )
 
     async def BatchPredict(self, request, context):
         await self._enter("BatchPredict", context)
@@ -211,7 +215,9 @@ class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer, mod
     async def ListModels(self, request, context):
         await self._enter("ListModels", context)
         return mpb.ListModelsResponse(
-            models=[mpb.Model(name="pba_lstm", version="1.2.3", serving=True, horizons=[duration_pb2.Duration(seconds=900)])]
+            models=[
+                mpb.Model(name="pba_lstm", version="1.2.3", serving=True, horizons=[duration_pb2.Duration(seconds=900)])
+            ]
         )
 
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from tests.integration.client.scripted_service import SHORT_HISTORY, STORE_AWAY, T0_S, UNKNOWN_LINK, prediction_message, status
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from pba.v1 import prediction_service_pb2 as pb
@@ -31,6 +30,14 @@ from pba_client import (
     UnavailableError,
     Violation,
 )
+from tests.integration.client.scripted_service import (
+    SHORT_HISTORY,
+    STORE_AWAY,
+    T0_S,
+    UNKNOWN_LINK,
+    prediction_message,
+    status,
+)
 
 T0 = datetime.fromtimestamp(T0_S, UTC)
 
@@ -52,7 +59,10 @@ def test_what_is_pushed_is_stored_once_whatever_its_shape(server, client):
     assert client.push(iter(rows)).stored == 17
     again = client.push_columns(
         Columns(
-            [Link("a")], [0] * 20, [(T0_S + 60 * i) * 1000 for i in range(20)], bandwidth_mbps=[float(i) for i in range(20)]
+            [Link("a")],
+            [0] * 20,
+            [(T0_S + 60 * i) * 1000 for i in range(20)],
+            bandwidth_mbps=[float(i) for i in range(20)],
         )
     )
     assert (again.stored, again.duplicates) == (0, 20)
@@ -169,8 +179,8 @@ def test_nobody_there(server):
 
 def test_a_deadline_is_kept(server, client):
     stuck = Options(timeouts=Timeouts(call_s=0.1, bulk_s=0.1))
+    server.service.fault("ListLinks", *[STORE_AWAY] * 5)
     with Client(server.target, stuck) as hasty, pytest.raises(DeadlineExceededError):
-        server.service.fault("ListLinks", *[STORE_AWAY] * 5)
         list(hasty.links())
 
 
@@ -252,8 +262,9 @@ def test_a_stream_gives_up_when_its_patience_ends(server):
 
 def test_leaving_a_stream_by_an_error_does_not_wait(server, client):
     server.stop()
-    with pytest.raises(KeyError), client.stream() as stream:
-        future = stream.push(samples(1))
+    stream = client.stream()
+    future = stream.push(samples(1))
+    with pytest.raises(KeyError), stream:
         raise KeyError
     with pytest.raises(ClientClosedError):
         future.result(0)
@@ -264,7 +275,9 @@ def test_a_watch_begins_with_a_snapshot_and_goes_on(server, client, within):
         first = within(lambda: next(watch))
         assert [p.link_id for p in first.predictions] == ["a", "b"]
         assert (first.snapshot_complete, first.skipped_updates, first.gap) == (True, 0, None)
-        server.send_update(pb.StreamPredictionsResponse(predictions=[prediction_message("a", T0_S + 60)], skipped_updates=3))
+        server.send_update(
+            pb.StreamPredictionsResponse(predictions=[prediction_message("a", T0_S + 60)], skipped_updates=3)
+        )
         second = within(lambda: next(watch))
         assert second.predictions[0].made_at == T0 + timedelta(seconds=60)
         assert second.skipped_updates == 3
