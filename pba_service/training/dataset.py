@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from pba_service.domain.window import FEATURES, horizon_ms, windows_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -92,8 +92,10 @@ class Examples:
 
     def take(self, chosen: NDArray[Any]) -> Examples:
         """The examples at some positions or where a mask is True."""
-        columns = (self.windows, self.step_s, self.targets, self.made_at_ms, self.part, self.link)
-        return Examples(*(column[chosen] for column in columns), links=self.links)
+        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
+
+
+_COLUMNS = ("windows", "step_s", "targets", "made_at_ms", "part", "link")
 
 
 def read_traces(path: Path) -> list[Trace]:
@@ -135,7 +137,8 @@ def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
 
 def _milliseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
     if pa.types.is_timestamp(column.type):
-        return pc.cast(column, pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
+        stamps: NDArray[np.int64] = pc.cast(column, pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
+        return stamps
     milliseconds: NDArray[np.int64] = np.rint(pc.cast(column, pa.float64()).to_numpy() * 1000).astype(np.int64)
     return milliseconds
 
@@ -207,8 +210,8 @@ def examples_of(
         columns.append(tuple(column[keep] for column in whole))
     if not columns:
         raise ValueError("no link has enough consecutive measurements for a window and a target")
-    whole_columns = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return Examples(*whole_columns, links=tuple((t.collection, t.link_id) for t in traces))
+    whole_columns = {name: np.concatenate([part[k] for part in columns]) for k, name in enumerate(_COLUMNS)}
+    return Examples(**whole_columns, links=tuple((t.collection, t.link_id) for t in traces))
 
 
 def _spaced(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:
@@ -217,11 +220,9 @@ def _spaced(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 def joined(first: Examples, second: Examples) -> Examples:
     """Both, one after the other."""
-    pairs = [
-        (getattr(first, name), getattr(second, name)) for name in ("windows", "step_s", "targets", "made_at_ms", "part")
-    ]
-    link = np.concatenate([first.link, second.link + np.int32(len(first.links))])
-    return Examples(*(np.concatenate(pair) for pair in pairs), link=link, links=first.links + second.links)
+    columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _COLUMNS}
+    columns["link"] = np.concatenate([first.link, second.link + np.int32(len(first.links))])
+    return Examples(**columns, links=first.links + second.links)
 
 
 def empty_windows(n: int, slots: int) -> NDArray[np.float32]:

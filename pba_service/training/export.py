@@ -93,8 +93,8 @@ def quantiles_of(graph: Graph, network: Any, features: Features, horizon: Value)
     gates = graph.op("Softmax", out[2, 0, a], axis=-1)
     robust = graph.op("Unsqueeze", features.anchors, [1])
     middle = graph.op("ReduceSum", gates * robust, [2], keepdims=1)
-    offsets = out[2, a, a + 1] + graph.op("Softplus", out[2, a + 1, a + len(QUANTILES)]) @ steps_between()
-    return middle + graph.op("Unsqueeze", features.spread, [2]) * offsets
+    increments: Value = graph.op("Softplus", out[2, a + 1, a + len(QUANTILES)]) @ steps_between()
+    return middle + graph.op("Unsqueeze", features.spread, [2]) * (out[2, a, a + 1] + increments)
 
 
 def raw_values(graph: Graph, quantiles: Value, features: Features) -> Value:
@@ -113,7 +113,7 @@ def pba_lstm_graph(network: Any, horizons_s: tuple[int, ...]) -> bytes:
     horizon = horizon_features(graph, channels.step_s, horizons_s)
     rows = raw_values(graph, quantiles_of(graph, network, features, horizon), features)
     upper = graph.op("ReduceMax", graph.op("Unsqueeze", channels.metric * FINITE_UPPER, [2]), axes=[1], keepdims=1)
-    limited = graph.op("Min", graph.op("Max", rows, 0.0), upper)
+    limited = graph.where(channels.nothing, np.float32(np.nan), graph.op("Min", graph.op("Max", rows, 0.0), upper))
     shape = [len(METRICS), len(horizons_s), len(QUANTILES)]
     batch = graph.op("Shape", channels.window_step_s)
     blank = graph.op("Expand", np.float32(np.nan), graph.concat([batch, graph.constant(shape)], 0))

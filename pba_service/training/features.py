@@ -29,7 +29,15 @@ LOSS = METRICS.index("packet_loss_ratio")
 MEDIANS = (5, 10, 30)
 MEANS = (3, 10)
 EWMA_ALPHAS = (0.3, 0.1)
-ANCHORS = ("last", "median3", *(f"median{k}" for k in MEDIANS), "remedian99", *(f"mean{k}" for k in MEANS), "ewma0.3", "ewma0.1")
+ANCHORS = (
+    "last",
+    "median3",
+    *(f"median{k}" for k in MEDIANS),
+    "remedian99",
+    *(f"mean{k}" for k in MEANS),
+    "ewma0.3",
+    "ewma0.1",
+)
 CENTRE, LONG = ANCHORS.index("median10"), ANCHORS.index("median30")
 
 LAGS = (1, 2, 4, 8, 15, 30)
@@ -97,7 +105,7 @@ def _running_medians(graph: Graph, value: Value) -> list[_Run]:
 def _median(graph: Graph, recent: Value, known: Value, have: Value, slots: int) -> Value:
     """Median of the `have` (int64[R, 1], at least 1) known ones among float32[R, slots]: float32[R, 1]."""
     ordered, _ = graph.ops("TopK", 2, graph.where(known, recent, np.float32(np.inf)), [slots], largest=0)
-    low = graph.op("GatherElements", ordered, graph.op("Div", have - np.int64(1), np.int64(2)), axis=1)
+    low = graph.op("GatherElements", ordered, graph.op("Div", graph.op("Sub", have, np.int64(1)), np.int64(2)), axis=1)
     high = graph.op("GatherElements", ordered, graph.op("Div", have, np.int64(2)), axis=1)
     # an even count has two middles; of an odd one the upper index is the same
     return (low + high) * 0.5
@@ -163,7 +171,8 @@ def channel_features(graph: Graph, rows: Value, step_s: Value, metric: Value) ->
     last = value[1, SLOTS - 1, SLOTS]
     median3 = runs[1].values[1, SLOTS - 3, SLOTS - 2]
     medians = [
-        _median(graph, value[1, -k, SLOTS], known[1, -k, SLOTS], graph.op("Min", counted, np.int64(k)), k) for k in MEDIANS
+        _median(graph, value[1, -k, SLOTS], known[1, -k, SLOTS], graph.op("Min", counted, np.int64(k)), k)
+        for k in MEDIANS
     ]
     long = _remedian(graph, runs[2], count)
     ages = np.arange(SLOTS - 1, -1, -1)
@@ -194,6 +203,7 @@ class Channels:
         metric: float32[R, 4], one-hot.
         index: int64[R, 2], window and metric of each row.
         window_step_s: float32[n], the graph's input.
+        nothing: bool[], whether no window has any metric; then the rows are all of them, and mean nothing.
     """
 
     rows: Value
@@ -201,6 +211,7 @@ class Channels:
     metric: Value
     index: Value
     window_step_s: Value
+    nothing: Value
 
 
 def present_channels(graph: Graph) -> Channels:
@@ -213,11 +224,16 @@ def present_channels(graph: Graph) -> Channels:
     values = graph.op("Transpose", window[2, 0, len(METRICS)], perm=[0, 2, 1])
     newest = graph.op("Squeeze", values[2, SLOTS - 1, SLOTS], [2])
     present = graph.op("Not", graph.op("IsNaN", newest))
-    index = graph.op("Transpose", graph.op("NonZero", present), perm=[1, 0])
+    some = graph.op("ReduceMax", graph.op("Cast", present, to=1), keepdims=0)
+    nothing = graph.op("Less", some, 0.5)
+    # ONNX Runtime's LSTM aborts the process on a batch of no rows: without any present metric, all are computed
+    index = graph.op("Transpose", graph.op("NonZero", graph.op("Or", present, nothing)), perm=[1, 0])
     rows = graph.op("GatherND", values, index)
     steps = graph.op("Gather", step_s, index[1, 0, 1], axis=0)
-    metric = graph.op("Gather", np.eye(len(METRICS), dtype=np.float32), graph.op("Squeeze", index[1, 1, 2], [1]), axis=0)
-    return Channels(rows, steps, metric, index, step_s)
+    metric = graph.op(
+        "Gather", np.eye(len(METRICS), dtype=np.float32), graph.op("Squeeze", index[1, 1, 2], [1]), axis=0
+    )
+    return Channels(rows, steps, metric, index, step_s, nothing)
 
 
 def feature_graph() -> bytes:

@@ -35,19 +35,21 @@ class GatedLstm:
 
     name = "pba_lstm"
     slots = features.SLOTS
-    horizons_s = (300, 900, 1800, 3600, 14400)
-    quantiles = QUANTILES
+    horizons_s: tuple[int, ...] = (300, 900, 1800, 3600, 14400)
+    quantiles: tuple[float, ...] = QUANTILES
 
     def __init__(self) -> None:
         self._prepare = OnnxGraph(features.feature_graph())
         self._difficulty: dict[int, NDArray[np.float32]] = {}
 
-    def prepared(self, examples: Examples) -> dict[str, NDArray[np.float32]]:
+    def prepared(self, examples: Examples) -> dict[str, NDArray[Any]]:
         """Runs the graph's own preparation; `window` is the window of each row."""
         parts = []
         for start in range(0, len(examples), SLICE):
             rows = slice(start, start + SLICE)
-            part = self._prepare({"window": examples.windows[rows, -self.slots :], "step_s": examples.step_s[rows]}, SLICE)
+            part: dict[str, NDArray[Any]] = self._prepare(
+                {"window": examples.windows[rows, -self.slots :], "step_s": examples.step_s[rows]}, SLICE
+            )
             part["window"] = part["index"][:, 0].astype(np.int64) + start
             part["metric"] = part["index"][:, 1].astype(np.int64)
             parts.append(part)
@@ -60,7 +62,7 @@ class GatedLstm:
         minutes = np.broadcast_to(np.log(nominal / 900), ahead.shape)
         return np.stack([ahead, minutes], axis=-1).astype(np.float32)
 
-    def transformed(self, raw: NDArray[np.float32], made: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def transformed(self, raw: NDArray[np.float32], made: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Raw targets float32[R, H] in the space of the network's output."""
         with np.errstate(invalid="ignore"):
             logarithm = np.log(raw / made["scale"] + features.OFFSET)
@@ -81,7 +83,7 @@ class GatedLstm:
             usable = known.any(axis=0)
             self._difficulty[int(key)] = np.where(usable, np.maximum(mean, floor[group == key][0]), np.inf)
 
-    def _targets(self, examples: Examples, made: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _targets(self, examples: Examples, made: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         return self.transformed(examples.targets[made["window"], :, made["metric"]], made)
 
     def table(self, examples: Examples) -> Table:
@@ -102,7 +104,7 @@ class GatedLstm:
             simulated=examples.simulated[made["window"]],
         )
 
-    def _inputs(self, examples: Examples, made: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+    def _inputs(self, examples: Examples, made: dict[str, NDArray[Any]]) -> tuple[NDArray[np.float32], ...]:
         horizon = self.horizon(examples.step_s[made["window"]])
         return made["steps"], made["context"], made["anchors"], made["spread"], horizon
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from pba_service.training.dataset import empty_windows
 from pba_service.training.manifest import Golden, nullable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from pba_service.training.onnx_run import OnnxGraph
@@ -25,34 +23,31 @@ def windows(slots: int) -> dict[str, tuple[NDArray[np.float32], float]]:
     """Name to (float32[slots, 6], step_s)."""
     random = np.random.default_rng(2026)
     noise = random.lognormal(0, 0.2, (slots, 4)).astype(np.float32)
-    made: dict[str, tuple[Callable[[NDArray[np.float32]], None], float]] = {
-        "steady": (lambda v: None, 60.0),
-        "noisy": (lambda v: np.multiply(v, noise, out=v), 60.0),
-        "step-up": (lambda v: np.multiply(v[-6:], 2 * noise[-6:], out=v[-6:]), 240.0),
-        "latency-only": (lambda v: _absent(v, (0, 2, 3)), 300.0),
-        "bandwidth-only": (lambda v: _absent(v, (1, 2, 3)), 900.0),
-        "short-history": (lambda v: v[:-10].fill(np.nan), 60.0),
-        "outage": (lambda v: _set(v[-4:], (0.0, 3000.0, 1.0, 500.0)), 60.0),
-        "idle": (lambda v: v.fill(0.0), 60.0),
+    made = {
+        "steady": (np.ones_like(noise), 60.0),
+        "noisy": (noise, 60.0),
+        "step-up": (_newest(noise, 6, 2 * noise[-6:]), 240.0),
+        "latency-only": (noise * np.array([np.nan, 1, np.nan, np.nan]), 300.0),
+        "bandwidth-only": (noise * np.array([1, np.nan, np.nan, np.nan]), 900.0),
+        "short-history": (_newest(np.full_like(noise, np.nan), 10, noise[-10:]), 60.0),
+        "outage": (_newest(noise, 4, np.array([0, 75, 100, 125])), 60.0),
+        "idle": (np.zeros_like(noise), 60.0),
     }
     result = {}
-    for name, (change, step_s) in made.items():
-        values = np.tile(_LEVEL, (slots, 1))
-        change(values)
+    for name, (factors, step_s) in made.items():
         window = empty_windows(1, slots)[0]
-        window[:, :4] = values
+        window[:, :4] = _LEVEL * factors
         times = _MADE_AT_MS - np.arange(slots - 1, -1, -1) * int(step_s * 1000)
         window[:, 4:] = clock_features(times)
         result[name] = (window, step_s)
     return result
 
 
-def _absent(values: NDArray[np.float32], columns: tuple[int, ...]) -> None:
-    values[:, list(columns)] = np.nan
-
-
-def _set(values: NDArray[np.float32], level: tuple[float, ...]) -> None:
-    values[:] = level
+def _newest(values: NDArray[np.float32], slots: int, replacement: NDArray[Any]) -> NDArray[np.float32]:
+    """A copy with other newest slots."""
+    changed = values.copy()
+    changed[-slots:] = replacement
+    return changed
 
 
 def answered(graph: OnnxGraph, slots: int) -> list[Golden]:

@@ -7,19 +7,20 @@ pre- and post-processing lives in the same file as the weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OPSET = 17
 IR_VERSION = 8
 
 Array = npt.NDArray[Any]
-Operand = "Value | float | Array"
 
 
 class Value:

@@ -61,7 +61,8 @@ class Table:
         total = weight.sum()
         if total == 0:
             raise ValueError("no target to train on")
-        return weight / total
+        result: NDArray[np.float64] = weight / total
+        return result
 
 
 LARGE_COLLECTION_ROWS = 20_000
@@ -77,6 +78,7 @@ class Recipe(Protocol):
     slots: int
     horizons_s: tuple[int, ...]
     quantiles: tuple[float, ...]
+
     def fit(self, examples: Examples) -> None:
         """Learns scalings from the training part."""
 
@@ -104,8 +106,8 @@ class BandwidthLstm:
 
     name = "bandwidth_lstm"
     slots = WINDOW_SLOTS
-    horizons_s = (900,)
-    quantiles = (0.5,)
+    horizons_s: tuple[int, ...] = (900,)
+    quantiles: tuple[float, ...] = (0.5,)
 
     def __init__(self) -> None:
         self.mean = np.zeros(len(FEATURES), np.float32)

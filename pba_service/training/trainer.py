@@ -83,7 +83,10 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
         options={k: v for k, v in asdict(options).items() if k not in {"output", "data", "created_at", "threads"}},
         epochs_run=epochs_run,
     )
-    path = manifest.write_model(options.output, model, describe(recipe, network, model, graph, record, answer, options))
+    described = describe(
+        recipe=recipe, network=network, model=model, graph=graph, record=record, scored=answer, options=options
+    )
+    path = manifest.write_model(options.output, model, described)
     progress(f"wrote {path.parent.name}/{path.name} and {manifest.MODEL_FILE} after {time.monotonic() - started:.0f} s")
     return path
 
@@ -137,7 +140,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc] # keras is untyped
 def draw(cumulative: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
     """Positions drawn in proportion to the steps of a cumulative weight."""
     rows = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
-    return np.minimum(rows, len(cumulative) - 1)
+    drawn: NDArray[np.intp] = np.minimum(rows, len(cumulative) - 1)
+    return drawn
 
 
 def fit(recipe: Recipe, examples: dataset.Examples, options: TrainOptions, progress: Callable[[str], None]) -> Any:
@@ -185,7 +189,7 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
 def check_parity(recipe: Recipe, network: Any, model: bytes, examples: dataset.Examples) -> None:
     """Compares the graph with the network on real windows; raises `ParityError` beyond the tolerance."""
     some = examples.take(np.linspace(0, len(examples) - 1, min(PARITY_ROWS, len(examples))).astype(np.intp))
-    got = OnnxGraph(model)({"window": some.windows[:, -recipe.slots :], "step_s": some.step_s})["forecast"]
+    got = forecast_of(OnnxGraph(model), recipe, some)
     want = recipe.expected(network, some)
     if not np.array_equal(np.isnan(got), np.isnan(want)):
         raise ParityError("the graph and the network disagree about which metrics are absent")
@@ -195,17 +199,30 @@ def check_parity(recipe: Recipe, network: Any, model: bytes, examples: dataset.E
         raise ParityError(f"the graph is off by {worst:.2e}, more than {PARITY_TOLERANCE}")
 
 
+def forecast_of(graph: OnnxGraph, recipe: Recipe, examples: dataset.Examples) -> NDArray[np.float32]:
+    """The graph's forecast of some examples: float32[n, H, 4, Q]."""
+    return graph({"window": examples.windows[:, -recipe.slots :], "step_s": examples.step_s})["forecast"]
+
+
 def parts_scored(
     recipe: Recipe, graph: OnnxGraph, examples: dataset.Examples, progress: Callable[[str], None]
 ) -> tuple[dict[str, scores.Ratios], float | None]:
-    """Scores at 15 minutes on the tuning and test parts, and the test part's 90 % coverage."""
+    """Scores at 15 minutes on the tuning and test parts and on simulated links, and the test part's 90 % coverage."""
     product = recipe.horizons_s.index(900)
     middle = recipe.quantiles.index(0.5)
     result: dict[str, scores.Ratios] = {}
     covered = None
-    for name, part in (("tune", dataset.TUNE), ("test", dataset.TEST)):
-        some = examples.take(examples.part == part)
-        forecast = graph({"window": some.windows[:, -recipe.slots :], "step_s": some.step_s})["forecast"][:, product]
+    measured = ~examples.simulated if not examples.simulated.all() else examples.simulated
+    parts = {
+        "tune": (examples.part == dataset.TUNE) & measured,
+        "test": (examples.part == dataset.TEST) & measured,
+        "simulated": (examples.part == dataset.TEST) & examples.simulated,
+    }
+    for name, rows in parts.items():
+        if not rows.any():
+            continue
+        some = examples.take(rows)
+        forecast = forecast_of(graph, recipe, some)[:, product]
         result[name] = scores.score(some, {recipe.name: forecast[..., middle]}, product)
         if name == "test" and len(recipe.quantiles) > 1:
             covered = scores.coverage(forecast[..., 0], forecast[..., -1], some.targets[:, product], some.collection)
@@ -215,6 +232,7 @@ def parts_scored(
 
 
 def describe(
+    *,
     recipe: Recipe,
     network: Any,
     model: bytes,

@@ -1,0 +1,144 @@
+"""What a trained, exported and loaded model does, whatever its weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pba_service.domain.samples import METRICS
+from pba_service.training import TrainOptions, train
+
+STEP_MS = 60_000
+
+
+def steps(n, step_ms=STEP_MS):
+    return np.full(n, step_ms, np.int64)
+
+
+def test_the_documented_topology_has_its_parameters(trained):
+    _, model = trained
+    expected = {"bandwidth_lstm": 120_804}
+    assert model.info.parameter_count == expected.get(model.info.name, model.info.parameter_count)
+    assert model.info.window_slots == {"bandwidth_lstm": 10, "pba_lstm": 100}[model.info.name]
+
+
+def test_the_manifest_tells_what_was_trained_on(trained):
+    folder, model = trained
+    fields = json.loads((folder / "manifest.json").read_text())
+    training = fields["training"]
+    assert training["collections"] == []
+    assert training["simulated_links"] == 2
+    assert training["simulated_rows"] > 5_000
+    assert training["options"]["seed"] == 7
+    assert model.info.name in fields["scores"]["test"]
+    assert fields["scores"]["test"]["last"]["mean"] == pytest.approx(1)
+    assert str(folder) not in json.dumps(fields)
+
+
+def test_a_forecast_does_not_depend_on_the_batch(trained, noisy):
+    _, model = trained
+    windows = noisy(40, model.info.window_slots)
+    windows[::3, :, 1] = np.nan
+    together = model.predict(windows, steps(40))
+    alone = np.concatenate([model.predict(windows[i : i + 1], steps(1)) for i in range(40)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_absent_metrics_are_absent_and_do_not_disturb_present_ones_of_the_product(product, noisy):
+    windows = noisy(4, product.info.window_slots)
+    whole = product.predict(windows, steps(4))
+    for column in range(4):
+        lacking = windows.copy()
+        lacking[..., column] = np.nan
+        forecast = product.predict(lacking, steps(4))
+        assert np.isnan(forecast[:, :, column]).all()
+        others = [c for c in range(4) if c != column]
+        np.testing.assert_allclose(forecast[:, :, others], whole[:, :, others], rtol=1e-4)
+
+
+def test_absent_metrics_come_out_absent(trained, noisy):
+    _, model = trained
+    windows = noisy(3, model.info.window_slots)
+    windows[0, :, 0] = np.nan
+    windows[1, :, [1, 2]] = np.nan
+    windows[2, :, :4] = np.nan
+    absent = np.isnan(model.predict(windows, steps(3))).all(axis=(1, 3))
+    wanted = [[True, False, False, False], [False, True, True, False], [True] * 4]
+    np.testing.assert_array_equal(absent, wanted)
+
+
+def test_a_batch_without_any_metric_is_answered_with_nothing(trained, noisy):
+    _, model = trained
+    windows = noisy(2, model.info.window_slots)
+    windows[..., :4] = np.nan
+    assert np.isnan(model.predict(windows, steps(2))).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e6])
+def test_forecasts_stay_physical(trained, noisy, scale):
+    _, model = trained
+    windows = noisy(16, model.info.window_slots)
+    windows[..., :4] *= scale
+    windows[..., 2] = np.minimum(windows[..., 2], 1)
+    forecast = model.predict(windows, steps(16))
+    assert np.isfinite(forecast).all()
+    assert (forecast >= 0).all()
+    assert (forecast[:, :, METRICS.index("packet_loss_ratio")] <= 1).all()
+
+
+@pytest.mark.parametrize("known", [10, 11, 27, 60, 99])
+def test_a_short_history_is_enough(product, noisy, known):
+    windows = noisy(8, product.info.window_slots)
+    windows[:, :-known, :4] = np.nan
+    assert np.isfinite(product.predict(windows, steps(8))).all()
+
+
+def test_quantiles_never_cross(product, noisy):
+    windows = noisy(200, product.info.window_slots)
+    windows[:50, 50:] *= 1000.0
+    windows[..., 2] = np.clip(windows[..., 2], 0, 1)
+    windows[50:100, -1, :4] = 0
+    forecast = product.predict(windows, steps(200))
+    assert (np.diff(forecast, axis=-1) >= 0).all()
+    assert (forecast[..., -1] > forecast[..., 0]).mean() > 0.9
+
+
+def test_the_product_sees_no_absolute_level_and_no_hour(product, noisy):
+    windows = noisy(8, product.info.window_slots)
+    other = windows.copy()
+    other[..., [0, 1, 3]] *= 64
+    other[..., 4:] = 3
+    forecast, scaled = (product.predict(w, steps(8)) for w in (windows, other))
+    np.testing.assert_allclose(scaled[:, :, [0, 1, 3]], 64 * forecast[:, :, [0, 1, 3]], rtol=1e-3)
+    np.testing.assert_allclose(scaled[:, :, 2], forecast[:, :, 2], rtol=1e-3, atol=1e-6)
+
+
+def test_a_level_that_never_moves_is_forecast_to_stay(product):
+    windows = np.zeros((1, product.info.window_slots, 6), np.float32)
+    windows[..., :4] = [100.0, 20.0, 0.01, 3.0]
+    forecast = product.predict(windows, steps(1))[0, 1, :, 3]
+    np.testing.assert_allclose(forecast, [100.0, 20.0, 0.01, 3.0], rtol=0.25)
+
+
+def test_the_same_seed_gives_the_same_model(trained, tmp_path):
+    folder, model = trained
+    fields = json.loads((folder / "manifest.json").read_text())
+    options = fields["training"]["options"] | {"hold_out": ()}
+    again = TrainOptions(output=tmp_path, threads=1, created_at="2026-01-01T00:00:00Z", **options)
+    train(again, lambda line: None)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == fields
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": "transformer"}, "model must be one of"),
+        ({"epochs": 0, "threads": -1}, "epochs must be at least 1; threads must be at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"simulated_links": 0}, "without data"),
+        ({"batch_size": 512, "windows_per_epoch": 100}, "windows_per_epoch must be at least 512"),
+    ],
+)
+def test_options_that_cannot_be_trained_are_refused_together(tmp_path, changes, text):
+    with pytest.raises(ValueError, match=text):
+        TrainOptions(output=tmp_path, **changes)
