@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pba_service.domain.errors import PbaError
 
-
-class ModelRefusedError(PbaError):
+class ModelRefusedError(Exception):
     """A model was not loaded; whatever served before goes on serving.
 
+    For operators: it names files, so it is no `PbaError`, which callers are told of.
+
     Attributes:
-        reason: Why, fit for an operator's eyes.
+        reason: Why.
     """
 
     def __init__(self, where: str, reason: str) -> None:
