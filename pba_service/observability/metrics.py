@@ -1,4 +1,4 @@
-"""Every Prometheus metric of the service, behind methods that say what happened.
+"""Every Prometheus metric of the service but those of its calls, behind methods that say what happened.
 
 Names that dashboards know (`dwcp_pba_*` as documented) are verbatim; new ones count seconds and bytes. What is told is
 described by its shape only: this package stands beside the domain and knows nothing of it.
@@ -114,7 +114,7 @@ class Metrics:
         self._predictions = counter("dwcp_pba_predictions_total", "Predictions made, by what produced them.", "source")
         self._latency = histogram("dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS)
         self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
-        self._retrain = counter("dwcp_pba_retrain_total", "Retrainings completed.")
+        counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
@@ -180,10 +180,6 @@ class Metrics:
         """A model serves from now on, instead of the one before."""
         self._model_version.clear()
         self._model_version.labels(name, version).set(1)
-
-    def retrained(self) -> None:
-        """A retraining was completed."""
-        self._retrain.inc()
 
     def refreshed(self, links: int) -> None:
         """So many links were brought up to date at once."""

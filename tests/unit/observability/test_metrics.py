@@ -202,7 +202,6 @@ def test_the_rest_is_told_as_it_happens(registry, metrics):
     metrics.store_failed()
     metrics.subscribers(4)
     metrics.updates_skipped(5)
-    metrics.retrained()
     read = registry.get_sample_value
     assert read("dwcp_pba_ingest_batch_samples_sum") == 100
     assert read("dwcp_pba_refresh_batch_links_sum") == 32
@@ -211,7 +210,6 @@ def test_the_rest_is_told_as_it_happens(registry, metrics):
     assert read("dwcp_pba_store_errors_total") == 1
     assert read("dwcp_pba_subscribers") == 4
     assert read("dwcp_pba_skipped_updates_total") == 5
-    assert read("dwcp_pba_retrain_total") == 1
 
 
 def test_scrapes_while_links_come_and_go_do_not_fail(registry):
