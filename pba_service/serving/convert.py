@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy as np
+    from google.protobuf.message import Message
     from numpy.typing import NDArray
 
     from pba_service.domain.forecast import LedgerEntry, Prediction
@@ -68,36 +69,47 @@ def metrics(values: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def prediction(forecast: Prediction) -> types.Prediction:
-    """A prediction."""
-    return types.Prediction(
+    """A prediction. Set field by field: with sub-messages made first and handed over it took four times as long."""
+    message = types.Prediction(
         link_id=forecast.link_id,
-        made_at=timestamp(forecast.made_at_ms),
-        horizon=duration(forecast.horizon_ms),
-        valid_until=timestamp(forecast.target_ms),
         confidence=forecast.confidence,
         model_version=forecast.model_version,
         source=_SOURCES[forecast.source],
-        cadence=duration(forecast.step_ms),
-        **metrics(forecast.values),
-        **_quantiles(forecast.quantiles),
     )
-
-
-def _quantiles(values: NDArray[np.float32]) -> dict[str, Any]:
-    """float32[4, 5] as the four fields of a message; what is not finite is left out."""
-    fields = {}
-    for field, row in zip(_QUANTILE_FIELDS, values.tolist(), strict=True):
-        levels = {level: value for level, value in zip(_LEVEL_FIELDS, row, strict=True) if math.isfinite(value)}
-        if levels:
-            fields[field] = types.Quantiles(**levels)
-    return fields
+    _set_ms(message.made_at, forecast.made_at_ms)
+    _set_ms(message.horizon, forecast.horizon_ms)
+    _set_ms(message.valid_until, forecast.target_ms)
+    _set_ms(message.cadence, forecast.step_ms)
+    _set(message, METRICS, forecast.values.tolist())
+    _set_quantiles(message, forecast.quantiles)
+    return message
 
 
 def path(points: Iterable[PathPoint]) -> list[types.HorizonForecast]:
     """The model's forecasts at its horizons."""
-    return [
-        types.HorizonForecast(horizon=duration(point.horizon_ms), **_quantiles(point.quantiles)) for point in points
-    ]
+    messages = []
+    for point in points:
+        messages.append(types.HorizonForecast(horizon=duration(point.horizon_ms)))
+        _set_quantiles(messages[-1], point.quantiles)
+    return messages
+
+
+def _set_quantiles(message: types.Prediction | types.HorizonForecast, quantiles: NDArray[np.float32]) -> None:
+    """Sets float32[4, 5]; touching a sub-message without setting anything in it leaves it absent."""
+    for field, row in zip(_QUANTILE_FIELDS, quantiles.tolist(), strict=True):
+        _set(getattr(message, field), _LEVEL_FIELDS, row)
+
+
+def _set(message: Message, fields: tuple[str, ...], values: list[float]) -> None:
+    """Sets those that are finite."""
+    for field, value in zip(fields, values, strict=True):
+        if math.isfinite(value):
+            setattr(message, field, value)
+
+
+def _set_ms(message: Timestamp | Duration, time_ms: int) -> None:
+    message.seconds, millis = divmod(time_ms, 1000)
+    message.nanos = millis * 1_000_000
 
 
 def samples(series: Series, link_id: str = "") -> list[types.Sample]:

@@ -31,7 +31,6 @@ _log = structlog.get_logger(__name__)
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _UNREADABLE = object()
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class RpcMetrics:
@@ -115,7 +114,10 @@ class Guard(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
-            code = _CODES.get(context.code(), grpc.StatusCode.UNKNOWN)
+            code = context.code()
+            raise
+        except grpc.aio.InternalError:
+            code = grpc.StatusCode.CANCELLED  # a message could not be written: its reader is gone
             raise
         except PbaError as error:
             status = status_of(error)

@@ -89,6 +89,7 @@ class Server:
         try:
             port = server.add_insecure_port(self._options.address)
         except RuntimeError:
+            await server.stop(None)
             raise ListenError(_why_not(self._options)) from None
         await self._monitor.round()
         await server.start()
