@@ -7,6 +7,7 @@ with Client("127.0.0.1:50051") as pba:
     print(pba.parameters("fra-ams").streams)
 """
 
+from pba_client.advice import CongestionControl, ParameterReason, Parameters, ParametersSource
 from pba_client.aio import AsyncClient
 from pba_client.aio_stream import AsyncPushStream
 from pba_client.aio_watch import AsyncWatch
@@ -30,21 +31,28 @@ from pba_client.errors import (
     Violation,
 )
 from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls
-from pba_client.stream import PushStream
-from pba_client.types import (
-    Columns,
-    CongestionControl,
-    Gap,
+from pba_client.records import (
+    Attribution,
+    Explanation,
+    ForecasterContribution,
+    ForecasterWeight,
     Health,
+    HorizonForecast,
     LedgerEntry,
-    Link,
+    LinkRecord,
     LinkSummary,
+    MetricExplanation,
+    MetricRecord,
     MetricValues,
     Model,
     ModelScore,
-    ParameterReason,
-    Parameters,
-    ParametersSource,
+    PredictionPath,
+)
+from pba_client.stream import PushStream
+from pba_client.types import (
+    Columns,
+    Gap,
+    Link,
     Prediction,
     PredictionResult,
     PredictionSource,
@@ -64,6 +72,7 @@ __all__ = [
     "AsyncClient",
     "AsyncPushStream",
     "AsyncWatch",
+    "Attribution",
     "Backoff",
     "CallCancelledError",
     "CapacityExceededError",
@@ -72,16 +81,23 @@ __all__ = [
     "Columns",
     "CongestionControl",
     "DeadlineExceededError",
+    "Explanation",
     "FailedPreconditionError",
+    "ForecasterContribution",
+    "ForecasterWeight",
     "Gap",
     "Health",
     "HistoryTooShortError",
+    "HorizonForecast",
     "InvalidRequestError",
     "Keepalive",
     "LedgerEntry",
     "Link",
+    "LinkRecord",
     "LinkSummary",
     "LinkUnknownError",
+    "MetricExplanation",
+    "MetricRecord",
     "MetricValues",
     "Model",
     "ModelScore",
@@ -92,6 +108,7 @@ __all__ = [
     "ParametersSource",
     "PbaClientError",
     "Prediction",
+    "PredictionPath",
     "PredictionResult",
     "PredictionSource",
     "PushResult",

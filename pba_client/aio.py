@@ -8,33 +8,28 @@ from grpc_health.v1 import health_pb2
 from pba.v1 import model_service_pb2, prediction_service_pb2
 
 from pba_client import requests, rpcs, wire
+from pba_client.advice import CongestionControl
 from pba_client.aio_stream import AsyncPushStream
 from pba_client.aio_transport import AioTransport
 from pba_client.aio_watch import AsyncWatch
 from pba_client.client import DEFAULT_TARGET, PAGE_SIZE, SERVICE
 from pba_client.errors import LinkUnknownError, UnavailableError
 from pba_client.options import Options
+from pba_client.records import Health
 from pba_client.resume import Retry
-from pba_client.types import CongestionControl, Health, PushResult
+from pba_client.types import PushResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from datetime import datetime, timedelta
     from types import TracebackType
 
+    from pba_client.advice import Parameters
     from pba_client.aio_transport import AsyncTransport
     from pba_client.errors import PbaClientError
+    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, Model, PredictionPath
     from pba_client.rpcs import RequestT, ResponseT, Rpc
-    from pba_client.types import (
-        Columns,
-        LedgerEntry,
-        LinkSummary,
-        Model,
-        Parameters,
-        Prediction,
-        PredictionResult,
-        Sample,
-    )
+    from pba_client.types import Columns, Prediction, PredictionResult, Sample
 
 
 class AsyncClient:
@@ -120,6 +115,16 @@ class AsyncClient:
             samples: At least 10 on the link's cadence, at most 10,000.
         """
         return wire.prediction((await self._unary(rpcs.PREDICT, requests.window(link_id, samples))).prediction)
+
+    async def predict_path(self, link_id: str) -> PredictionPath:
+        """A link's prediction with the model's own forecasts at all of its horizons; otherwise as `predict`."""
+        request = prediction_service_pb2.PredictRequest(link_id=link_id, include_path=True)
+        return wire.prediction_path(await self._unary(rpcs.PREDICT, request))
+
+    async def explain(self, link_id: str) -> Explanation:
+        """What a link's prediction rests on: inputs, lags and forecasters. Raises as `predict`."""
+        request = prediction_service_pb2.ExplainPredictionRequest(link_id=link_id)
+        return wire.explanation(await self._unary(rpcs.EXPLAIN_PREDICTION, request))
 
     async def batch_predict(self, link_ids: Iterable[str]) -> list[PredictionResult]:
         """A prediction or an error for each of up to 10,000 links, in their order."""
@@ -216,6 +221,15 @@ class AsyncClient:
             token = page.next_page_token
             if not token:
                 return
+
+    async def link(self, link_id: str) -> LinkRecord:
+        """All about a link: what is known of it, and what drives its predictions.
+
+        Raises:
+            LinkUnknownError: No sample of the link was ever stored.
+        """
+        request = prediction_service_pb2.GetLinkRequest(link_id=link_id)
+        return wire.link_record(await self._unary(rpcs.GET_LINK, request))
 
     async def models(self) -> list[Model]:
         """The loaded models, the serving one first."""

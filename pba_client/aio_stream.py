@@ -171,9 +171,6 @@ class AsyncPushStream:
                 await self._read(self._call)
             except PbaClientError as error:
                 cause = error
-            except asyncio.CancelledError:
-                if self._failure is None:
-                    raise  # not our own cancellation of the call
             finally:
                 outbox.put_nowait(None)  # ends grpc's task that sends from it
                 self._outbox = self._call = None

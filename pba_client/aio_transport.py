@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import grpc
 from grpc import aio
 
-from pba_client.errors import ClientClosedError, PbaClientError, from_rpc
+from pba_client.errors import CallCancelledError, ClientClosedError, PbaClientError, from_rpc
 from pba_client.options import channel_options
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ class _AioCall(Generic[ItemT]):
                 yield item
         except aio.AioRpcError as error:
             raise _client_error(error) from error
+        except asyncio.CancelledError:
+            # grpc.aio ends a call that was cancelled on this side as if its reader had been cancelled
+            reader = asyncio.current_task()
+            if reader is not None and reader.cancelling():
+                raise
+            raise CallCancelledError("the call was cancelled", code="CANCELLED") from None
 
     def cancel(self) -> None:
         self._call.cancel()

@@ -69,10 +69,6 @@ class AsyncWatch:
                     yield self._subscription.update(message)
             except PbaClientError as error:
                 cause = error
-            except asyncio.CancelledError:
-                # grpc.aio reports a call that was cancelled on this side as a cancellation of whoever reads it
-                if not self._closed.is_set():
-                    raise
             finally:
                 self._cancel()
             if self._closed.is_set():

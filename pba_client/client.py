@@ -8,12 +8,14 @@ from grpc_health.v1 import health_pb2
 from pba.v1 import model_service_pb2, prediction_service_pb2
 
 from pba_client import requests, rpcs, wire
+from pba_client.advice import CongestionControl
 from pba_client.errors import LinkUnknownError, UnavailableError
 from pba_client.options import Options
+from pba_client.records import Health
 from pba_client.resume import Retry
 from pba_client.stream import PushStream
 from pba_client.transport import GrpcTransport
-from pba_client.types import CongestionControl, Health, PushResult
+from pba_client.types import PushResult
 from pba_client.watch import Watch
 
 if TYPE_CHECKING:
@@ -21,19 +23,12 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
+    from pba_client.advice import Parameters
     from pba_client.errors import PbaClientError
+    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, Model, PredictionPath
     from pba_client.rpcs import RequestT, ResponseT, Rpc
     from pba_client.transport import Transport
-    from pba_client.types import (
-        Columns,
-        LedgerEntry,
-        LinkSummary,
-        Model,
-        Parameters,
-        Prediction,
-        PredictionResult,
-        Sample,
-    )
+    from pba_client.types import Columns, Prediction, PredictionResult, Sample
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -128,6 +123,16 @@ class Client:
         """
         return wire.prediction(self._unary(rpcs.PREDICT, requests.window(link_id, samples)).prediction)
 
+    def predict_path(self, link_id: str) -> PredictionPath:
+        """A link's prediction with the model's own forecasts at all of its horizons; otherwise as `predict`."""
+        request = prediction_service_pb2.PredictRequest(link_id=link_id, include_path=True)
+        return wire.prediction_path(self._unary(rpcs.PREDICT, request))
+
+    def explain(self, link_id: str) -> Explanation:
+        """What a link's prediction rests on: inputs, lags and forecasters. Raises as `predict`."""
+        request = prediction_service_pb2.ExplainPredictionRequest(link_id=link_id)
+        return wire.explanation(self._unary(rpcs.EXPLAIN_PREDICTION, request))
+
     def batch_predict(self, link_ids: Iterable[str]) -> list[PredictionResult]:
         """A prediction or an error for each of up to 10,000 links, in their order."""
         request = prediction_service_pb2.BatchPredictRequest(link_ids=link_ids)
@@ -218,6 +223,15 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
+
+    def link(self, link_id: str) -> LinkRecord:
+        """All about a link: what is known of it, and what drives its predictions.
+
+        Raises:
+            LinkUnknownError: No sample of the link was ever stored.
+        """
+        request = prediction_service_pb2.GetLinkRequest(link_id=link_id)
+        return wire.link_record(self._unary(rpcs.GET_LINK, request))
 
     def models(self) -> list[Model]:
         """The loaded models, the serving one first."""

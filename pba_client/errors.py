@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _ERROR_DOMAIN = "pba"
+_MAX_DIGITS = 15
+_DAY_MS = 86_400_000
 
 DetailT = TypeVar("DetailT", bound=Message)
 
@@ -69,8 +71,7 @@ class Details:
 
     def number(self, key: str) -> int | None:
         """A count in the metadata; None when it is not there or no count."""
-        text = self.text(key)
-        return int(text) if text.isascii() and text.isdigit() else None
+        return _count(self.text(key))
 
 
 class PbaClientError(Exception):
@@ -242,15 +243,25 @@ def _read_details(details: Iterable[AnyMessage], pushback_ms: str) -> Details:
     """Reads the details that this client knows."""
     violations: tuple[Violation, ...] = ()
     reason, metadata = "", ()
-    retry_after = timedelta(milliseconds=int(pushback_ms)) if pushback_ms.isascii() and pushback_ms.isdigit() else None
+    retry_after = _span_ms(_count(pushback_ms))
     for detail in details:
         if bad := _unpack(detail, error_details_pb2.BadRequest):
             violations += tuple(Violation(v.field, v.description) for v in bad.field_violations)
         elif (info := _unpack(detail, error_details_pb2.ErrorInfo)) and info.domain == _ERROR_DOMAIN:
             reason, metadata = info.reason, tuple(sorted(info.metadata.items()))
         elif retry := _unpack(detail, error_details_pb2.RetryInfo):
-            retry_after = retry.retry_delay.ToTimedelta()
+            retry_after = _span_ms(max(retry.retry_delay.seconds * 1000 + retry.retry_delay.nanos // 1_000_000, 0))
     return Details(violations, reason, metadata, retry_after)
+
+
+def _count(text: str) -> int | None:
+    """The count that a text says; None when it says none, or one that nobody means."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
+
+
+def _span_ms(milliseconds: int | None) -> timedelta | None:
+    """A wait, of a day at most: what is longer is no advice."""
+    return None if milliseconds is None else timedelta(milliseconds=min(milliseconds, _DAY_MS))
 
 
 def _unpack(detail: AnyMessage, kind: type[DetailT]) -> DetailT | None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
+    from pba_client.advice import CongestionControl
+
 MAX_BATCH = 10_000
 """Samples that one request may carry."""
 
@@ -133,7 +135,7 @@ def parameters(
     link_id: str,
     *,
     current_streams: int | None,
-    congestion_control: types.CongestionControl,
+    congestion_control: CongestionControl,
     max_streams: int | None,
     max_buffer_bytes: int | None,
     memory_budget_bytes: int | None,

@@ -72,6 +72,13 @@ GET_LEDGER = Rpc(
     prediction_service_pb2.GetLedgerResponse,
     bulk=True,
 )
+GET_LINK = Rpc(_PREDICTION + "GetLink", prediction_service_pb2.GetLinkRequest, prediction_service_pb2.GetLinkResponse)
+EXPLAIN_PREDICTION = Rpc(
+    _PREDICTION + "ExplainPrediction",
+    prediction_service_pb2.ExplainPredictionRequest,
+    prediction_service_pb2.ExplainPredictionResponse,
+    bulk=True,
+)
 LIST_LINKS = Rpc(
     _PREDICTION + "ListLinks", prediction_service_pb2.ListLinksRequest, prediction_service_pb2.ListLinksResponse
 )
@@ -89,6 +96,8 @@ CONTRACT = (
     STREAM_PREDICTIONS,
     GET_HISTORY,
     GET_LEDGER,
+    GET_LINK,
+    EXPLAIN_PREDICTION,
     LIST_LINKS,
     LIST_MODELS,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pba_client import types
+from pba_client import advice, records, types
 from pba_client.errors import from_number
 
 if TYPE_CHECKING:
@@ -134,16 +134,16 @@ def prediction_result(message: prediction_service_pb2.BatchPredictResult) -> typ
     return types.PredictionResult(message.link_id, None, error)
 
 
-def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> types.Parameters:
+def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> advice.Parameters:
     """Transport parameters."""
     chosen = message.parameters
-    return types.Parameters(
+    return advice.Parameters(
         streams=chosen.streams,
         buffer_bytes=chosen.buffer_bytes,
         chunk_bytes=chosen.chunk_bytes,
         pacing_mbps=chosen.pacing_mbps if chosen.HasField("pacing_mbps") else None,
-        source=_known(types.ParametersSource, message.source),
-        reasons=tuple(_known(types.ParameterReason, reason) for reason in message.reasons),
+        source=_known(advice.ParametersSource, message.source),
+        reasons=tuple(_known(advice.ParameterReason, reason) for reason in message.reasons),
         explanation=message.explanation,
         should_adjust=message.should_adjust,
         valid_until=_datetime(message.valid_until),
@@ -151,24 +151,24 @@ def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> 
     )
 
 
-def ledger_entry(message: prediction_service_pb2.LedgerEntry) -> types.LedgerEntry:
+def ledger_entry(message: prediction_service_pb2.LedgerEntry) -> records.LedgerEntry:
     """One prediction beside what came true."""
-    return types.LedgerEntry(
+    return records.LedgerEntry(
         made_at=_datetime(message.made_at),
         target=_datetime(message.target),
         measured_at=_datetime(message.measured_at),
-        predicted=types.MetricValues(**_metrics(message.predicted)),
-        actual=types.MetricValues(**_metrics(message.actual)),
-        absolute_error=types.MetricValues(**_metrics(message.absolute_error)),
+        predicted=records.MetricValues(**_metrics(message.predicted)),
+        actual=records.MetricValues(**_metrics(message.actual)),
+        absolute_error=records.MetricValues(**_metrics(message.absolute_error)),
         confidence=message.confidence,
         hit=message.hit,
         model_version=message.model_version,
     )
 
 
-def link_summary(message: prediction_service_pb2.LinkSummary) -> types.LinkSummary:
+def link_summary(message: prediction_service_pb2.LinkSummary) -> records.LinkSummary:
     """What is known of a link."""
-    return types.LinkSummary(
+    return records.LinkSummary(
         link_id=message.link_id,
         node=message.node,
         peer=message.peer,
@@ -179,9 +179,9 @@ def link_summary(message: prediction_service_pb2.LinkSummary) -> types.LinkSumma
     )
 
 
-def model(message: model_service_pb2.Model) -> types.Model:
+def model(message: model_service_pb2.Model) -> records.Model:
     """A loaded model."""
-    return types.Model(
+    return records.Model(
         name=message.name,
         version=message.version,
         serving=message.serving,
@@ -192,5 +192,59 @@ def model(message: model_service_pb2.Model) -> types.Model:
         horizons=tuple(horizon.ToTimedelta() for horizon in message.horizons),
         quantile_levels=tuple(message.quantile_levels),
         parameter_count=message.parameter_count,
-        scores=tuple(types.ModelScore(s.metric, s.forecaster, s.mae_ratio) for s in message.scores),
+        scores=tuple(records.ModelScore(s.metric, s.forecaster, s.mae_ratio) for s in message.scores),
+    )
+
+
+def link_record(message: prediction_service_pb2.GetLinkResponse) -> records.LinkRecord:
+    """All about a link."""
+    return records.LinkRecord(
+        summary=link_summary(message.summary),
+        metrics=tuple(
+            records.MetricRecord(
+                metric=one.metric,
+                settled=one.settled,
+                mean_absolute_error=one.mean_absolute_error if one.HasField("mean_absolute_error") else None,
+                weights=tuple(records.ForecasterWeight(w.forecaster, w.weight) for w in one.weights),
+            )
+            for one in message.metrics
+        ),
+        hit_ratio=message.hit_ratio,
+        pending=message.pending,
+    )
+
+
+def explanation(message: prediction_service_pb2.ExplainPredictionResponse) -> records.Explanation:
+    """What a prediction rests on."""
+    return records.Explanation(
+        prediction=prediction(message.prediction),
+        metrics=tuple(
+            records.MetricExplanation(
+                metric=one.metric,
+                model_forecast=one.model_forecast,
+                baseline_forecast=one.baseline_forecast,
+                attributions=tuple(records.Attribution(a.input, a.lag, a.value) for a in one.attributions),
+                contributions=tuple(
+                    records.ForecasterContribution(c.forecaster, c.weight, c.forecast) for c in one.contributions
+                ),
+            )
+            for one in message.explanations
+        ),
+    )
+
+
+def prediction_path(message: prediction_service_pb2.PredictResponse) -> records.PredictionPath:
+    """A prediction with all horizons."""
+    return records.PredictionPath(
+        prediction=prediction(message.prediction),
+        horizons=tuple(
+            records.HorizonForecast(
+                horizon=one.horizon.ToTimedelta(),
+                bandwidth_quantiles=_quantiles(one.bandwidth_quantiles),
+                latency_quantiles=_quantiles(one.latency_quantiles),
+                packet_loss_quantiles=_quantiles(one.packet_loss_quantiles),
+                jitter_quantiles=_quantiles(one.jitter_quantiles),
+            )
+            for one in message.path
+        ),
     )

@@ -134,8 +134,16 @@ class ScriptedService(
 
     async def Predict(self, request, context):
         await self._enter("Predict", context)
+        path = [
+            types_pb2.HorizonForecast(
+                horizon=duration_pb2.Duration(seconds=60 * minutes),
+                bandwidth_quantiles=types_pb2.Quantiles(p50=minutes),
+            )
+            for minutes in (5, 15, 30)
+        ]
         return pb.PredictResponse(
-            prediction=prediction_message(request.link_id, bandwidth_mbps=90 + len(request.window))
+            prediction=prediction_message(request.link_id, bandwidth_mbps=90 + len(request.window)),
+            path=path if request.include_path else [],
         )
 
     async def BatchPredict(self, request, context):
@@ -204,6 +212,34 @@ class ScriptedService(
                     model_version="1.2.3",
                 )
             ]
+        )
+
+    async def GetLink(self, request, context):
+        await self._enter("GetLink", context)
+        weights = [pb.ForecasterWeight(forecaster="model", weight=1.0)]
+        return pb.GetLinkResponse(
+            summary=pb.LinkSummary(link_id=request.link_id, sample_count=3),
+            metrics=[
+                pb.MetricRecord(metric="bandwidth_mbps", settled=2, mean_absolute_error=1.5, weights=weights),
+                pb.MetricRecord(metric="jitter_ms"),
+            ],
+            hit_ratio=0.5,
+            pending=4,
+        )
+
+    async def ExplainPrediction(self, request, context):
+        await self._enter("ExplainPrediction", context)
+        return pb.ExplainPredictionResponse(
+            prediction=prediction_message(request.link_id),
+            explanations=[
+                pb.MetricExplanation(
+                    metric="bandwidth_mbps",
+                    model_forecast=90,
+                    baseline_forecast=80,
+                    attributions=[pb.Attribution(input="latency_ms", lag=3, value=10)],
+                    contributions=[pb.ForecasterContribution(forecaster="median_10", weight=0.25, forecast=88)],
+                )
+            ],
         )
 
     async def ListLinks(self, request, context):

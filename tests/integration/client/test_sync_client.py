@@ -90,6 +90,27 @@ def test_predictions_come_typed(client):
     assert client.predict_window("w", samples(12)).bandwidth_mbps == 102.0
 
 
+def test_a_path_has_all_horizons(client):
+    path = client.predict_path("a")
+    assert path.prediction == client.predict("a")
+    assert [(one.horizon, one.bandwidth_quantiles.p50) for one in path.horizons] == [
+        (timedelta(minutes=minutes), minutes) for minutes in (5, 15, 30)
+    ]
+
+
+def test_what_was_learned_of_a_link_and_what_its_prediction_rests_on(client):
+    record = client.link("a")
+    assert (record.summary.sample_count, record.hit_ratio, record.pending) == (3, 0.5, 4)
+    assert [(one.metric, one.settled, one.mean_absolute_error, len(one.weights)) for one in record.metrics] == [
+        ("bandwidth_mbps", 2, 1.5, 1),
+        ("jitter_ms", 0, None, 0),
+    ]
+    explanation = client.explain("a")
+    (metric,) = explanation.metrics
+    assert metric.model_forecast - metric.baseline_forecast == sum(one.value for one in metric.attributions)
+    assert (metric.attributions[0].lag, metric.contributions[0].forecaster) == (3, "median_10")
+
+
 def test_a_batch_answers_for_each_link(client):
     good, bad = client.batch_predict(["a", "nowhere"])
     assert good.unwrap().link_id == "a"
