@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RATE = 0.02
-HIT_MEMORY = 0.97
+HIT_MEMORY = 0.98
+HIT_BURN_IN = 5
+"""Settled forecasts that the prior hit rate counts for."""
+
 _EVIDENCE_LIMIT = 4.0
 _COEFFICIENT_LIMIT = 5.0
 
@@ -75,4 +78,11 @@ def learn(
     slope = np.concatenate([np.ones((len(hit), 1), np.float32), evidence], axis=1)
     moved = coefficients + np.float32(RATE) * surprise[:, None] * slope
     result: NDArray[np.float32] = np.clip(moved, -_COEFFICIENT_LIMIT, _COEFFICIENT_LIMIT)
+    return result
+
+
+def hit_rate(rate: NDArray[np.float32], judged: NDArray[np.uint32], hit: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The recent hit rate after settled forecasts: float32[n]; `judged` (uint32[n]) counts those before."""
+    pace = np.maximum(np.float32(1 - HIT_MEMORY), np.float32(1) / (judged + np.float32(HIT_BURN_IN)))
+    result: NDArray[np.float32] = (rate + pace * (hit - rate)).astype(np.float32)
     return result

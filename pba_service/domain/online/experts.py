@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.samples import METRICS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEANS = (10, 30, 100)
-MEDIANS = (5, 10, 30, 100)
+MEDIANS = (3, 5, 10, 30, 60, 100)
 EWMA_ALPHA = 0.3
 
 EXPERTS = (
@@ -28,60 +30,76 @@ EXPERTS = (
 """The expert axis of every array and of a link's state; a change of it needs a new state format."""
 
 SEASONAL = EXPERTS.index("seasonal")
+"""The sample of the same time a day earlier; asleep where the series does not hold it."""
+
 MODEL = EXPERTS.index("model")
 
+SPREAD_SLOTS = 30
+
 _EWMA_SLOTS = 30  # older slots weigh less than 3e-5 together
+_EWMA_WEIGHTS = (EWMA_ALPHA * (1 - EWMA_ALPHA) ** np.arange(_EWMA_SLOTS - 1, -1, -1)).astype(np.float32)
+_EWMA_MASS = (1 - (1 - EWMA_ALPHA) ** np.arange(_EWMA_SLOTS + 1)).astype(np.float32)  # of the newest k slots
 
 
-def window_experts(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+def metrics_last(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32[n, L, 6] to float32[n, 4, L], contiguous: the layout in which each forecaster reads one run of memory."""
+    return np.ascontiguousarray(windows[:, :, : len(METRICS)].transpose(0, 2, 1))
+
+
+def window_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """What each forecaster says of a window.
 
     Args:
-        windows: float32[n, L, 6] as `domain.window` builds them.
+        values: float32[n, 4, L], oldest slot first, unknown slots NaN and older than all known ones.
 
     Returns:
         float32[n, 4, experts], NaN for an absent metric; seasonal and model are left NaN for the caller to fill.
     """
-    values = np.ascontiguousarray(windows[:, :, :4].transpose(0, 2, 1))  # float32[n, 4, L], oldest first
     n, metrics, slots = values.shape
-    known = np.isfinite(values)
+    known = ~np.isnan(values)
     count = known.sum(axis=2)  # int[n, 4]
-    zeroed = np.where(known, values, np.float32(0))
+    complete = bool(((count == slots) | (count == 0)).all())
+    zeroed = values if complete else np.where(known, values, np.float32(0))
     out = np.full((n, metrics, len(EXPERTS)), np.nan, np.float32)
     out[:, :, 0] = values[:, :, -1]
     column = 1
-    with np.errstate(invalid="ignore"):
-        for length in MEANS:
-            total = zeroed[:, :, -length:].sum(axis=2, dtype=np.float64)
-            out[:, :, column] = np.where(count > 0, total / np.minimum(np.maximum(count, 1), length), np.nan)
-            column += 1
+    for length in MEANS:
+        divisor = np.clip(count, 1, length).astype(np.float32)
+        out[:, :, column] = zeroed[:, :, -length:].sum(axis=2) / divisor
+        column += 1
+    done: dict[int, NDArray[np.float32]] = {}
     for length in MEDIANS:
-        out[:, :, column] = _median(values[:, :, -length:], np.minimum(count, length))
+        width = min(length, slots)
+        if width not in done:
+            done[width] = _median(values[:, :, -width:], np.minimum(count, width))
+        out[:, :, column] = done[width]
         column += 1
     recent = min(slots, _EWMA_SLOTS)
-    weight = ((1 - EWMA_ALPHA) ** np.arange(recent - 1, -1, -1)).astype(np.float32)
-    mass = known[:, :, -recent:] @ weight
-    out[:, :, column] = np.where(mass > 0, (zeroed[:, :, -recent:] @ weight) / np.where(mass > 0, mass, 1), np.nan)
+    weighted = (zeroed[:, :, -recent:] * _EWMA_WEIGHTS[-recent:]).sum(axis=2)
+    out[:, :, column] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
+    out[count == 0] = np.nan
     return out
 
 
 def _median(values: NDArray[np.float32], count: NDArray[np.int_]) -> NDArray[np.float32]:
-    """Median of the last `count` (int[n, 4]) of float32[n, 4, k], the others being NaN; NaN where count is 0."""
+    """Median of the last `count` (int[n, 4]) of float32[n, 4, k], the others being NaN; any value where count is 0."""
     ordered = np.sort(values, axis=2)  # NaN last
-    lower = np.maximum(count - 1, 0)[..., None] // 2
-    upper = np.minimum(count // 2, values.shape[2] - 1)[..., None]
-    low = np.take_along_axis(ordered, lower, axis=2)
-    high = np.take_along_axis(ordered, upper, axis=2)
-    # half of each, since their sum may not be representable
-    result: NDArray[np.float32] = (low * np.float32(0.5) + high * np.float32(0.5))[..., 0]
-    return result
+    width = values.shape[2]
+    half = np.float32(0.5)  # of each, since their sum may not be representable
+    if ((count == width) | (count == 0)).all():
+        low, high = ordered[:, :, (width - 1) // 2], ordered[:, :, width // 2]
+    else:
+        lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, width - 1)
+        low = np.take_along_axis(ordered, lower[..., None], axis=2)[..., 0]
+        high = np.take_along_axis(ordered, upper[..., None], axis=2)[..., 0]
+    middle: NDArray[np.float32] = low * half + high * half
+    return middle
 
 
-def window_spread(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean absolute change over the newest slots: how far the metric wanders, float32[n, 4], NaN if absent."""
-    recent = windows[:, -30:, :4]
-    known = np.isfinite(recent)
-    centre = recent[:, -1:, :]
-    distance = np.where(known, np.abs(recent - centre), np.float32(0)).sum(axis=1, dtype=np.float64)
-    count = known.sum(axis=1)
-    return np.where(count > 0, distance / np.maximum(count, 1), np.nan).astype(np.float32)
+def window_spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean distance of the newest slots from the newest one, float32[n, 4] from float32[n, 4, L]; NaN if absent."""
+    recent = values[:, :, -SPREAD_SLOTS:]
+    known = ~np.isnan(recent)
+    distance = np.where(known, np.abs(recent - recent[:, :, -1:]), np.float32(0)).sum(axis=2)
+    count = known.sum(axis=2).astype(np.float32)
+    return np.where(count > 0, distance / np.maximum(count, 1), np.float32(np.nan))

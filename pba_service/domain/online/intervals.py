@@ -1,13 +1,19 @@
 """Honest quantiles: each tail of each link and metric is tracked online.
 
-A tail's offset, in units of the running mean absolute error, moves out when the realised value lies beyond it and in
-otherwise, so that in the long run the stated share lies beyond whatever the link does: adaptive conformal inference
-(Gibbs and Candes 2021) in the additive form of quantile tracking (Angelopoulos, Candes and Tibshirani 2023, "Conformal
-PID control"). It starts from the model's own quantiles.
+A tail starts from a mean of what the model states and of what a usual error distribution has at the link's mean
+absolute error. To it a learnt distance is added, in units of that error, by the rule of conformal PID control
+(Angelopoulos, Candes and Tibshirani 2023), a descendant of adaptive conformal inference (Gibbs and Candes 2021):
+
+- quantile tracking: each realised value beyond the tail moves it out by `STEP * (1 - share)`, each other one in by
+  `STEP * share`. In the long run the stated share lies beyond, whatever the link does.
+- integration: the recent excess of values beyond the tail moves it out at once, and back as soon as it is over.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,46 +23,88 @@ from pba_service.domain.online import priors
 from pba_service.domain.samples import MAXIMA
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-STEP = 0.05
-OFFSET_LIMIT = 50.0
+STEP = np.float32(0.05)
+EXCESS_MEMORY = np.float32(0.98)
+EXCESS_GAIN = np.float32(15)
+MODEL_SHARE = np.float32(0.4)
+"""The model's part in where a tail starts."""
 
 MEDIAN = QUANTILES.index(0.5)
+LOWER = MEDIAN
+"""Number of tails below the median; they come first."""
+
 TAIL_LEVELS = np.array([level for level in QUANTILES if level != QUANTILES[MEDIAN]], np.float32)
-_TAIL_COLUMNS = [i for i in range(len(QUANTILES)) if i != MEDIAN]
+
+_SAME_LEVEL = 1e-6  # levels may have been through float32
+
+# A tail that lies on the median, or at the end of what the contract admits, is never left by a value on its inner side;
+# so the tracker must stop, or it would have to come back all the way.
+_INWARD_LIMIT, _OUTWARD_LIMIT = 10, 50
+_LOWEST = np.where(QUANTILES[MEDIAN] > TAIL_LEVELS, -_OUTWARD_LIMIT, -_INWARD_LIMIT).astype(np.float32)
+_HIGHEST = np.where(QUANTILES[MEDIAN] > TAIL_LEVELS, _INWARD_LIMIT, _OUTWARD_LIMIT).astype(np.float32)
+_TOP = MAXIMA[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read one quantile off a model's: between two stated ones by interpolation."""
+
+    below: int
+    above: int
+    part: float
+
+    @staticmethod
+    def of(levels: Sequence[float], level: float) -> Reading | None:
+        """None where the level lies outside the stated ones."""
+        above = bisect_left(levels, level - _SAME_LEVEL)
+        if above == len(levels) or (above == 0 and levels[0] > level + _SAME_LEVEL):
+            return None
+        if levels[above] <= level + _SAME_LEVEL:
+            return Reading(above, above, 0.0)
+        below = above - 1
+        return Reading(below, above, (level - levels[below]) / (levels[above] - levels[below]))
+
+    def of_output(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[n, 4] from float32[n, 4, Q]."""
+        below = output[..., self.below]
+        if self.part == 0:
+            return below
+        result: NDArray[np.float32] = below + np.float32(self.part) * (output[..., self.above] - below)
+        return result
+
+
+@lru_cache(maxsize=64)
+def _readings(levels: tuple[float, ...]) -> tuple[Reading | None, ...]:
+    return tuple(Reading.of(levels, level) for level in QUANTILES)
+
+
+def model_median(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
+    """The model's median, float32[n, 4], from its quantiles float32[n, 4, Q]; NaN where it states none."""
+    reading = _readings(levels)[MEDIAN]
+    return np.full(output.shape[:2], np.nan, np.float32) if reading is None else reading.of_output(output)
 
 
 def model_tails(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
-    """Distance of the model's tails from its median, float32[n, 4, 4]; NaN where it does not state them."""
+    """Distances of the model's tails from its median, float32[n, 4, 4]; NaN where it does not state them."""
     tails = np.full((*output.shape[:2], len(TAIL_LEVELS)), np.nan, np.float32)
-    middle = point(output, levels)
-    for column, level in enumerate(TAIL_LEVELS.tolist()):
-        if levels[0] - 1e-6 <= level <= levels[-1] + 1e-6 and len(levels) > 1:
-            tails[..., column] = at_level(output, levels, level) - middle
+    readings = _readings(levels)
+    middle = readings[MEDIAN]
+    others = [reading for i, reading in enumerate(readings) if i != MEDIAN]
+    for column, reading in enumerate(others):
+        if reading is not None and middle is not None:
+            tails[..., column] = reading.of_output(output) - middle.of_output(output)
     return tails
-
-
-def point(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
-    """The model's median, float32[n, 4]."""
-    return at_level(output, levels, 0.5)
-
-
-def at_level(output: NDArray[np.float32], levels: tuple[float, ...], level: float) -> NDArray[np.float32]:
-    """The model's quantile at a level, between stated ones by interpolation: float32[n, 4]."""
-    above = int(np.clip(np.searchsorted(levels, level - 1e-6), 0, len(levels) - 1))
-    below = max(above - 1, 0)
-    if above == below or abs(levels[above] - level) < 1e-6:  # noqa: PLR2004 - float32 round trip
-        return output[..., above]
-    part = np.float32((level - levels[below]) / (levels[above] - levels[below]))
-    result: NDArray[np.float32] = output[..., below] * (1 - part) + output[..., above] * part
-    return result
 
 
 def quantiles(
     values: NDArray[np.float32],
     tails: NDArray[np.float32],
-    offsets: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    excess: NDArray[np.float32],
     scale: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """The stated quantiles.
@@ -64,32 +112,54 @@ def quantiles(
     Args:
         values: float32[n, 4], the medians.
         tails: float32[n, 4, 4], the model's distances from its median, NaN where it states none.
-        offsets: float32[n, 4, 4], learnt, in units of `scale`.
-        scale: float32[n, 4].
+        offset: float32[n, 4, 4], learnt by tracking, in units of `scale`.
+        excess: float32[n, 4, 4], recent excess of values beyond each tail.
+        scale: float32[n, 4], the mean absolute error.
 
     Returns:
         float32[n, 4, 5], non-decreasing, within what the contract admits, NaN where `values` is.
     """
-    base = np.where(np.isfinite(tails), tails, priors.TAIL_WIDTH * scale[..., None])
-    low = np.minimum(base[..., :2] + offsets[..., :2] * scale[..., None], 0)
-    high = np.maximum(base[..., 2:] + offsets[..., 2:] * scale[..., None], 0)
-    low[..., 0] = np.minimum(low[..., 0], low[..., 1])
-    high[..., 1] = np.maximum(high[..., 0], high[..., 1])
-    out = np.repeat(values[..., None], len(QUANTILES), axis=-1)
-    out[..., :MEDIAN] += low
-    out[..., MEDIAN + 1 :] += high
-    return np.clip(out, 0, MAXIMA[:, None])
+    unit = scale[..., None]
+    usual = priors.TAIL_WIDTH * unit
+    known = np.isfinite(tails)
+    distance = usual + np.where(known, MODEL_SHARE * (tails - usual), np.float32(0))
+    distance += (offset + EXCESS_GAIN * excess) * unit
+    low = np.minimum(distance[..., :LOWER], 0)
+    high = np.maximum(distance[..., LOWER:], 0)
+    for column in range(LOWER - 2, -1, -1):
+        low[..., column] = np.minimum(low[..., column], low[..., column + 1])
+    for column in range(1, high.shape[-1]):
+        high[..., column] = np.maximum(high[..., column], high[..., column - 1])
+    middle = values[..., None]
+    out = np.concatenate([middle + low, middle, middle + high], axis=-1)
+    return np.clip(out, 0, _TOP, out=out)
 
 
-def learn(offsets: NDArray[np.float32], tails: NDArray[np.float32], actual: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The offsets after one settled forecast.
+def learn(
+    offset: NDArray[np.float32],
+    excess: NDArray[np.float32],
+    tails: NDArray[np.float32],
+    actual: NDArray[np.float32],
+    compared: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The tracked offset and the recent excess after one settled forecast.
 
     Args:
-        offsets: float32[n, 4, 4].
+        offset: float32[n, 4, 4].
+        excess: float32[n, 4, 4].
         tails: float32[n, 4, 4], the tails that were stated.
-        actual: float32[n, 4], what happened; NaN where there is nothing to compare.
+        actual: float32[n, 4], what happened.
+        compared: bool[n, 4], where there is something to compare; elsewhere nothing is learnt.
     """
-    below = actual[..., None] < tails
-    moved = offsets + np.float32(STEP) * (TAIL_LEVELS - below)
-    moved = np.clip(moved, -OFFSET_LIMIT, OFFSET_LIMIT)
-    return np.where(np.isfinite(actual)[..., None], moved, offsets).astype(np.float32)
+    # a value on the edge of the interval is inside it
+    below = np.concatenate([actual[..., None] < tails[..., :LOWER], actual[..., None] <= tails[..., LOWER:]], axis=-1)
+    surprise = TAIL_LEVELS - below
+    moved = np.clip(offset + STEP * surprise, _LOWEST, _HIGHEST)
+    recent = EXCESS_MEMORY * excess + (1 - EXCESS_MEMORY) * surprise
+    known = compared[..., None]
+    return np.where(known, moved, offset), np.where(known, recent, excess)
+
+
+def smallest_scale(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The least that an error is measured in: a ten-thousandth of the forecast; 1e-6 where that is less or absent."""
+    return np.fmax(np.abs(values) * np.float32(1e-4), np.float32(1e-6))

@@ -1,124 +1,104 @@
-"""Pending forecasts: which samples they meet, and where the next one is kept."""
+"""What a forecast that met its sample teaches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online.state import PENDING_SLOTS
+from pba_service.domain.forecast import LedgerEntry, hits
+from pba_service.domain.online import codes, combine, confidence, intervals
+from pba_service.domain.online.state import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
+    from pba_service.domain.online.pending import Meetings
     from pba_service.domain.online.state import States
-    from pba_service.domain.samples import Series
 
-PATIENCE = 9
-"""A forecast without a sample is given up this many half steps after its target: late samples may still come."""
+SCALE_MEMORY = np.float32(0.05)
+SCALE_BURN_IN = 5
+"""Settled forecasts that the first guess of the scale counts for."""
 
-_SPAN_MS = 2**43  # no pending forecast and no sample of use is further from now than this
-
-
-@dataclass(frozen=True, slots=True)
-class Meetings:
-    """Pending forecasts and their samples.
-
-    Attributes:
-        link: int[k], the link of each, in order of target within a link.
-        slot: int[k], its slot in the ring.
-        measured_at_ms: int64[k].
-        actual: float32[k, 4].
-    """
-
-    link: NDArray[np.intp]
-    slot: NDArray[np.intp]
-    measured_at_ms: NDArray[np.int64]
-    actual: NDArray[np.float32]
+SCALE_GROWTH = np.float32(30)
+"""One error raises the scale as if it were at most this many times the scale."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The series of many links as one ordered array of keys, so that one search serves them all."""
-
-    keys: NDArray[np.int64]
-    times_ms: NDArray[np.int64]
-    values: NDArray[np.float32]
-    now_ms: NDArray[np.int64]
-
-    @staticmethod
-    def of(series: Sequence[Series], now_ms: NDArray[np.int64]) -> Timeline:
-        """Lays out the series; of link i nothing after `now_ms[i]` will ever be found."""
-        lengths = np.fromiter((len(s.times_ms) for s in series), np.int64, len(series))
-        times = np.concatenate([s.times_ms for s in series]) if len(series) else np.empty(0, np.int64)
-        values = np.concatenate([s.values for s in series]) if len(series) else np.empty((0, 4), np.float32)
-        link = np.repeat(np.arange(len(series)), lengths)
-        return Timeline(_keys(link, times - now_ms[link]), times, values, now_ms)
-
-    def nearest(
-        self, link: NDArray[np.intp], wanted_ms: NDArray[np.int64], tolerance_ms: NDArray[np.int64]
-    ) -> NDArray[np.intp]:
-        """Position of the sample nearest to a time and not after now: int[k], -1 where none is within tolerance."""
-        if len(self.keys) == 0:
-            return np.full(len(link), -1)
-        now = self.now_ms[link]
-        after = np.searchsorted(self.keys, _keys(link, wanted_ms - now))
-        best = np.full(len(link), -1)
-        distance = tolerance_ms.astype(np.int64) + 1
-        for position in (after - 1, after):
-            inside = np.clip(position, 0, len(self.keys) - 1)
-            apart = np.abs(self.times_ms[inside] - wanted_ms)
-            own = self.keys[inside] >> 44 == link
-            closer = (position == inside) & own & (self.times_ms[inside] <= now) & (apart < distance)
-            best = np.where(closer, inside, best)
-            distance = np.where(closer, apart, distance)
-        return best
+def settle(states: States, meetings: Meetings) -> list[list[LedgerEntry]]:
+    """Learns from each meeting, oldest target first, and frees its slot; the entries of each link."""
+    entries: list[list[LedgerEntry]] = [[] for _ in range(len(states))]
+    link, slot = meetings.link, meetings.slot
+    if len(link) == 0:
+        return entries
+    first = np.append(True, link[1:] != link[:-1])
+    turn = np.arange(len(link)) - np.maximum.accumulate(np.where(first, np.arange(len(link)), 0))
+    for k in range(int(turn.max()) + 1):
+        now = turn == k
+        rows = link[now]
+        waiting = states["pending"][rows, slot[now]]
+        _learn(states, rows, waiting, meetings.actual[now])
+        closed = _entries(states, rows, waiting, meetings.measured_at_ms[now], meetings.actual[now])
+        for row, entry in zip(rows.tolist(), closed, strict=True):
+            entries[row].append(entry)
+        states["pending"][rows, slot[now]] = np.zeros((), PENDING)
+    return entries
 
 
-def _keys(link: NDArray[np.intp], relative_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (link << 44) + np.clip(relative_ms, -_SPAN_MS, _SPAN_MS - 1) + _SPAN_MS
+def _learn(states: States, rows: NDArray[np.intp], waiting: NDArray[np.void], actual: NDArray[np.float32]) -> None:
+    predicted, unit = waiting["predicted"], waiting["scale"]
+    distance = actual - predicted
+    error = np.abs(distance)
+    compared = ~np.isnan(error)
+    settled = states["settled"][rows]
+    scale = np.where(settled > 0, states["scale"][rows], unit)
+
+    experts = np.abs(distance[..., None] - codes.unpack(waiting["experts"]) * unit[..., None])
+    states["log_weight"][rows] = combine.learn(states["log_weight"][rows], experts, error, scale)
+
+    tails = predicted[..., None] + waiting["tails"].astype(np.float32) * unit[..., None]
+    states["tail_offset"][rows], states["tail_excess"][rows] = intervals.learn(
+        states["tail_offset"][rows], states["tail_excess"][rows], tails, actual, compared
+    )
+
+    pace = np.maximum(SCALE_MEMORY, 1 / (settled + np.float32(SCALE_BURN_IN)))
+    floor = intervals.smallest_scale(predicted)
+    moved = np.maximum(scale + pace * (np.minimum(error, SCALE_GROWTH * scale) - scale), floor)
+    states["scale"][rows] = np.where(compared, moved, states["scale"][rows])
+    states["settled"][rows] = settled + compared
+    _judge(states, rows, waiting, actual, compared[:, :2].any(axis=1))
 
 
-def meet(states: States, timeline: Timeline) -> Meetings:
-    """Finds the sample of each pending forecast whose target has come, and gives up those that waited too long.
-
-    The nearest sample is known for good once a sample at or after the target is, which is why a forecast is looked at
-    only when its target has passed.
-    """
-    pending = states["pending"]
-    horizon = pending["horizon_ms"].astype(np.int64)
-    target = pending["made_at_ms"] + horizon
-    now = timeline.now_ms[:, None]
-    due = (horizon > 0) & (target <= now)
-    link, slot = np.nonzero(due)
-    wanted = target[link, slot]
-    tolerance = pending["tolerance_ms"][link, slot].astype(np.int64)
-    found = timeline.nearest(link, wanted, tolerance)
-    met = found >= 0
-    lost = ~met & (timeline.now_ms[link] - wanted > PATIENCE * tolerance)
-    pending[link[lost], slot[lost]] = np.zeros((), pending.dtype)
-    order = np.lexsort((wanted[met], link[met]))
-    link, slot, found = (column[met][order] for column in (link, slot, found))
-    return Meetings(link, slot, timeline.times_ms[found], timeline.values[found])
+def _judge(
+    states: States,
+    rows: NDArray[np.intp],
+    waiting: NDArray[np.void],
+    actual: NDArray[np.float32],
+    judged: NDArray[np.bool_],
+) -> None:
+    rows, hit = rows[judged], hits(waiting["predicted"][judged], actual[judged])
+    evidence = waiting["evidence"][judged].astype(np.float32)
+    states["confidence"][rows] = confidence.learn(states["confidence"][rows], evidence, hit)
+    states["hit_rate"][rows] = confidence.hit_rate(states["hit_rate"][rows], states["judged"][rows], hit)
+    states["judged"][rows] += 1
 
 
-def free_slot(
-    states: States, made_at_ms: NDArray[np.int64], horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Where the next forecast of each link goes, and whether it is kept at all.
-
-    A link predicted again from the same sample, because an older one was corrected or came late, keeps the newer
-    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, only those far
-    enough from the last kept one are kept, so that those settled stay evenly spread over time.
-    """
-    pending = states["pending"]
-    used = pending["horizon_ms"] > 0
-    newest = np.where(used, pending["made_at_ms"], np.iinfo(np.int64).min // 2).max(axis=1)
-    spacing = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
-    same = used & (pending["made_at_ms"] == made_at_ms[:, None])
-    again = same.any(axis=1)
-    slot = np.where(again, np.argmax(same, axis=1), np.argmin(used, axis=1))
-    return slot, again | (~used.all(axis=1) & (made_at_ms - newest >= spacing))
+def _entries(
+    states: States,
+    rows: NDArray[np.intp],
+    waiting: NDArray[np.void],
+    measured_at_ms: NDArray[np.int64],
+    actual: NDArray[np.float32],
+) -> list[LedgerEntry]:
+    versions = states["versions"][rows, waiting["version"]].tolist()
+    texts = {version: version.decode(errors="ignore") for version in set(versions)}
+    made_at = waiting["made_at_ms"]
+    columns = (
+        made_at.tolist(),
+        (made_at + waiting["horizon_ms"]).tolist(),
+        measured_at_ms.tolist(),
+        np.ascontiguousarray(waiting["predicted"]),
+        actual,
+        waiting["confidence"].tolist(),
+        [texts[version] for version in versions],
+    )
+    return list(map(LedgerEntry, *columns))

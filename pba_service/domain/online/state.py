@@ -29,7 +29,7 @@ TAILS = 4
 """Quantiles besides the median: 0.05, 0.10, 0.90, 0.95."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424101  # "PBA", layout 1
+_FORMAT = 0x50424102  # "PBA", layout 2
 
 PENDING = np.dtype(
     [
@@ -38,12 +38,11 @@ PENDING = np.dtype(
         ("tolerance_ms", "<i4"),
         ("predicted", "<f4", (_METRICS,)),
         ("scale", "<f4", (_METRICS,)),
-        ("experts", "<f2", (_METRICS, len(EXPERTS))),  # distance from `predicted` in units of `scale`
-        ("tails", "<f2", (_METRICS, TAILS)),  # likewise
+        ("tails", "<f2", (_METRICS, TAILS)),  # distance from `predicted` in units of `scale`
         ("confidence", "<f4"),
         ("evidence", "<f2", (2,)),  # what the confidence was computed from
-        ("version", "u1"),
-        ("unused", "V3"),
+        ("experts", "i1", (_METRICS, len(EXPERTS))),  # distance from `predicted`, as `codes` packs it
+        ("version", "<u4"),  # position in the state's `versions`
     ]
 )
 
@@ -52,12 +51,15 @@ STATE = np.dtype(
         ("format", "<u4"),
         ("checksum", "<u4"),
         ("last_made_at_ms", "<i8"),
-        ("settled", "<u4", (_METRICS,)),
-        ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
-        ("scale", "<f4", (_METRICS,)),
-        ("tail_offset", "<f4", (_METRICS, TAILS)),
-        ("confidence", "<f4", (3,)),
+        ("settled", "<u4", (_METRICS,)),  # forecasts compared with what happened
+        ("judged", "<u4"),  # forecasts that were a hit or a miss
         ("hit_rate", "<f4"),
+        ("confidence", "<f4", (3,)),
+        ("heard", "<u2", (_METRICS,)),  # a bit for each forecaster that took part in the newest forecast
+        ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
+        ("scale", "<f4", (_METRICS,)),  # running mean absolute error
+        ("tail_offset", "<f4", (_METRICS, TAILS)),
+        ("tail_excess", "<f4", (_METRICS, TAILS)),
         ("versions", "S32", (3,)),
         ("pending", PENDING, (PENDING_SLOTS,)),
     ]
@@ -74,7 +76,7 @@ def fresh(n: int) -> States:
     """The prior state of n links: STATE[n]."""
     states = np.zeros(n, STATE)
     states["format"] = _FORMAT
-    states["log_weight"] = priors.log_weights()
+    states["log_weight"] = np.log(priors.weights())
     states["confidence"] = priors.CONFIDENCE
     states["hit_rate"] = priors.HIT_RATE
     return states
@@ -106,6 +108,21 @@ def last_made_at_ms(states: States) -> NDArray[np.int64]:
     """When the newest sample that each state has seen was measured; 0 for a fresh one."""
     result: NDArray[np.int64] = states["last_made_at_ms"]
     return result
+
+
+def version_index(states: States, rows: NDArray[np.intp], version: str) -> NDArray[np.intp]:
+    """Where each of some states keeps a model version; a new one takes a place no pending forecast refers to."""
+    name = np.array(version.encode()[:32], "S32")
+    same = states["versions"][rows] == name
+    index: NDArray[np.intp] = np.argmax(same, axis=1)
+    for i in np.flatnonzero(~same.any(axis=1)).tolist():
+        pending, kept = states["pending"][rows[i]], states["versions"][rows[i]]
+        used = set(pending["version"][pending["horizon_ms"] > 0].tolist())
+        # models change far less often than forecasts come true: should all places be taken, the first one's few
+        # pending forecasts are entered under the new name
+        index[i] = next((k for k in range(len(kept)) if k not in used), 0)
+        states["versions"][rows[i], index[i]] = name
+    return index
 
 
 def _checksums(states: States) -> NDArray[np.uint32]:

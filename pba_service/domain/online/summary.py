@@ -23,7 +23,8 @@ class LinkRecord:
     Attributes:
         settled: int[4], forecasts compared with what happened, per metric.
         mean_absolute_error: float32[4], recent, in the metric's unit; NaN before the first comparison.
-        weights: float32[4, experts], what each of `EXPERTS` counts for when all have a forecast.
+        weights: float32[4, experts], what each of `EXPERTS` counted for in the newest forecast; zero for those that
+            had none, and for all of a metric that was not predicted.
         hit_rate: Share of recent forecasts whose bandwidth and latency came true within the tolerance.
         pending: Forecasts whose target has not come yet.
     """
@@ -42,7 +43,8 @@ class LinkRecord:
 
 def records(states: States) -> list[LinkRecord]:
     """The record of each link."""
-    weights = combine.weights(states["log_weight"], np.ones_like(states["log_weight"], np.bool_))
+    heard = states["heard"][..., None] >> np.arange(len(EXPERTS)) & 1
+    weights = combine.weights(states["log_weight"], heard.astype(np.bool_))
     error = np.where(states["settled"] > 0, states["scale"], np.float32(np.nan))
     pending = (states["pending"]["horizon_ms"] > 0).sum(axis=1).tolist()
     rates = states["hit_rate"].tolist()

@@ -1,0 +1,49 @@
+"""Distances in one byte: sign and logarithm of the magnitude, within 4 % over thirteen octaves.
+
+What a forecaster said is needed once more, when its forecast is judged. There its distance from the combination, in
+units of the mean absolute error, matters to a few percent; four bytes for each of 13 forecasters, four metrics and 18
+pending forecasts would make up most of a link's state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ABSENT = -128
+
+_LOWEST_OCTAVE, _OCTAVES, _CODES = -6, 13, 126
+_PER_OCTAVE = np.float32(_CODES / _OCTAVES)
+
+
+def _decoded() -> NDArray[np.float32]:
+    codes = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float64)
+    magnitude = 2.0 ** ((np.abs(codes) - 1) / _CODES * _OCTAVES + _LOWEST_OCTAVE)
+    table = np.where(codes == 0, 0, np.sign(codes) * magnitude)
+    table[codes == ABSENT] = np.nan
+    return table.astype(np.float32)
+
+
+_TABLE = _decoded()
+
+
+def pack(distances: NDArray[np.float32]) -> NDArray[np.int8]:
+    """int8 of the same shape; NaN is kept, magnitudes beyond 2^-6 and 2^7 become 0 and 2^7."""
+    magnitude = np.abs(distances)
+    absent = np.isnan(distances)
+    with np.errstate(divide="ignore"):
+        code = np.rint((np.log2(magnitude) - _LOWEST_OCTAVE) * _PER_OCTAVE) + 1
+    code[absent] = 0
+    code = np.copysign(np.clip(code, 0, _CODES + 1), distances)
+    code[absent] = ABSENT
+    packed: NDArray[np.int8] = code.astype(np.int8)
+    return packed
+
+
+def unpack(codes: NDArray[np.int8]) -> NDArray[np.float32]:
+    """float32 of the same shape."""
+    return _TABLE[codes.view(np.uint8)]
