@@ -6,7 +6,7 @@ from concurrent.futures import Future
 import pytest
 
 from pba_client import Backoff, Options, Timeouts
-from tests.integration.client.scripted_service import ServerThread
+from tests.integration.client.scripted_service import AioServer, ServerThread
 
 
 @pytest.fixture
@@ -14,6 +14,14 @@ def server():
     thread = ServerThread()
     yield thread
     thread.close()
+
+
+@pytest.fixture
+async def aio_server():
+    running = AioServer()
+    await running.start()
+    yield running
+    await running.stop()
 
 
 @pytest.fixture

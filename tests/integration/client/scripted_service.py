@@ -257,52 +257,73 @@ class ScriptedService(
         )
 
 
-class ServerThread:
-    """Runs the service on an event loop in a thread; can be stopped and started on the same port."""
+class AioServer:
+    """Serves the service on the running event loop; can be stopped and started on the same port."""
 
     def __init__(self):
         self.service = ScriptedService()
-        self.health = None
         self.port = 0
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
+        self._health = None
         self._server = None
-        self.start()
 
     @property
     def target(self):
         return f"127.0.0.1:{self.port}"
 
-    def run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
-
-    def start(self):
-        self.run(self._start())
-
-    def stop(self):
-        self.run(self._server.stop(0))
-
-    def send_update(self, update):
-        """Puts an update (or a status, or None for an end in good order) on the newest prediction stream."""
-        self.loop.call_soon_threadsafe(self.service.updates.put_nowait, update)
-
-    def set_health(self, serving):
-        value = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        self.run(self.health.set("pba.v1.PredictionService", value))
-
-    async def _start(self):
+    async def start(self):
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self.service, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self.service, self._server)
-        self.health = health_v1.aio.HealthServicer()
-        await self.health.set("pba.v1.PredictionService", health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        self._health = health_v1.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        await self.set_health(serving=True)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
+    async def stop(self):
+        await self._server.stop(0)
+
+    def send_update(self, update):
+        """Puts an update (or a status, or None for an end in good order) on the newest prediction stream."""
+        self.service.updates.put_nowait(update)
+
+    async def set_health(self, *, serving):
+        value = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set("pba.v1.PredictionService", value)
+
+
+class ServerThread:
+    """The same in a thread of its own, for the blocking client."""
+
+    def __init__(self):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = AioServer()
+        self.service = self._server.service
+        self.start()
+
+    @property
+    def target(self):
+        return self._server.target
+
+    def start(self):
+        self._run(self._server.start())
+
+    def stop(self):
+        self._run(self._server.stop())
+
+    def set_health(self, *, serving):
+        self._run(self._server.set_health(serving=serving))
+
+    def send_update(self, update):
+        self._loop.call_soon_threadsafe(self._server.send_update, update)
+
     def close(self):
         self.stop()
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
-        self.loop.close()
+        self._loop.close()
+
+    def _run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

@@ -263,7 +263,7 @@ def test_a_stream_survives_a_restart_of_the_service(server, client):
 
 
 def test_a_stream_gives_up_when_trying_again_is_no_use(server, client):
-    server.service.fault("StreamSamples", status(grpc.StatusCode.PERMISSION_DENIED, "not you"))
+    server.service.fault("StreamSamples", *[status(grpc.StatusCode.PERMISSION_DENIED, "not you")] * 50)
     with pytest.raises(Exception, match="not you"), client.stream() as stream:
         future = stream.push(samples(1))
     assert str(future.exception(0)) == "not you"
