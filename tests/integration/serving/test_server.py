@@ -158,6 +158,18 @@ async def test_a_start_without_the_store_answers_not_serving():
     await server.stop()
 
 
+async def test_health_is_found_out_before_the_first_call():
+    checked = []
+
+    async def check_store():
+        checked.append(True)
+
+    server = Server(FakeService(), options=FAST, checks={"store": check_store}, registry=CollectorRegistry())
+    await server.start()
+    assert checked
+    await server.stop()
+
+
 async def test_a_stop_says_not_serving_while_it_still_answers_and_then_ends_watchers_well():
     async with serve(options=replace(FAST, drain_wait_s=0.2)) as running:
         running.service.add("a")

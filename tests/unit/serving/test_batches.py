@@ -125,6 +125,7 @@ def test_a_bad_text_does_not_spoil_the_links_other_rows():
     incoming = rows(row("a", node="ok"), row("a", T_MS + 1, node="x" * 129), row("a", T_MS + 2, region="\n"))
     assert refused(incoming) == {1: ("node", Reason.BAD_TEXT), 2: ("region", Reason.BAD_TEXT)}
     assert incoming.batch.links == (LinkInfo("a", "ok"),)
+    assert (incoming.places.tolist(), incoming.batch.measured_at_ms.tolist()) == ([0], [T_MS])
 
 
 def test_columns():
