@@ -93,9 +93,18 @@ def number(value: object) -> float:
             raise ValueError(f"{shown(text)} is no number") from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is no number")  # noqa: TRY004 - wrong content, as in the other cases
-    if math.isinf(value):
+    parsed = _float(value)
+    if math.isinf(parsed):
         raise ValueError("is not finite")
-    return float(value)
+    return parsed
+
+
+def _float(value: float) -> float:
+    """A number as a float; infinite when it is an integer that no float can hold."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def time_ms(value: object, *, in_ms: bool) -> int:
@@ -118,8 +127,9 @@ def time_ms(value: object, *, in_ms: bool) -> int:
         raise ValueError("is missing")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is no time")  # noqa: TRY004 - wrong content, as in the other cases
-    factor = 1.0 if in_ms else next((factor for bound, factor in TIME_UNITS if value < bound), 0.0)
-    millis = value * factor
+    parsed = _float(value)
+    factor = 1.0 if in_ms else next((factor for bound, factor in TIME_UNITS if parsed < bound), 0.0)
+    millis = parsed * factor
     if not 0 < millis < MAX_TIME_MS:  # NaN and infinity fail too
         raise ValueError(f"{shown(value)} is no time after 1970")
     return round(millis)
