@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from pba_service.storage import codec, keys, scripts
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from pba_service.storage.server import Server
 
 
-async def commit(server: Server, commits: Sequence[Commit], now_ms: int, ledger_retention_ms: int) -> list[bool]:
+async def commit(
+    server: Server, commits: Sequence[Commit], floor_ms: int, now_ms: int, ledger_retention_ms: int
+) -> list[bool]:
     """Writes commits; returns for each whether it was written.
 
     On a Cluster the stream of events lives on another node than most links. So predictions are announced after they
@@ -25,10 +28,11 @@ async def commit(server: Server, commits: Sequence[Commit], now_ms: int, ledger_
         StoreUnavailableError: The store is away or slow; some of the commits may have been written.
     """
     events = [keys.EVENTS] if server.holds_everything else []
+    token = secrets.token_bytes(8)  # tells a command that redis-py sends again from another writer's
     calls = []
     for first in range(0, len(commits), server.links_per_call):
         group = commits[first : first + server.links_per_call]
-        args: list[Any] = [len(group), now_ms, ledger_retention_ms, EVENTS_KEPT]
+        args: list[Any] = [len(group), floor_ms, now_ms, ledger_retention_ms, EVENTS_KEPT, token]
         for one in group:
             args += _arguments(one)
         calls.append(([*(keys.link_key(one.link_id) for one in group), *events], args))

@@ -6,7 +6,8 @@
     pba:check                  string: written and read by the health check
     pba:{<link>}:m             hash: counters ("k"), node ("n"), peer ("p"), region ("r")
     pba:{<link>}:h:<bucket>    string: the samples of one bucket of time, 20 bytes each, ordered
-    pba:{<link>}:s             hash: version ("v") and blob ("b") of the learned state, newest prediction ("p")
+    pba:{<link>}:s             hash: version ("v"), last commit ("t") and blob ("b") of the learned state, newest
+                               prediction ("p")
     pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
     pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
 

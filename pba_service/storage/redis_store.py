@@ -139,7 +139,8 @@ class RedisStore:
         """
         if not commits:
             return []
-        return await committing.commit(self._server, commits, self._clock(), self._ledger_retention_ms)
+        now = self._clock()
+        return await committing.commit(self._server, commits, self._floor_ms(now), now, self._ledger_retention_ms)
 
     async def newest(self, link_ids: Sequence[str]) -> list[Prediction | None]:
         """The newest prediction of each link."""

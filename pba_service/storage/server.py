@@ -135,6 +135,8 @@ class Server(ABC):
         return replies
 
     async def _guard(self, work: Awaitable[_T], timeout_s: float) -> _T:
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(timeout_s):
                 return await work
@@ -142,6 +144,11 @@ class Server(ABC):
             # What a driver says may name hosts and keys: it is logged, and callers get a neutral text.
             _log.warning("store_failed", error=repr(error))
             raise StoreUnavailableError from error
+        finally:
+            if task and task.cancelling() > cancelled_before:
+                # redis-py sends under asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes in
+                # the moment in which it is done. A task that reads for ever would never end.
+                raise asyncio.CancelledError
 
 
 class SingleServer(Server):

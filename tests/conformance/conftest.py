@@ -31,9 +31,3 @@ def new_store(request):
 async def store(new_store):
     async with new_store() as one:
         yield one
-
-
-@pytest.fixture
-def shared(request):
-    """Whether two stores of `new_store` see the same data."""
-    return request.node.callspec.params["new_store"] != "memory"

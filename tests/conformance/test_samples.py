@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from pba_service.domain.errors import CapacityExceededError, LinkUnknownError
 from pba_service.domain.samples import LinkInfo, SampleBatch
 from pba_service.engine.ports import Outcome
-from tests.conformance.tools import DAY_MS, MINUTE_MS, NOW_MS, Clock, list_ids, minutes, read, samples, together, values
+from tests.conformance.tools import (
+    DAY_MS,
+    MINUTE_MS,
+    NOW_MS,
+    SHARED,
+    Clock,
+    list_ids,
+    minutes,
+    read,
+    samples,
+    together,
+    values,
+)
 
 STORED, DUPLICATE, REPLACED = Outcome
 
@@ -222,18 +234,16 @@ class TestCount:
 
             assert (await read(store, "a")).times_ms.tolist() == times[1:]
 
-    async def test_a_smaller_bound_holds_from_the_next_sample_on(self, new_store, shared):
-        if not shared:
-            pytest.skip("what is in memory ends with its store")
+    @SHARED
+    async def test_a_smaller_bound_holds_from_the_next_sample_on(self, new_store):
         async with new_store() as roomy, new_store(max_samples=10) as tight:
             await roomy.put(samples("a", minutes(1_000, NOW_MS - MINUTE_MS)))
             await tight.put(samples("a", [NOW_MS]))
 
             assert (await read(roomy, "a")).times_ms.tolist() == minutes(10)
 
-    async def test_a_larger_bound_takes_older_samples_again(self, new_store, shared):
-        if not shared:
-            pytest.skip("what is in memory ends with its store")
+    @SHARED
+    async def test_a_larger_bound_takes_older_samples_again(self, new_store):
         times = minutes(1_000)
         async with new_store() as roomy, new_store(max_samples=100) as tight:
             await tight.put(samples("a", times))
@@ -324,9 +334,8 @@ class TestBoundOnLinks:
             assert await list_ids(store) == ["b"]
 
 
-async def test_replicas_may_write_one_link_at_once(new_store, shared):
-    if not shared:
-        pytest.skip("what is in memory has one writer")
+@SHARED
+async def test_replicas_may_write_one_link_at_once(new_store):
     times = minutes(400)
     async with new_store(max_samples=300) as one, new_store(max_samples=300) as two:
         results = await asyncio.gather(

@@ -1,10 +1,14 @@
 """Samples, predictions and commits for the conformance suite."""
 
 import numpy as np
+import pytest
 
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.samples import LinkInfo, SampleBatch, Series, one_link_batch
 from pba_service.engine.ports import Commit
+
+SHARED = pytest.mark.parametrize("new_store", ["standalone", "cluster"], indirect=True)
+"""For tests of several stores with the same data: what is in memory belongs to one store."""
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000

@@ -1,12 +1,14 @@
 -- Writes states, newest predictions and ledger rows. KEYS: links, then, where one server holds everything, the stream of
--- events. ARGV: links, now_ms, ledger_retention_ms, stream length, then for each link the version it was computed from,
--- the version it gets, blob, prediction (empty: none), number of ledger entries, and for each of them model version, day
--- and row. Answers for each link 1, or 0 when the stored version is another one: then nothing of it is written.
-local LINKS, NOW, RETENTION, STREAM_LENGTH = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+-- events. ARGV: links, floor_ms (what was measured before has expired), now_ms, ledger_retention_ms, stream length, a
+-- token of this commit, then for each link the version it was computed from, the version it gets, blob, prediction
+-- (empty: none), number of ledger entries, and for each of them model version, day and row. Answers for each link 1, or 0
+-- when the stored version is another one: then nothing of it is written.
+local LINKS, FLOOR, NOW, RETENTION = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local STREAM_LENGTH, TOKEN = ARGV[5], ARGV[6]
 local EVENTS = KEYS[LINKS + 1]
 
 -- Where each link's arguments begin.
-local begins, position = {}, 5
+local begins, position = {}, 7
 for i = 1, LINKS do
   begins[i] = position
   position = position + 5 + 3 * tonumber(ARGV[position + 4])
@@ -36,30 +38,25 @@ end
 local function commit_link(i)
   local base, at = KEYS[i], begins[i]
   local read_version, version, blob, prediction = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local counters = call('HGET', base .. ':m', 'k')
+  if not counters or load(counters).newest < FLOOR then return 0 end -- the link's last sample has expired
   local key = base .. ':s'
-  local stored = call('HMGET', key, 'v', 'b', 'p')
+  local stored = call('HMGET', key, 'v', 't')
   local current = stored[1] or '0'
-  if current == version and stored[2] == blob and (prediction == '' or stored[3] == prediction) then
-    return 1 -- the answer to this very commit was lost, and it came again
-  end
+  if current == version and stored[2] == TOKEN then return 1 end -- its answer was lost, and it came again
   if current ~= read_version then return 0 end
-  local ttl
-  if not stored[1] then
-    ttl = call('PTTL', base .. ':m')
-    if ttl == -2 then return 0 end -- the link's last sample has expired
-  end
 
   for entry = 0, tonumber(ARGV[at + 4]) - 1 do
     local first = at + 5 + 3 * entry
     write_ledger(base, ARGV[first], ARGV[first + 1], ARGV[first + 2])
   end
   if prediction == '' then
-    call('HSET', key, 'v', version, 'b', blob)
+    call('HSET', key, 'v', version, 't', TOKEN, 'b', blob)
   else
-    call('HSET', key, 'v', version, 'b', blob, 'p', prediction)
+    call('HSET', key, 'v', version, 't', TOKEN, 'b', blob, 'p', prediction)
     if EVENTS then call('XADD', EVENTS, 'MAXLEN', '~', STREAM_LENGTH, '*', 'p', prediction) end
   end
-  if ttl and ttl > 0 then call('PEXPIRE', key, ttl) end
+  if not stored[1] then call('PEXPIRE', key, call('PTTL', base .. ':m')) end
   return 1
 end
 

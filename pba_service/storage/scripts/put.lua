@@ -110,6 +110,7 @@ local function put_link(i)
   local s = load(stored[1])
   local flags = s.newest < FLOOR and 1 or 0
   local outcomes, newest = { '' }, false
+  if stored[1] and flags == 1 then call('UNLINK', base .. ':s') end -- what was learned of it has expired as well
 
   local count, i_row = #wire / WIRE_BYTES, 0
   while i_row < count do
