@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Self
@@ -220,13 +221,17 @@ class PushStream:
             with self._changed:
                 self._retry.succeeded()
                 self._failing_since_s = None
-                _, future = self._pending.pop(message.sequence, (None, None))
-                if future is None:
-                    continue  # acknowledged before
+                _, future = self._pending.get(message.sequence, (None, None))
+            if future is None:
+                continue  # acknowledged before
+            # without the lock, for it runs the callbacks; and before the batch leaves, so that flush waits for them
+            with suppress(InvalidStateError):  # failed from outside meanwhile
+                future.set_result(result)
+            with self._changed:
+                self._pending.pop(message.sequence, None)
                 totals = self._totals.followed_by(result, 0)
                 self._totals = PushResult(totals.stored, totals.duplicates, totals.replaced, totals.refused)
                 self._changed.notify_all()
-            future.set_result(result)
 
     def _over_after(self, cause: PbaClientError | None) -> bool:
         """Whether a lost connection is the end; then everything pending has failed."""
@@ -244,7 +249,8 @@ class PushStream:
         self._failure = self._failure or failure
         pending, self._pending = list(self._pending.values()), {}
         for _, future in pending:
-            future.set_exception(self._failure)
+            with suppress(InvalidStateError):  # acknowledged at this very moment
+                future.set_exception(self._failure)
         if self._outbox is not None:
             self._outbox.put(None)
         if self._call is not None:

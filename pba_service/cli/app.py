@@ -3,7 +3,7 @@
 import typer
 
 from pba_service.cli.commands import ask, feed, models, service
-from pba_service.cli.told import told
+from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
     name="pba",
@@ -35,6 +35,8 @@ _PANELS = {
         ("watch", ask.watch),
         ("predict", ask.predict),
         ("params", ask.params),
+        ("explain", ask.explain),
+        ("link", ask.link_),
         ("links", ask.links),
         ("history", ask.history),
         ("ledger", ask.ledger),
@@ -45,3 +47,30 @@ _PANELS = {
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands:
         app.command(_name, rich_help_panel=_panel)(told(_command))
+
+# typer does not export the parent of its usage errors
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code.
+
+    Args:
+        arguments: The command line; None: the process's own.
+    """
+    try:
+        code = app(arguments, prog_name="pba", standalone_mode=False)
+    except _UsageError as error:
+        return _wrong_usage(error)
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _wrong_usage(error: Exception) -> int:
+    """One line instead of a box; the help where nothing was said at all."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    where = context.command_path if context else "pba"
+    tell(f"pba: {message[:1].lower()}{message[1:].rstrip('.')}; see {where} --help")
+    return ExitCode.USAGE

@@ -30,6 +30,7 @@ class Progress:
             unit: Of what.
         """
         self._what, self._total, self._unit = what, total, unit
+        self._done = 0
         self._bar: RichProgress | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -48,10 +49,11 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def at(self, done: int) -> None:
-        """Says how much is done."""
+    def advance(self, more: int) -> None:
+        """Says that so much more is done."""
+        self._done += more
         if self._bar:
-            self._bar.update(self._task, completed=done)
+            self._bar.update(self._task, completed=self._done)
         elif time.monotonic() - self._told_at >= LINE_EVERY_S:
             self._told_at = time.monotonic()
-            tell(f"{self._what}: {done} of {self._total} {self._unit}")
+            tell(f"{self._what}: {self._done} of {self._total} {self._unit}")

@@ -53,6 +53,11 @@ class Plan:
         """Samples that are sent at once."""
         return int(np.searchsorted(self.send_s, 0.0, side="right"))
 
+    def since(self, time_ms: int) -> Plan:
+        """The samples from a time on."""
+        kept = self.times_ms >= time_ms
+        return Plan(self.links, self.link_index[kept], self.times_ms[kept], self.values[kept], self.send_s[kept])
+
     def batches(self, first: int, end: int) -> Iterator[SampleBatch]:
         """The samples [first, end) as batches that one push can carry."""
         for start in range(first, end, CHUNK_SAMPLES):
@@ -101,7 +106,15 @@ def plan(
 
 
 def replay_file(
-    file: Path, target: str, *, link_id: str, speed: float, past: timedelta, prefix: str, together: bool
+    file: Path,
+    target: str,
+    *,
+    link_id: str,
+    speed: float,
+    past: timedelta,
+    max_age: timedelta,
+    prefix: str,
+    together: bool,
 ) -> None:
     """Replays a file.
 
@@ -118,11 +131,17 @@ def replay_file(
     if not measured:
         raise CommandError(f"{file}: there are no measurements in it")
     past_ms = round(past.total_seconds() * 1000)
-    planned = plan(measured, start_ms=now_ms(), speed=speed, past_ms=past_ms, prefix=prefix, together=together)
-    outcome = Outcome()
+    start_ms = now_ms()
+    planned = plan(measured, start_ms=start_ms, speed=speed, past_ms=past_ms, prefix=prefix, together=together)
+    kept = planned.since(start_ms - round(max_age.total_seconds() * 1000))
+    if len(kept.send_s) < len(planned.send_s):
+        tell(f"{len(planned.send_s) - len(kept.send_s)} samples would be too old and are left out; see --max-age")
+    planned, outcome = kept, Outcome()
     with Client(target) as client:
-        for batch in planned.batches(0, planned.backdated):
-            outcome.push(client, batch)
+        with Progress("dating back", planned.backdated, "samples") as progress:
+            for batch in planned.batches(0, planned.backdated):
+                outcome.push(client, batch)
+                progress.advance(len(batch))
         tell(f"{len(measured)} links, {planned.backdated} samples dated back: {outcome.text()}")
         if planned.backdated < len(planned.send_s):
             _follow(client, planned, outcome)
@@ -142,7 +161,7 @@ def _follow(client: Client, planned: Plan, outcome: Outcome) -> None:
                 stream.push(columns_of(batch)).add_done_callback(
                     lambda done: outcome.add(done.result()) if done.exception() is None else None
                 )
+            progress.advance(due - sent)
             sent = due
-            progress.at(sent)
             if sent < total:
                 time.sleep(min(max(planned.send_s[sent] - elapsed_s, TICK_S), 1.0))

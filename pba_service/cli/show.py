@@ -18,6 +18,9 @@ from pba_service.cli.words import METRICS, ago, clock, interval, mib, number, va
 if TYPE_CHECKING:
     from pba_client import CongestionControl, Prediction
 
+SHOWN_FORECASTERS = 3
+SHOWN_ATTRIBUTIONS = 4
+
 
 def plain(value: Any) -> Any:
     """A result as JSON has it: times in ISO 8601, spans as seconds under a name that ends in _s."""
@@ -117,6 +120,49 @@ def print_parameters(
     ):
         if text:
             typer.echo(f"  {title:<12} {text}")
+
+
+def print_link(target: str, link_id: str, *, as_json: bool) -> None:
+    """Prints all about a link."""
+    with Client(target) as client:
+        record = client.link(link_id)
+    if as_json:
+        print_json(record)
+        return
+    summary = record.summary
+    newest = "never" if summary.newest_sample is None else ago(summary.newest_sample.measured_at)
+    typer.echo(f"{link_id}: {summary.sample_count} samples, the newest {newest}")
+    typer.echo(f"  {record.hit_ratio:.0%} of the recent predictions came true, {record.pending} wait for their time")
+    for metric, learned in zip(METRICS, record.metrics, strict=False):
+        if not learned.settled:
+            continue
+        heavy = sorted(learned.weights, key=lambda one: -one.weight)[:SHOWN_FORECASTERS]
+        drivers = ", ".join(f"{one.forecaster} {one.weight:.0%}" for one in heavy)
+        error = number(learned.mean_absolute_error, metric.scale)
+        typer.echo(f"  {metric.title:<10} off by {error} {metric.unit} over {learned.settled} predictions; {drivers}")
+
+
+def print_explanation(target: str, link_id: str, *, as_json: bool) -> None:
+    """Prints what a link's prediction rests on."""
+    with Client(target) as client:
+        explanation = client.explain(link_id)
+    if as_json:
+        print_json(explanation)
+        return
+    typer.echo(f"{link_id} at {clock(explanation.prediction.valid_until)}")
+    by_field = {metric.field: metric for metric in METRICS}
+    for one in explanation.metrics:
+        metric = by_field[one.metric]
+        served = number(getattr(explanation.prediction, metric.field), metric.scale)
+        steady, model = number(one.baseline_forecast, metric.scale), number(one.model_forecast, metric.scale)
+        typer.echo(f"{metric.title}: {served} {metric.unit}; the model alone {model}, {steady} if nothing had moved")
+        for moved in sorted(one.attributions, key=lambda a: -abs(a.value))[:SHOWN_ATTRIBUTIONS]:
+            if moved.value:
+                sign = "+" if moved.value > 0 else ""
+                when = "now" if moved.lag == 0 else f"{moved.lag} slots before"
+                typer.echo(f"  {sign}{number(moved.value, metric.scale)} {metric.unit} by {moved.input}, {when}")
+        for part in sorted(one.contributions, key=lambda c: -c.weight)[:SHOWN_FORECASTERS]:
+            typer.echo(f"  {part.weight:4.0%} {part.forecaster}: {number(part.forecast, metric.scale)} {metric.unit}")
 
 
 def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None:

@@ -38,7 +38,7 @@ def table(states: Sequence[LinkState], *, title: str = "", note: str = "", now: 
     for metric in METRICS:
         grid.add_column(f"{metric.title} {metric.unit}\nnow → in 15 min", justify="right")
     grid.add_column("confi-\ndence", justify="right")
-    grid.add_column("use", justify="left")
+    grid.add_column("streams x buffer\nat Mbit/s", justify="left")
     for state in states:
         grid.add_row(
             _link_cell(state, now),
@@ -83,9 +83,10 @@ def _confidence_cell(prediction: Prediction | None) -> Text:
 def _parameters_cell(parameters: Parameters | None) -> Text:
     if parameters is None:
         return Text("-")
-    pace = "no pacing" if parameters.pacing_mbps is None else f"{number(parameters.pacing_mbps)} Mbit/s"
     text = Text(f"{parameters.streams} x {mib(parameters.buffer_bytes)}")
-    text.append(f"\n{pace}, by {parameters.source.name.lower()}", style="dim")
+    if parameters.pacing_mbps is not None:
+        text.append(f" at {number(parameters.pacing_mbps)}")
+    text.append(f"\nby {parameters.source.name.lower()}", style="dim")
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+# what gRPC says of a connection that it could not open
+_NOT_REACHED = re.compile(r"(ipv4|ipv6|unix):(?P<address>\S+): (.*: )?(?P<cause>.+)$")
 
 
 class ExitCode(IntEnum):
@@ -94,5 +99,8 @@ def _of_client(error: PbaClientError) -> tuple[str, ExitCode]:
     if isinstance(error, errors.InvalidRequestError):
         return "; ".join(f"{v.field}: {v.description}" for v in error.violations) or message, ExitCode.USAGE
     if isinstance(error, errors.TemporaryError):
+        where = _NOT_REACHED.search(message) if not error.reason else None
+        if where:
+            return f"no service at {where['address']}: {where['cause']}", ExitCode.UNAVAILABLE
         return f"the service is not available: {message}", ExitCode.UNAVAILABLE
     return message, ExitCode.FAILED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pba_client import Quantiles
 
-_TENS, _HUNDREDS = 10, 100
+_SMALLEST, _TENS, _HUNDREDS = 0.01, 10, 100
 _KIB, _MIB = 1024, 1024 * 1024
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -44,16 +44,16 @@ METRICS = (
 
 
 def number(value: float | None, scale: float = 1) -> str:
-    """A value with about three figures; a dash where there is none."""
+    """A value with about three figures and at most two decimals; a dash where there is none."""
     if value is None:
         return "-"
     scaled = value * scale
     size = abs(scaled)
     if size >= _HUNDREDS or size == 0:
         return f"{scaled:.0f}"
-    if size >= _TENS:
-        return f"{scaled:.1f}"
-    return f"{scaled:.2f}" if size >= 1 else f"{scaled:.2g}"
+    if size < _SMALLEST:
+        return f"<{_SMALLEST}" if scaled > 0 else f">-{_SMALLEST}"
+    return f"{scaled:.1f}" if size >= _TENS else f"{scaled:.2f}"
 
 
 def value_and_unit(value: float | None, metric: Metric) -> str:

@@ -42,6 +42,20 @@ def predict(link: Link, target: Target = DEFAULT_TARGET, *, json: Json = False) 
     print_prediction(target, link, as_json=json)
 
 
+def explain(link: Link, target: Target = DEFAULT_TARGET, *, json: Json = False) -> None:
+    """Print what a link's prediction rests on: which inputs moved it, which forecasters made it."""
+    from pba_service.cli.show import print_explanation
+
+    print_explanation(target, link, as_json=json)
+
+
+def link_(link: Link, target: Target = DEFAULT_TARGET, *, json: Json = False) -> None:
+    """Print all about a link: how right its predictions are, and what drives them."""
+    from pba_service.cli.show import print_link
+
+    print_link(target, link, as_json=json)
+
+
 def params(
     link: Link,
     target: Target = DEFAULT_TARGET,

@@ -70,6 +70,10 @@ def replay(
         timedelta,
         typer.Option(parser=parse_duration, metavar="SPAN", help="How much of the beginning is pushed at once."),
     ] = timedelta(hours=6),
+    max_age: Annotated[
+        timedelta,
+        typer.Option(parser=parse_duration, metavar="SPAN", help="Leave out what would be older: the retention."),
+    ] = timedelta(days=30),
     prefix: Annotated[str, typer.Option(help="Put before each link id.")] = "",
     *,
     together: Annotated[
@@ -85,7 +89,16 @@ def replay(
     """
     from pba_service.cli.replay import replay_file
 
-    replay_file(file, target, link_id=link, speed=speed, past=past, prefix=prefix, together=together)
+    replay_file(
+        file,
+        target,
+        link_id=link,
+        speed=speed,
+        past=past,
+        max_age=max_age,
+        prefix=prefix,
+        together=together,
+    )
 
 
 def simulate(
