@@ -7,6 +7,7 @@ import inspect
 import secrets
 import time
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
 from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
+from pba_service.serving.scan import CHECKS, SCANNED_BYTES
 from pba_service.serving.status import code_of, internal_status, status_of
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ _log = structlog.get_logger(__name__)
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_UNREADABLE = object()
 
 
 class RpcMetrics:
@@ -96,7 +97,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         guarded: _Handler = make(
             streaming if handler.response_streaming else unary,
-            request_deserializer=_lenient(handler.request_deserializer),
+            request_deserializer=_lenient(handler.request_deserializer, CHECKS.get(method)),
             response_serializer=handler.response_serializer,
         )
         return guarded
@@ -146,21 +147,32 @@ def _shape(handler: _Handler) -> tuple[str, Any, Any]:
     return "unary", handler.unary_unary, grpc.unary_unary_rpc_method_handler
 
 
-def _lenient(deserialize: Any) -> Callable[[bytes], Any]:
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Takes the place of a request that could not be read."""
+
+    error: InvalidRequestError
+
+
+def _lenient(deserialize: Any, check: Callable[[bytes], None] | None) -> Callable[[bytes], Any]:
     """Left alone, gRPC answers bytes that are no message with UNKNOWN and the text of a Python exception."""
 
     def read(data: bytes) -> Any:
         try:
+            if check is not None and len(data) > SCANNED_BYTES:
+                check(data)
             return deserialize(data)
+        except InvalidRequestError as error:
+            return _Refused(error)
         except DecodeError:
-            return _UNREADABLE
+            return _Refused(InvalidRequestError(Violation("request", "is no message that this method can read")))
 
     return read
 
 
 def _checked(request: Any) -> Any:
-    if request is _UNREADABLE:
-        raise InvalidRequestError(Violation("request", "is no message that this method can read"))
+    if isinstance(request, _Refused):
+        raise request.error
     return request
 
 
