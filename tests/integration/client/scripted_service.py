@@ -70,6 +70,7 @@ class ScriptedService(
         self.calls = []
         self.faults = {}
         self.metadata = {}
+        self.pushback_ms = None
         self.updates = None
         self.streams_of_predictions = 0
 
@@ -81,7 +82,11 @@ class ScriptedService(
         self.metadata[method] = dict(context.invocation_metadata())
         waiting = self.faults.get(method)
         if waiting:
-            await context.abort_with_status(rpc_status.to_status(waiting.popleft()))
+            end = rpc_status.to_status(waiting.popleft())
+            if self.pushback_ms is not None:
+                pushback = ("grpc-retry-pushback-ms", str(self.pushback_ms))
+                end = end._replace(trailing_metadata=(*end.trailing_metadata, pushback))
+            await context.abort_with_status(end)
 
     def _store(self, request):
         rows = [
