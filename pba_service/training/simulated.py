@@ -42,6 +42,8 @@ _VARIED = (
     "spike_ratio",
     "missing_ratio",
 )
+_TAUS = ("load_tau_min", "fading_tau_min")
+_SHORTEST_TAU_MIN = 5.0
 _VARIATION_SIGMA = 0.7
 _PLAIN_SHARE = 0.25
 """Of the links, which keep the profile of their kind as it is."""
@@ -54,11 +56,9 @@ def simulated_traces(links: int, seed: int) -> list[Trace]:
 
 def varied(profile: LinkProfile, random: np.random.Generator) -> LinkProfile:
     """A profile around another: rates, sizes and durations by log-normal factors."""
-    factors = np.exp(random.normal(0, _VARIATION_SIGMA, len(_VARIED)))
-    return replace(
-        profile,
-        **{name: getattr(profile, name) * factor for name, factor in zip(_VARIED, factors.tolist(), strict=True)},
-    )
+    factors = np.exp(random.normal(0, _VARIATION_SIGMA, len(_VARIED))).tolist()
+    own = {name: getattr(profile, name) * factor for name, factor in zip(_VARIED, factors, strict=True)}
+    return replace(profile, **own | {name: max(own[name], _SHORTEST_TAU_MIN) for name in _TAUS})
 
 
 def _traces(links: int, seed: int) -> Iterator[Trace]:
