@@ -38,7 +38,7 @@ COMMANDS = (
         "predict",
         "params",
     ),
-    *("explain", "link", "links", "history", "ledger", "train"),
+    *("explain", "link", "links", "history", "ledger", "models", "train"),
 )
 
 
@@ -72,7 +72,7 @@ def test_predict(pba):
     assert (code, err) == (ExitCode.OK, "")
     assert "2025-06-15 15:21:40 UTC, 15 min after" in out
     assert "90.0 Mbit/s" in out
-    assert "80 %: 80.0 to 100" in out
+    assert "90 %: 80.0 to 100" in out
     assert "latency      not measured" in out
     assert "75%" in out
 
@@ -174,6 +174,14 @@ def test_links_history_ledger_link_and_explain(server, pba):
         code, out, _ = pba(command, "a", "--json")
         assert code == ExitCode.OK
         assert all(json.loads(line) for line in out.splitlines())
+
+
+def test_models(pba):
+    code, out, _ = pba("models")
+    assert code == ExitCode.OK
+    assert "pba_lstm 1.2.3, serving" in out
+    assert "error relative to the last value, latency_ms: pba_lstm 0.750, last_value 1.000" in out
+    assert json.loads(pba("models", "--json")[1])["scores"][0]["mae_ratio"] == 1.0
 
 
 def test_health(server, pba):

@@ -52,7 +52,7 @@ def prediction_message(link_id, made_at_s=T0_S, bandwidth_mbps=90.0):
         horizon=duration_pb2.Duration(seconds=900),
         valid_until=timestamp_pb2.Timestamp(seconds=made_at_s + 900),
         bandwidth_mbps=bandwidth_mbps,
-        bandwidth_quantiles=types_pb2.Quantiles(p10=bandwidth_mbps - 10, p50=bandwidth_mbps, p90=bandwidth_mbps + 10),
+        bandwidth_quantiles=types_pb2.Quantiles(p05=bandwidth_mbps - 10, p50=bandwidth_mbps, p95=bandwidth_mbps + 10),
         confidence=0.75,
         model_version="1.2.3",
         source=types_pb2.PREDICTION_SOURCE_COMBINED,
@@ -257,7 +257,16 @@ class ScriptedService(
         await self._enter("ListModels", context)
         return mpb.ListModelsResponse(
             models=[
-                mpb.Model(name="pba_lstm", version="1.2.3", serving=True, horizons=[duration_pb2.Duration(seconds=900)])
+                mpb.Model(
+                    name="pba_lstm",
+                    version="1.2.3",
+                    serving=True,
+                    horizons=[duration_pb2.Duration(seconds=900)],
+                    scores=[
+                        mpb.ModelScore(metric="latency_ms", forecaster="last_value", mae_ratio=1.0),
+                        mpb.ModelScore(metric="latency_ms", forecaster="pba_lstm", mae_ratio=0.75),
+                    ],
+                )
             ]
         )
 

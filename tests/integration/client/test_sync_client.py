@@ -85,8 +85,8 @@ def test_predictions_come_typed(client):
     assert (prediction.made_at, prediction.valid_until) == (T0, T0 + timedelta(minutes=15))
     assert (prediction.horizon, prediction.cadence) == (timedelta(minutes=15), timedelta(minutes=1))
     assert (prediction.bandwidth_mbps, prediction.latency_ms) == (90.0, None)
-    assert prediction.bandwidth_quantiles.p90 == 100.0
-    assert prediction.bandwidth_quantiles.p95 is None
+    assert prediction.bandwidth_quantiles.p95 == 100.0
+    assert prediction.bandwidth_quantiles.p90 is None
     assert client.predict_window("w", samples(12)).bandwidth_mbps == 102.0
 
 

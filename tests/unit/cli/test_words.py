@@ -34,7 +34,7 @@ def test_numbers(value, text):
 
 def test_loss_is_shown_in_percent():
     assert number(0.0123, METRICS[2].scale) == "1.23"
-    assert interval(Quantiles(p10=0.001, p90=0.02), METRICS[2]) == "80 %: 0.10 to 2.00"
+    assert interval(Quantiles(p05=0.001, p95=0.02), METRICS[2]) == "0.10 to 2.00"
     assert interval(Quantiles(p50=1), METRICS[0]) == ""
 
 
