@@ -14,7 +14,7 @@ from pba_service.cli.words import METRICS, ago, interval, mib, number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pba_client import Parameters, ParametersSource, Prediction, Sample
+    from pba_client import Parameters, Prediction, Sample
     from pba_service.cli.board import LinkState
 from pba_service.cli.words import Metric
 
