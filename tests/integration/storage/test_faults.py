@@ -14,6 +14,7 @@ from tests.conformance.test_commits import Follower
 from tests.conformance.tools import (
     DAY_MS,
     NOW_MS,
+    PATIENCE_S,
     Clock,
     commit,
     entry,
@@ -30,8 +31,9 @@ DEADLINE_S = 3.0
 """The store's own deadline is 2 s; the rest is for a busy machine."""
 
 
-def connect(url):
-    return RedisStore.connect(url, max_samples=10_000, retention_ms=30 * DAY_MS, clock=Clock(NOW_MS))
+def connect(url, timeout_s=2.0):
+    clock = Clock(NOW_MS)
+    return RedisStore.connect(url, max_samples=10_000, retention_ms=30 * DAY_MS, clock=clock, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def store(server):
 
 @pytest.fixture
 async def plain_store(redis_server):
-    one = connect(redis_server.url)
+    one = connect(redis_server.url, timeout_s=PATIENCE_S)
     yield one
     await one.close()
 

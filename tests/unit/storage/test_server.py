@@ -12,6 +12,7 @@ class ObstinateServer(Server):
     holds_everything = True
 
     def __init__(self, answer):
+        super().__init__(timeout_s=5)
         self.entered = asyncio.Event()
         self.answer = answer
 
@@ -22,6 +23,7 @@ class ObstinateServer(Server):
         return [await self._command(command) for command in commands]
 
     async def _command(self, command):
+        super().__init__(timeout_s=5)
         self.entered.set()
         try:
             await asyncio.Event().wait()
