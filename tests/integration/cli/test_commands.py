@@ -275,6 +275,17 @@ def test_watch_tells_what_it_cannot_follow(server, pba):
     assert (code, err) == (ExitCode.USAGE, "pba: selector: is required\n")
 
 
+def test_watch_tells_on_standard_error_that_the_service_was_away(server):
+    with command(server, "watch", "a") as process:
+        process.stdout.readline()
+        server.stop()
+        assert process.stderr.readline().endswith("; trying again\n")
+        server.start()
+        assert process.stderr.readline() == "pba: the service is back\n"
+        process.send_signal(2)
+        assert process.wait(20) == ExitCode.INTERRUPTED
+
+
 def command(server, *arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "pba_service", *arguments, "--target", server.target],
