@@ -15,7 +15,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from pba_client import Client, Health, PbaClientError
+from pba_client import Client, Health, Options, PbaClientError, Timeouts
+
+PATIENT = Options(timeouts=Timeouts(call_s=30, bulk_s=60))
+"""Deadlines that hold on a machine that is busy with other tests."""
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -63,7 +66,7 @@ class ServiceProcess:
         return f"127.0.0.1:{self.grpc_port}"
 
     def client(self, options=None):
-        return Client(self.target, options)
+        return Client(self.target, options or PATIENT)
 
     def __enter__(self):
         self.start()

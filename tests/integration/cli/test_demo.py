@@ -62,7 +62,7 @@ def terminal():
 
 def test_in_a_terminal_there_is_a_live_table_and_nothing_else(tmp_path, terminal):
     slave, screen = terminal
-    environment = {"TERM": "xterm-256color", "PBA_DATA_DIR": str(tmp_path)}
+    environment = {"TERM": "xterm-256color", "COLUMNS": "140", "LINES": "50", "PBA_DATA_DIR": str(tmp_path)}
     with ServiceProcess(tmp_path, arguments=ARGUMENTS, stdout=slave, environment=environment) as service:
         row = re.compile(r"demo/metro-1 .*\d → \d.*\d+%.*\d+ x ")
         service.wait_until(lambda: row.search(screen()), "draw the table")
