@@ -286,5 +286,7 @@ class RedisStore:
         """The newest predictions of all links, in pages."""
         after = ""
         while page := await self._index.page(prefix="", region="", after=after, limit=_LINKS_PER_PAGE):
-            yield [prediction for prediction in await self.newest(page) if prediction]
+            found = [prediction for prediction in await self.newest(page) if prediction]
+            if found:
+                yield found
             after = page[-1]

@@ -144,7 +144,7 @@ class Server(ABC):
                 return await work
         except (RedisError, OSError, TimeoutError) as error:
             # What a driver says may name hosts and keys: it is logged, and callers get a neutral text.
-            _log.warning("store_failed", error=repr(error))
+            _log.warning("store_failed", error=f"{type(error).__name__}: {error}")
             raise StoreUnavailableError from error
         finally:
             if task and task.cancelling() > cancelled_before:
