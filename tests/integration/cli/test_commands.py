@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -243,6 +244,22 @@ def test_what_is_simulated_can_be_pushed(server, pba, tmp_path):
     assert pba("push", file)[0] == ExitCode.OK
     assert {link for link, _ in server.service.stored} == {"sim/wan-1", "sim/metro-1", "sim/transcontinental-1"}
     assert 150 < len(server.service.stored) <= 183
+
+
+def test_what_is_simulated_goes_on_live(server):
+    with command(server, "simulate", "--push", "--links", "2", "--span", "1m", "--cadence", "1s") as process:
+        assert "going on live" in process.stderr.readline()
+        before = dict(server.service.stored)
+        assert {link for link, _ in before} == {"sim/wan-1", "sim/metro-1"}
+        server.stop()
+        server.start()
+        deadline = time.monotonic() + 30
+        while len(server.service.stored) < len(before) + 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(2)
+        assert process.wait(20) == ExitCode.INTERRUPTED
+        assert process.stderr.read() == ""
 
 
 def test_export_and_import(server, pba, tmp_path):
