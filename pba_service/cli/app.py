@@ -42,7 +42,7 @@ _PANELS = {
         ("ledger", ask.ledger),
         ("models", ask.models),
     ),
-    "Models": (("train", models.train),),
+    "Models": (("train", models.train), ("evaluate", models.evaluate), ("backtest", models.backtest)),
 }
 
 for _panel, _commands in _PANELS.items():
