@@ -6,12 +6,15 @@ import math
 import numpy as np
 import pytest
 
+from pba_service.cli.evaluate import evaluate_file
 from pba_service.domain.online import EXPERTS
-from pba_service.domain.samples import METRICS, Series
+from pba_service.domain.samples import METRICS, LinkInfo, Series
 from pba_service.engine.advance import Options, advance
 from pba_service.engine.ports import LinkState, Snapshot
 from pba_service.evaluation import replay, score_all, summarise, text_table
 from pba_service.evaluation.scores import RECENT_FORECASTS, SIMPLE
+from pba_service.files import JsonlWriter
+from pba_service.settings import SHIPPED_MODELS
 from tests.fakes import LastValueModel
 
 MINUTE = 60_000
@@ -149,11 +152,6 @@ def test_links_without_a_judged_forecast_are_left_out():
 
 
 def test_the_command_prints_a_table_json_and_a_report(tmp_path, capsys):
-    from pba_service.cli.evaluate import evaluate_file
-    from pba_service.domain.samples import LinkInfo
-    from pba_service.files import JsonlWriter
-    from pba_service.settings import SHIPPED_MODELS
-
     file, report = tmp_path / "links.jsonl", tmp_path / "report.html"
     with file.open("w") as stream:
         writer = JsonlWriter(stream)
