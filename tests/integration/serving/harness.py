@@ -19,7 +19,8 @@ from pba_service.domain.explain import Explanation, Player
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.online import EXPERTS, LinkRecord
 from pba_service.domain.samples import METRICS, Limits, LinkInfo, Series, validate
-from pba_service.domain.transport import ParametersSource, TransportBounds, answer, defaults
+from pba_service.domain.amst.optimizer import defaults
+from pba_service.domain.parameters import ParametersSource, TransportBounds, answer
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import PathPoint, PredictionExplained
 from pba_service.engine.ports import LinkSummary, ModelInfo
@@ -119,7 +120,8 @@ class FakeService:
             defaults(ask, bounds),
             (),
             source=ParametersSource.DEFAULTS,
-            ask=ask,
+            should_adjust=True,
+            apply_at_ms=NOW_MS,
             valid_until_ms=NOW_MS,
             prediction=self.predictions.get(ask.link_id),
         )
