@@ -62,7 +62,9 @@ lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
 		--output-file .ci/requirements-run.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
-		--constraint .ci/requirements-run.lock --extra dev --output-file .ci/requirements-dev.lock pyproject.toml
+		--constraint .ci/requirements-run.lock --extra train --output-file .ci/requirements-train.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
+		--constraint .ci/requirements-train.lock --extra dev --output-file .ci/requirements-dev.lock pyproject.toml
 
 clean: ## Remove the environment and what tools leave behind
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

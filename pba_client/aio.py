@@ -38,6 +38,9 @@ class AsyncClient:
     Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
     tried again while the service is unavailable.
 
+    Attributes:
+        options: How it connects and how long it waits.
+
     Example:
         >>> async with AsyncClient("127.0.0.1:50051") as pba:  # doctest: +SKIP
         ...     await pba.push(Sample("fra-ams", bandwidth_mbps=940, latency_ms=8.2, packet_loss_ratio=0))
@@ -54,8 +57,8 @@ class AsyncClient:
             options: How to connect and how long to wait.
             transport: Carries out the calls instead of the network, for tests.
         """
-        self._options = options or Options()
-        self._transport = transport or AioTransport(target, self._options)
+        self.options = options or Options()
+        self._transport = transport or AioTransport(target, self.options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,9 +95,9 @@ class AsyncClient:
         """A long-lived push stream, to be used in an `async with` block."""
         return AsyncPushStream(
             self._transport,
-            Retry(self._options.backoff),
-            max_unacknowledged=self._options.max_unacknowledged,
-            patience_s=self._options.patience_s,
+            Retry(self.options.backoff),
+            max_unacknowledged=self.options.max_unacknowledged,
+            patience_s=self.options.patience_s,
         )
 
     async def predict(self, link_id: str) -> Prediction:
@@ -189,7 +192,7 @@ class AsyncClient:
         request = requests.watch(link_ids, prefix=prefix, region=region, all_links=all_links, min_interval=min_interval)
         return AsyncWatch(
             lambda: self._transport.download(rpcs.STREAM_PREDICTIONS, request, None),
-            Retry(self._options.backoff),
+            Retry(self.options.backoff),
             on_interruption,
         )
 
@@ -198,7 +201,7 @@ class AsyncClient:
     ) -> AsyncIterator[Sample]:
         """The stored samples of a link with start <= measured_at < end, oldest first."""
         request = requests.history(link_id, start, end)
-        async for message in self._transport.download(rpcs.GET_HISTORY, request, self._options.timeouts.bulk_s):
+        async for message in self._transport.download(rpcs.GET_HISTORY, request, self.options.timeouts.bulk_s):
             for one in message.samples:
                 yield wire.sample(one, link_id)
 
@@ -207,7 +210,7 @@ class AsyncClient:
     ) -> AsyncIterator[LedgerEntry]:
         """The predictions of a link with start <= target < end, beside what came true, ordered by target."""
         request = requests.ledger(link_id, start, end)
-        async for message in self._transport.download(rpcs.GET_LEDGER, request, self._options.timeouts.bulk_s):
+        async for message in self._transport.download(rpcs.GET_LEDGER, request, self.options.timeouts.bulk_s):
             for one in message.entries:
                 yield wire.ledger_entry(one)
 
@@ -249,7 +252,7 @@ class AsyncClient:
     async def _unary(
         self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True
     ) -> ResponseT:
-        timeouts = self._options.timeouts
+        timeouts = self.options.timeouts
         timeout_s = timeouts.bulk_s if rpc.bulk else timeouts.call_s
         return await self._transport.unary(rpc, request, timeout_s, health_checked=health_checked)
 

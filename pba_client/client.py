@@ -45,6 +45,9 @@ class Client:
     Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
     tried again while the service is unavailable.
 
+    Attributes:
+        options: How it connects and how long it waits.
+
     Example:
         >>> with Client("127.0.0.1:50051") as pba:  # doctest: +SKIP
         ...     pba.push(Sample("fra-ams", bandwidth_mbps=940, latency_ms=8.2, packet_loss_ratio=0))
@@ -61,8 +64,8 @@ class Client:
             options: How to connect and how long to wait.
             transport: Carries out the calls instead of the network, for tests.
         """
-        self._options = options or Options()
-        self._transport = transport or GrpcTransport(target, self._options)
+        self.options = options or Options()
+        self._transport = transport or GrpcTransport(target, self.options)
 
     def __enter__(self) -> Self:
         return self
@@ -99,9 +102,9 @@ class Client:
         """A long-lived push stream, to be used in a `with` block."""
         return PushStream(
             self._transport,
-            Retry(self._options.backoff),
-            max_unacknowledged=self._options.max_unacknowledged,
-            patience_s=self._options.patience_s,
+            Retry(self.options.backoff),
+            max_unacknowledged=self.options.max_unacknowledged,
+            patience_s=self.options.patience_s,
         )
 
     def predict(self, link_id: str) -> Prediction:
@@ -196,21 +199,21 @@ class Client:
         request = requests.watch(link_ids, prefix=prefix, region=region, all_links=all_links, min_interval=min_interval)
         return Watch(
             lambda: self._transport.download(rpcs.STREAM_PREDICTIONS, request, None),
-            Retry(self._options.backoff),
+            Retry(self.options.backoff),
             on_interruption,
         )
 
     def history(self, link_id: str, start: datetime | None = None, end: datetime | None = None) -> Iterator[Sample]:
         """The stored samples of a link with start <= measured_at < end, oldest first."""
         request = requests.history(link_id, start, end)
-        for message in self._transport.download(rpcs.GET_HISTORY, request, self._options.timeouts.bulk_s):
+        for message in self._transport.download(rpcs.GET_HISTORY, request, self.options.timeouts.bulk_s):
             for one in message.samples:
                 yield wire.sample(one, link_id)
 
     def ledger(self, link_id: str, start: datetime | None = None, end: datetime | None = None) -> Iterator[LedgerEntry]:
         """The predictions of a link with start <= target < end, beside what came true, ordered by target."""
         request = requests.ledger(link_id, start, end)
-        for message in self._transport.download(rpcs.GET_LEDGER, request, self._options.timeouts.bulk_s):
+        for message in self._transport.download(rpcs.GET_LEDGER, request, self.options.timeouts.bulk_s):
             for one in message.entries:
                 yield wire.ledger_entry(one)
 
@@ -246,7 +249,7 @@ class Client:
             return Health.SERVICE_UNKNOWN
 
     def _unary(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True) -> ResponseT:
-        timeouts = self._options.timeouts
+        timeouts = self.options.timeouts
         timeout_s = timeouts.bulk_s if rpc.bulk else timeouts.call_s
         return self._transport.unary(rpc, request, timeout_s, health_checked=health_checked)
 

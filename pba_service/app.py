@@ -137,7 +137,7 @@ async def _service(
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
     ingest = Ingest(store, metrics)
     refresher = Refresher(store, options, worker, metrics)
-    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers)
+    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers, on_skipped=metrics.updates_skipped)
     service = PbaService(
         store=store,
         ingest=ingest,

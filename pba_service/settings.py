@@ -150,7 +150,10 @@ class Settings:
         "`dwcp_pba_retrain_total` stays 0, and `pba train` trains when it is called.",
     )
     training_data_days: int = _row(
-        "PBA_TRAINING_DATA_DAYS", "30", Whole(1, 365, "days"), "Days of history that `pba train` takes unless told."
+        "PBA_TRAINING_DATA_DAYS",
+        "30",
+        Whole(1, 365, "days"),
+        "Days of history that `pba train --from-service` takes unless told.",
     )
 
     min_streams: int = _row("PBA_MIN_STREAMS", "2", Whole(1, 65_536, "streams"), "The fewest streams recommended.")

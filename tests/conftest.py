@@ -1,8 +1,12 @@
-"""Real servers, one of each kind for a whole run; a test gets them empty."""
+"""Real servers, one of each kind for a whole run; a test gets them empty. And what holds for every test."""
 
 import pytest
+from hypothesis import settings
 
 from tests import servers
+
+settings.register_profile("steady", deadline=None)  # a busy machine is no fault of the code under test
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

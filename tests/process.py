@@ -15,7 +15,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from pba_client import Client, Health, PbaClientError
+from pba_client import Client, Health, Options, PbaClientError, Timeouts
+
+PATIENT = Options(timeouts=Timeouts(call_s=30, bulk_s=60))
+"""Deadlines that hold on a machine that is busy with other tests."""
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -30,7 +33,7 @@ class ServiceProcess:
         metrics_port: Where Prometheus scrapes.
     """
 
-    def __init__(self, folder, *, redis_url="", environment=None, arguments=("serve",)):
+    def __init__(self, folder, *, redis_url="", environment=None, arguments=("serve",), stdout=None):
         """Starts nothing yet.
 
         Args:
@@ -38,12 +41,14 @@ class ServiceProcess:
             redis_url: A server of the test's own; empty: the service's embedded one.
             environment: More PBA_* variables.
             arguments: The command.
+            stdout: Where its output goes; None: into the log.
         """
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "service.log"
         self.grpc_port = self.metrics_port = 0
         self._arguments = arguments
+        self._stdout = stdout
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PBA_")},
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")]),
@@ -61,7 +66,7 @@ class ServiceProcess:
         return f"127.0.0.1:{self.grpc_port}"
 
     def client(self, options=None):
-        return Client(self.target, options)
+        return Client(self.target, options or PATIENT)
 
     def __enter__(self):
         self.start()
@@ -85,7 +90,7 @@ class ServiceProcess:
                 [sys.executable, "-m", "pba_service", *self._arguments],
                 env={**self._environment, "PBA_PORTS_FILE": str(ports)},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=self._stdout or log,
                 stderr=log,
                 cwd=self.folder,
             )
@@ -95,9 +100,9 @@ class ServiceProcess:
         with self.client() as client:
             self.wait_until(lambda: _is_serving(client), "serve")
 
-    def stop(self, timeout_s=STOP_TIMEOUT_S):
+    def stop(self, timeout_s=STOP_TIMEOUT_S, kind=signal.SIGTERM):
         """Asks it to stop, waits, and returns its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(kind)
         return self.process.wait(timeout_s)
 
     def kill(self):

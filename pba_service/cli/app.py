@@ -40,6 +40,7 @@ _PANELS = {
         ("links", ask.links),
         ("history", ask.history),
         ("ledger", ask.ledger),
+        ("models", ask.models),
     ),
     "Models": (("train", models.train),),
 }

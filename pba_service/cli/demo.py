@@ -6,10 +6,13 @@ The service is exactly the one that `pba serve` runs, and the rest of this proce
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,6 +22,7 @@ from pba_client import AsyncClient
 from pba_service.app import running
 from pba_service.cli import links as simulated
 from pba_service.cli.board import Board, Selection
+from pba_service.cli.commands.options import DEFAULT_TARGET
 from pba_service.cli.serve import log_format, settings_in_effect, starting
 from pba_service.cli.table import table
 from pba_service.cli.told import CommandError
@@ -64,31 +68,48 @@ async def _demo(settings: Settings, count: int) -> None:
         asyncio.get_running_loop().add_signal_handler(kind, stop.set)
     links = simulated.simulated_links(count, (), 1, PREFIX, CADENCE)
     async with running(settings) as service:
-        target = f"127.0.0.1:{service.grpc_port}"
+        target = address(settings.grpc_host, service.grpc_port)
         async with AsyncClient(target) as client:
             until_ms = simulated.now_ms()
             await simulated.push_past(client, links, PAST, until_ms)
             board = Board(client, Selection(prefix=PREFIX), count)
-            typer.echo(how_to_query(target, settings.metrics_host, service.metrics_port, links[0].info.link_id))
-            show = draw_table(board, "", "Ctrl-C ends it") if sys.stdout.isatty() else _print_tables(board)
+            queries = how_to_query(target, links[0].info.link_id)
+            typer.echo(f"PBA serves at {target}, fed by {count} simulated links: {PAST.total_seconds() / 3600:g} h of")
+            typer.echo("past, then a sample of each link a minute. In another terminal:")
+            typer.echo("\n".join(f"  {query}" for query in queries))
+            typer.echo(f"  curl http://{address(settings.metrics_host, service.metrics_port)}/metrics")
+            note = f"elsewhere: {queries[0]}; Ctrl-C ends it"
+            show = draw_table(board, "", note) if sys.stdout.isatty() else _print_tables(board)
             await first_of(
                 stop.wait(), simulated.push_live(client, links, until_ms), board.follow(), board.poll(), show
             )
     typer.echo("stopped; what was measured is kept")
 
 
-def how_to_query(target: str, metrics_host: str, metrics_port: int, link_id: str) -> str:
+def address(host: str, port: int) -> str:
+    """Where something that listens on a host can be reached from this machine."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        host = "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def how_to_query(target: str, link_id: str) -> list[str]:
     """What to type in another terminal."""
-    return (
-        f"PBA serves at {target}, fed by simulated links: {PAST.total_seconds() / 3600:g} h of past, then a sample of "
-        "each link a minute.\n"
-        "In another terminal:\n"
-        f"  pba predict {link_id} --target {target}\n"
-        f"  pba params {link_id} --target {target}\n"
-        f"  pba links --target {target}\n"
-        f'  grpcurl -plaintext -d \'{{"link_id":"{link_id}"}}\' {target} pba.v1.PredictionService/Predict\n'
-        f"  curl http://{metrics_host}:{metrics_port}/metrics\n"
-    )
+    option = "" if target == DEFAULT_TARGET else f" --target {target}"
+    return [
+        f"{own_name()} predict {link_id}{option}",
+        f"{own_name()} params {link_id}{option}",
+        f"{own_name()} watch{option}",
+        f'grpcurl -plaintext -d \'{{"link_id":"{link_id}"}}\' {target} pba.v1.PredictionService/Predict',
+    ]
+
+
+def own_name() -> str:
+    """How this command line can be called again."""
+    if shutil.which("pba"):
+        return "pba"
+    script = Path(sys.argv[0])
+    return os.path.relpath(script) if script.name == "pba" else "python -m pba_service"
 
 
 async def _print_tables(board: Board) -> None:

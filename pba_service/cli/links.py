@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_client import TemporaryError
 from pba_service.cli.push import columns_of
 from pba_service.cli.told import CommandError
 from pba_service.domain.profiles import PROFILES
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CHUNK_SAMPLES = 10_000
 REGIONS = ("eu", "us", "ap")
 POLL_S = 0.25
+MARGIN_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,17 @@ async def push_past(client: AsyncClient, links: Sequence[SimulatedLink], span: t
 
 
 async def push_live(client: AsyncClient, links: Sequence[SimulatedLink], since_ms: int) -> None:
-    """Pushes each sample when it is measured, for ever; after a pause, what the pause has left out."""
-    async with client.stream() as stream:
-        while True:
-            until_ms = now_ms()
-            for link in links:
-                for batch in link.batches(since_ms, until_ms):
-                    await stream.push(columns_of(batch))
-            since_ms = max(since_ms, until_ms)
-            await asyncio.sleep(POLL_S)
+    """Pushes each sample when it is measured, for ever; after an outage, however long, what it has left out."""
+    while True:
+        try:
+            async with client.stream() as stream:
+                while True:
+                    until_ms = now_ms()
+                    for link in links:
+                        for batch in link.batches(since_ms, until_ms):
+                            await stream.push(columns_of(batch))
+                    since_ms = max(since_ms, until_ms)
+                    await asyncio.sleep(POLL_S)
+        except TemporaryError:
+            # what was not acknowledged is not older than this, and what was is stored once all the same
+            since_ms -= round(client.options.patience_s * 1000) + MARGIN_MS

@@ -74,7 +74,7 @@ def plan(
     """Decides what is sent when, and by how much times are shifted.
 
     A sample `l` ms into the live part is sent `l / speed` ms after the start. All samples of a link are shifted alike,
-    such that its last one is sent at its own time: none is ever in the future, and its cadence stays.
+    such that none is ever in the future and the last one, at speed 1 or more, is sent at its own time.
 
     Args:
         measured: The links, none without samples.
@@ -90,7 +90,9 @@ def plan(
         starts, ends = np.full_like(starts, starts.min()), np.full_like(ends, ends.max())
     split = np.where(speed > 0, starts + np.minimum(past_ms, (ends - starts) // 2), ends)
     pace = 1.0 / speed if speed > 0 else 0.0
-    shift = start_ms + np.rint((ends - split) * pace).astype(np.int64) - ends
+    # above speed 1 times run ahead of the clock, which must not catch up with them before the end
+    lead_ms = np.rint((ends - split) * max(1.0 - pace, 0.0)).astype(np.int64)
+    shift = start_ms - split - lead_ms
 
     index = np.repeat(np.arange(len(measured), dtype=np.int32), [len(one.series) for one in measured])
     times = np.concatenate([one.series.times_ms for one in measured])

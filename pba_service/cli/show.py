@@ -74,8 +74,9 @@ def _prediction_lines(prediction: Prediction) -> str:
         if value is None:
             lines.append(f"  {metric.title:<12} not measured")
             continue
-        quantiles = getattr(prediction, metric.quantiles)
-        lines.append(f"  {metric.title:<12} {value_and_unit(value, metric):<16} {interval(quantiles, metric)}".rstrip())
+        bounds = interval(getattr(prediction, metric.quantiles), metric)
+        within = f"90 %: {bounds}" if bounds else ""
+        lines.append(f"  {metric.title:<12} {value_and_unit(value, metric):<16} {within}".rstrip())
     lines.append(f"  {'confidence':<12} {prediction.confidence:.0%} that bandwidth and latency come within 20 %")
     lines.append(f"  {'made by':<12} model {prediction.model_version}, {prediction.source.name.lower()}")
     return "\n".join(lines)
@@ -189,6 +190,26 @@ def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None
             typer.echo("  ".join(cells))
     if not count and not as_json:
         typer.echo("no link is known yet: push samples, or start the service with --demo")
+
+
+def print_models(target: str, *, as_json: bool) -> None:
+    """Prints the loaded models and their test scores."""
+    with Client(target) as client:
+        models = client.models()
+    for model in models:
+        if as_json:
+            print_json(model)
+            continue
+        horizons = ", ".join(f"{horizon.total_seconds() / 60:g}" for horizon in model.horizons)
+        typer.echo(f"{model.name} {model.version}{', serving' if model.serving else ''}")
+        typer.echo(f"  trained {clock(model.created_at)}, {model.parameter_count} parameters")
+        typer.echo(f"  predicts {horizons} min ahead from {model.window_slots} slots")
+        typer.echo(f"  sha256 {model.checksum_sha256}")
+        by_metric: dict[str, list[str]] = defaultdict(list)
+        for score in sorted(model.scores, key=lambda one: one.mae_ratio):
+            by_metric[score.metric].append(f"{score.forecaster} {score.mae_ratio:.3f}")
+        for metric, scores in by_metric.items():
+            typer.echo(f"  error relative to the last value, {metric}: {', '.join(scores)}")
 
 
 def print_history(target: str, link_id: str, start: datetime | None, end: datetime | None, *, as_json: bool) -> None:

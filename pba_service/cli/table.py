@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from pba_service.cli.words import METRICS, ago, mib, number
+from pba_client import ParametersSource
+from pba_service.cli.words import METRICS, ago, interval, mib, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pba_client import Parameters, Prediction, Sample
     from pba_service.cli.board import LinkState
-    from pba_service.cli.words import Metric
+from pba_service.cli.words import Metric
 
 FRESH_S = 6.0
 """How long after its sample a link is highlighted."""
@@ -36,9 +37,9 @@ def table(states: Sequence[LinkState], *, title: str = "", note: str = "", now: 
     grid = Table(title=title or None, caption=note or None, title_justify="left", caption_justify="left", expand=False)
     grid.add_column("link", no_wrap=True, max_width=32)
     for metric in METRICS:
-        grid.add_column(f"{metric.title} {metric.unit}\nnow → in 15 min", justify="right")
+        grid.add_column(f"{metric.title} {metric.unit}\nnow → in 15 min\n(90 % interval)", justify="right")
     grid.add_column("confi-\ndence", justify="right")
-    grid.add_column("streams x buffer\nat Mbit/s", justify="left")
+    grid.add_column("streams x buffer\nat most", justify="left", no_wrap=True)
     for state in states:
         grid.add_row(
             _link_cell(state, now),
@@ -65,10 +66,9 @@ def _metric_cell(sample: Sample | None, prediction: Prediction | None, metric: M
     ahead = number(getattr(prediction, metric.field) if prediction else None, metric.scale)
     text = Text(f"{now} → ")
     text.append(ahead, style="bold cyan")
-    quantiles = getattr(prediction, metric.quantiles) if prediction else None
-    if quantiles is not None and quantiles.p10 is not None and quantiles.p90 is not None:
-        low, high = number(quantiles.p10, metric.scale), number(quantiles.p90, metric.scale)
-        text.append(f"\n{low} to {high}", style="dim")
+    bounds = interval(getattr(prediction, metric.quantiles), metric) if prediction else ""
+    if bounds:
+        text.append(f"\n{bounds}", style="dim")
     return text
 
 
@@ -83,10 +83,11 @@ def _confidence_cell(prediction: Prediction | None) -> Text:
 def _parameters_cell(parameters: Parameters | None) -> Text:
     if parameters is None:
         return Text("-")
+    pace = "unpaced" if parameters.pacing_mbps is None else f"{number(parameters.pacing_mbps)} Mbit/s"
     text = Text(f"{parameters.streams} x {mib(parameters.buffer_bytes)}")
-    if parameters.pacing_mbps is not None:
-        text.append(f" at {number(parameters.pacing_mbps)}")
-    text.append(f"\nby {parameters.source.name.lower()}", style="dim")
+    text.append(f"\n{pace}", style="dim")
+    if parameters.source is not ParametersSource.PREDICTION:
+        text.append(f" by {parameters.source.name.lower()}", style="dim yellow")
     return text
 
 
@@ -100,9 +101,9 @@ def line(state: LinkState) -> str:
             continue
         now = number(getattr(sample, metric.field) if sample else None, metric.scale)
         part = f"{metric.short} {now} -> {number(ahead, metric.scale)}"
-        quantiles = getattr(prediction, metric.quantiles)
-        if quantiles.p10 is not None and quantiles.p90 is not None:
-            part += f" ({number(quantiles.p10, metric.scale)} to {number(quantiles.p90, metric.scale)})"
+        bounds = interval(getattr(prediction, metric.quantiles), metric)
+        if bounds:
+            part += f" ({bounds})"
         parts.append(f"{part} {metric.unit}")
     if prediction:
         parts.append(f"confidence {prediction.confidence:.0%}")

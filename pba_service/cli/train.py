@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pba_service.cli.export import export_file
 from pba_service.cli.told import CommandError, tell
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 NEEDED = ("keras", "tensorflow", "onnx")
 
@@ -38,3 +43,13 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
         raise CommandError(str(error)) from None
     manifest = train(options, progress=tell)
     typer.echo(manifest)
+
+
+@contextmanager
+def service_history(target: str, days: int) -> Iterator[Path]:
+    """A file with the last days of a running service's history; it is gone afterwards."""
+    start = datetime.now(UTC) - timedelta(days=days)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "history.jsonl"
+        export_file(file, target, prefix="", region="", start=start, end=None)
+        yield file

@@ -62,10 +62,10 @@ def value_and_unit(value: float | None, metric: Metric) -> str:
 
 
 def interval(quantiles: Quantiles, metric: Metric) -> str:
-    """The 80 % interval, such as 880 to 990; empty where the model gives none."""
-    if quantiles.p10 is None or quantiles.p90 is None:
+    """The 90 % interval, such as 880 to 990; empty where the model gives none."""
+    if quantiles.p05 is None or quantiles.p95 is None:
         return ""
-    return f"80 %: {number(quantiles.p10, metric.scale)} to {number(quantiles.p90, metric.scale)}"
+    return f"{number(quantiles.p05, metric.scale)} to {number(quantiles.p95, metric.scale)}"
 
 
 def mib(size_bytes: int) -> str:

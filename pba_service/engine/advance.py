@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pba_service.domain.window import Windows
     from pba_service.engine.ports import Model, Snapshot
 
+DAY_MS = 86_400_000
+
 USUAL_BACKLOG = 4
 """New samples of a link since it was last advanced that are read without a second look."""
 
@@ -70,11 +72,12 @@ def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
         backlog_ms: How far before its newest sample it was advanced last; up to `USUAL_BACKLOG` steps are allowed for.
 
     Returns:
-        Enough for the oldest window, for what fills its oldest slot and tells its cadence, and for the samples that
-        forecasts still waiting for their target are compared with.
+        Enough for the oldest window, for what fills its oldest slot and tells its cadence, for the samples that forecasts
+        still waiting for their target are compared with, and for the time of the target a day before.
     """
     backlog_ms = max(backlog_ms, USUAL_BACKLOG * step_ms)
-    return (slots + CADENCE_INTERVALS) * step_ms + PRODUCT_HORIZON_MS + backlog_ms
+    window_ms = (slots + CADENCE_INTERVALS) * step_ms + PRODUCT_HORIZON_MS
+    return max(window_ms, DAY_MS + step_ms) + backlog_ms
 
 
 def wanted_context_ms(snapshot: Snapshot, slots: int, options: Options) -> int:

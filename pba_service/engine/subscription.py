@@ -80,9 +80,14 @@ class Subscription:
         if waiting is prediction:  # chosen in two ways
             return
         unplaced = self._unplaced.pop(prediction.link_id, None)
-        self._skipped += (waiting is not None) + (0 if unplaced is None else 1 + unplaced[1])
+        self._skip((waiting is not None) + (0 if unplaced is None else 1 + unplaced[1]))
         self._slots[prediction.link_id] = prediction
         self._changed.set()
+
+    def _skip(self, count: int) -> None:
+        if count:
+            self._skipped += count
+            self._hub.on_skipped(count)
 
     def offer_unplaced(self, prediction: Prediction) -> None:
         """Keeps a new value until the region of its link is known."""
@@ -187,8 +192,8 @@ class Subscription:
         for (link_id, (prediction, overtaken)), region in zip(waiting.items(), regions, strict=True):
             if region != self.selector.region:
                 continue
-            self._skipped += overtaken
+            self._skip(overtaken)
             if link_id in self._slots or link_id in self._unplaced:  # a newer one came during the look-up
-                self._skipped += 1
+                self._skip(1)
             else:
                 self._slots[link_id] = prediction

@@ -54,6 +54,7 @@ class Subscriptions:
         max_subscribers: int = 1000,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_skipped: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Creates an empty hub.
 
@@ -62,11 +63,13 @@ class Subscriptions:
             max_subscribers: One more is refused.
             clock: Monotonic seconds.
             sleep: Waits for some of those seconds.
+            on_skipped: Told of updates that a subscriber was too slow for.
         """
         self.directory = directory
         self.regions = Regions(directory.link_infos, clock)
         self.clock = clock
         self.sleep = sleep
+        self.on_skipped = on_skipped
         self.closed = asyncio.Event()
         self._max_subscribers = max_subscribers
         self._subscribers: set[Subscription] = set()

@@ -45,10 +45,12 @@ async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s
 
 
 async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics) -> int:
-    """One round of `sweep`; returns how many links were marked."""
+    """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics."""
     marked = 0
+    gone = metrics.labelled_links()
     async for link in all_links(store):
         link_id = link.info.link_id
+        gone.discard(link_id)
         metrics.link_sample_count(link_id, link.sample_count)
         if len(link.newest_sample):
             newest_ms = int(link.newest_sample.times_ms[-1])
@@ -56,6 +58,8 @@ async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics) -> in
             if link.newest_prediction is None or link.newest_prediction.made_at_ms != newest_ms:
                 refresher.mark([link_id])
                 marked += 1
+    for link_id in gone:
+        metrics.link_forgotten(link_id)
     return marked
 
 

@@ -68,6 +68,10 @@ class LinkTable(Collector):
         if link := self._link(link_id):
             link.confidence = confidence
 
+    def labelled(self) -> set[str]:
+        """The links that have labels."""
+        return set(self._links)
+
     def sample_count(self, link_id: str, count: int) -> None:
         """How many samples of a link are stored."""
         if link := self._link(link_id):

@@ -166,6 +166,10 @@ class Metrics:
         """So many samples of a link are stored now."""
         self._links.sample_count(link_id, count)
 
+    def labelled_links(self) -> set[str]:
+        """The links that have series of their own."""
+        return self._links.labelled()
+
     def link_forgotten(self, link_id: str) -> None:
         """A link has no samples any more: its series end."""
         self._links.forget(link_id)

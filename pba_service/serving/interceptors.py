@@ -7,6 +7,7 @@ import inspect
 import secrets
 import time
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
 from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
+from pba_service.serving.scan import CHECKS, SCANNED_BYTES
 from pba_service.serving.status import code_of, internal_status, status_of
 
 if TYPE_CHECKING:
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
 
     _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
-_log = structlog.get_logger(__name__)
-
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_UNREADABLE = object()
 
 
 class RpcMetrics:
@@ -51,12 +50,37 @@ class RpcMetrics:
         )
 
 
+class _Method:
+    """The metrics of one method, looked up once: looking them up at every call cost more than counting."""
+
+    def __init__(self, metrics: RpcMetrics, name: str, grpc_type: str) -> None:
+        self.name = name
+        service, _, method = name.strip("/").rpartition("/")
+        labels = (grpc_type, service, method)
+        self._started = metrics.started.labels(*labels)
+        self._handling_s = metrics.handling_s.labels(*labels)
+        self._handled = {code: metrics.handled.labels(*labels, code.name) for code in grpc.StatusCode}
+
+    def begin(self) -> float:
+        """Counts a call; its start, for `end`."""
+        self._started.inc()
+        return time.perf_counter()
+
+    def end(self, started_s: float, code: grpc.StatusCode) -> float:
+        """Counts the end of a call; how long it took in seconds."""
+        took_s = time.perf_counter() - started_s
+        self._handled[code].inc()
+        self._handling_s.observe(took_s)
+        return took_s
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """The outermost interceptor."""
 
     def __init__(self, metrics: RpcMetrics) -> None:
         """Counts into `metrics`."""
         self._metrics = metrics
+        self._log = structlog.get_logger(__name__).bind()  # bound once: a lazy logger is made anew at every line
         self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
 
     async def intercept_service(
@@ -79,32 +103,30 @@ class Guard(grpc.aio.ServerInterceptor):
         grpc_type, inner, make = _shape(handler)
         if handler.response_streaming and not inspect.isasyncgenfunction(inner):
             raise TypeError(f"{method}: streaming handlers are asynchronous generators")
-        service, _, name = method.strip("/").rpartition("/")
-        labels = (grpc_type, service, name)
+        called = _Method(self._metrics, method, grpc_type)
         check: Any = _all_checked if handler.request_streaming else _checked
 
         async def unary(request: Any, context: Any) -> Any:
-            async with self._watched(method, labels, context):
+            async with self._watched(called, context):
                 return await inner(check(request), context)
 
         async def streaming(request: Any, context: Any) -> None:
             # Written here and not yielded, so that a cancelled write closes the handler at once, not when it is
             # collected.
-            async with self._watched(method, labels, context), aclosing(inner(check(request), context)) as responses:
+            async with self._watched(called, context), aclosing(inner(check(request), context)) as responses:
                 async for response in responses:
                     await context.write(response)
 
         guarded: _Handler = make(
             streaming if handler.response_streaming else unary,
-            request_deserializer=_lenient(handler.request_deserializer),
+            request_deserializer=_lenient(handler.request_deserializer, CHECKS.get(method)),
             response_serializer=handler.response_serializer,
         )
         return guarded
 
     @asynccontextmanager
-    async def _watched(self, method: str, labels: tuple[str, str, str], context: Any) -> AsyncIterator[None]:
-        started_s = time.perf_counter()
-        self._metrics.started.labels(*labels).inc()
+    async def _watched(self, method: _Method, context: Any) -> AsyncIterator[None]:
+        started_s = method.begin()
         code = grpc.StatusCode.OK
         try:
             yield
@@ -126,13 +148,11 @@ class Guard(grpc.aio.ServerInterceptor):
         except Exception:  # noqa: BLE001 - whatever it is, callers must not see it; it is logged and not re-raised
             code = grpc.StatusCode.INTERNAL
             error_id = secrets.token_hex(8)
-            _log.exception("rpc_failed", method=method, error_id=error_id)
+            self._log.exception("rpc_failed", method=method.name, error_id=error_id)
             await _abort(context, internal_status(error_id))
         finally:
-            took_s = time.perf_counter() - started_s
-            self._metrics.handled.labels(*labels, code.name).inc()
-            self._metrics.handling_s.labels(*labels).observe(took_s)
-            _log.debug("rpc", method=method, code=code.name, seconds=took_s, peer=context.peer())
+            took_s = method.end(started_s, code)
+            self._log.debug("rpc", method=method.name, code=code.name, seconds=took_s, peer=context.peer())
 
 
 def _shape(handler: _Handler) -> tuple[str, Any, Any]:
@@ -146,21 +166,32 @@ def _shape(handler: _Handler) -> tuple[str, Any, Any]:
     return "unary", handler.unary_unary, grpc.unary_unary_rpc_method_handler
 
 
-def _lenient(deserialize: Any) -> Callable[[bytes], Any]:
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Takes the place of a request that could not be read."""
+
+    error: InvalidRequestError
+
+
+def _lenient(deserialize: Any, check: Callable[[bytes], None] | None) -> Callable[[bytes], Any]:
     """Left alone, gRPC answers bytes that are no message with UNKNOWN and the text of a Python exception."""
 
     def read(data: bytes) -> Any:
         try:
+            if check is not None and len(data) > SCANNED_BYTES:
+                check(data)
             return deserialize(data)
+        except InvalidRequestError as error:
+            return _Refused(error)
         except DecodeError:
-            return _UNREADABLE
+            return _Refused(InvalidRequestError(Violation("request", "is no message that this method can read")))
 
     return read
 
 
 def _checked(request: Any) -> Any:
-    if request is _UNREADABLE:
-        raise InvalidRequestError(Violation("request", "is no message that this method can read"))
+    if isinstance(request, _Refused):
+        raise request.error
     return request
 
 

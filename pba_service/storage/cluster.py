@@ -34,14 +34,15 @@ class ClusterServer(Server):
     holds_everything = False
     _together = 512
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        super().__init__(timeout_s)
         options = {name: value for name, value in address.options.items() if name not in {"connection_class", "db"}}
         self._node_options = {name: value for name, value in address.options.items() if name != "db"}
         self._client = RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
             ssl=address.tls,
             **options,
-            **connection_options(),
+            **connection_options(timeout_s),
         )
         self._nodes: dict[tuple[str, int], Redis] = {}
         self._starting = asyncio.Lock()
@@ -83,7 +84,9 @@ class ClusterServer(Server):
         """Sends commands to a node; where it cannot be reached, that is the answer to each."""
         host, port = place
         if place not in self._nodes:
-            self._nodes[place] = new_client({**self._node_options, "host": host, "port": port}, retries=0)
+            self._nodes[place] = new_client(
+                {**self._node_options, "host": host, "port": port}, self.timeout_s, retries=0
+            )
         try:
             return await send(self._nodes[place], commands)
         except (RedisConnectionError, OSError) as error:

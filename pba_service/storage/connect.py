@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pba_service.storage.server import Server
 
 
-def open_server(url: str) -> Server:
+def open_server(url: str, timeout_s: float) -> Server:
     """The server at a URL; connections are made when they are needed.
 
     Raises:
@@ -23,8 +23,8 @@ def open_server(url: str) -> Server:
     parsed = address.parse(url)
     match parsed.topology:
         case Topology.SINGLE:
-            return StandaloneServer(parsed.options)
+            return StandaloneServer(parsed.options, timeout_s)
         case Topology.SENTINEL:
-            return SentinelServer(parsed)
+            return SentinelServer(parsed, timeout_s)
         case Topology.CLUSTER:
-            return ClusterServer(parsed)
+            return ClusterServer(parsed, timeout_s)

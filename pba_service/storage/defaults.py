@@ -10,6 +10,9 @@ MAX_LINKS = 1_000_000
 LEDGER_RETENTION_MS = 7 * 86_400_000
 """How long a ledger entry is kept after its target."""
 
+TIMEOUT_S = 2.0
+"""The longest that one round trip to the server may last."""
+
 
 def system_clock() -> int:
     """Milliseconds since the Unix epoch."""

@@ -13,7 +13,6 @@ import structlog
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage import codec, keys
 from pba_service.storage.codec import StoredDataError
-from pba_service.storage.server import OPERATION_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,7 +24,6 @@ EVENTS_KEPT = 10_000
 RECONCILE_EVERY_S = 30.0
 
 _READ_AT_ONCE = 1_000
-_BLOCK_MS = 1_000  # shorter than the socket's timeout, or an idle stream would look like a hung server
 _BACKOFF_S = (0.05, 1.0)
 
 _log = structlog.get_logger(__name__)
@@ -90,10 +88,9 @@ async def _end_of_stream(server: Server) -> bytes:
 
 
 async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Prediction]]:
-    reply = await server.command(
-        "XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", _BLOCK_MS, "STREAMS", keys.EVENTS, cursor,
-        timeout_s=OPERATION_TIMEOUT_S + _BLOCK_MS / 1000,
-    )  # fmt: skip
+    # Well below the deadline, or an idle stream would look like a server that hangs.
+    block_ms = int(server.timeout_s * 500)
+    reply = await server.command("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", keys.EVENTS, cursor)
     if not reply:
         return cursor, []
     [[_, entries]] = reply

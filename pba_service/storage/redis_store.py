@@ -13,7 +13,7 @@ from pba_service.engine.ports import PutResult
 from pba_service.storage import committing, keys, outcomes, putting, replies, scripts
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
-from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, system_clock
+from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
 from pba_service.storage.events import follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.recent import RecentBatches
@@ -73,6 +73,7 @@ class RedisStore:
         ledger_retention_ms: int = LEDGER_RETENTION_MS,
         max_links: int = MAX_LINKS,
         clock: Clock = system_clock,
+        timeout_s: float = TIMEOUT_S,
     ) -> RedisStore:
         """A store at a URL; connections are made when they are needed.
 
@@ -83,12 +84,13 @@ class RedisStore:
             ledger_retention_ms: How long a ledger entry is kept after its target.
             max_links: The most links there may be.
             clock: The time; by default the system's.
+            timeout_s: The longest that one round trip may last.
 
         Raises:
             ValueError: The URL has none of the forms.
         """
         return cls(
-            open_server(url),
+            open_server(url, timeout_s),
             max_samples=max_samples,
             retention_ms=retention_ms,
             ledger_retention_ms=ledger_retention_ms,
@@ -293,5 +295,7 @@ class RedisStore:
         """The newest predictions of all links, in pages."""
         after = ""
         while page := await self._index.page(prefix="", region="", after=after, limit=_LINKS_PER_PAGE):
-            yield [prediction for prediction in await self.newest(page) if prediction]
+            found = [prediction for prediction in await self.newest(page) if prediction]
+            if found:
+                yield found
             after = page[-1]

@@ -34,10 +34,11 @@ class SentinelServer(SingleServer):
 
     forgets_last_writes = True
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        super().__init__(timeout_s)
         self._address = address
         self._sentinels = [
-            new_client({**address.sentinel_options, "host": host, "port": port}, retries=0)
+            new_client({**address.sentinel_options, "host": host, "port": port}, _ASK_TIMEOUT_S, retries=0)
             for host, port in address.hosts
         ]
         self._primary: tuple[str, int] | None = None
@@ -90,7 +91,9 @@ class SentinelServer(SingleServer):
                 return False
             before, old = self._primary, self._current
             self._primary = primary
-            self._current = new_client({**self._address.options, "host": primary[0], "port": primary[1]})
+            self._current = new_client(
+                {**self._address.options, "host": primary[0], "port": primary[1]}, self.timeout_s
+            )
             if old is None:
                 return False
             _log.warning("store_failed_over", before=before, after=primary)

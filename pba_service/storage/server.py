@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from pba_service.storage.scripts import Script
 
-CONNECT_TIMEOUT_S = 1.0
-OPERATION_TIMEOUT_S = 2.0
 MAX_CONNECTIONS = 32
 
 Command = tuple[Any, ...]
@@ -35,7 +33,7 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-def connection_options(retries: int = 3) -> dict[str, Any]:
+def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
     """What every connection has in common.
 
     RESP2, because an idle asynchronous RESP3 connection that the server had closed raised instead of reconnecting
@@ -43,18 +41,18 @@ def connection_options(retries: int = 3) -> dict[str, Any]:
     """
     return {
         "protocol": 2,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": OPERATION_TIMEOUT_S,
+        "socket_connect_timeout": timeout_s / 2,
+        "socket_timeout": timeout_s,
         "retry": Retry(
             ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, supported_errors=(RedisConnectionError,)
         ),
     }
 
 
-def new_client(options: dict[str, Any], *, retries: int = 3) -> Redis:
+def new_client(options: dict[str, Any], timeout_s: float, *, retries: int = 3) -> Redis:
     """A client whose pool makes callers wait for a connection, up to the deadline, where others fail at once."""
-    options = {"connection_class": Connection, **options, **connection_options(retries)}
-    pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=OPERATION_TIMEOUT_S, **options)
+    options = {"connection_class": Connection, **options, **connection_options(timeout_s, retries=retries)}
+    pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
 
 
@@ -87,6 +85,10 @@ class Server(ABC):
     on_failover: Callable[[], Awaitable[None]] | None = None
     """Writes it again; called until it does not raise `StoreUnavailableError` any more."""
 
+    def __init__(self, timeout_s: float) -> None:
+        """Takes the longest that one round trip may last, half of it for connecting."""
+        self.timeout_s = timeout_s
+
     async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         """Runs a script once per call, in any order.
 
@@ -95,16 +97,16 @@ class Server(ABC):
         """
         replies: list[Any] = []
         for first in range(0, len(calls), self._together):
-            replies += await self._guard(self._run(script, calls[first : first + self._together]), OPERATION_TIMEOUT_S)
+            replies += await self._guard(self._run(script, calls[first : first + self._together]))
         return replies
 
-    async def command(self, *command: Any, timeout_s: float = OPERATION_TIMEOUT_S) -> Any:
+    async def command(self, *command: Any) -> Any:
         """Runs one command.
 
         Raises:
             StoreUnavailableError: The server is away, slow, or refuses.
         """
-        return await self._guard(self._command(command), timeout_s)
+        return await self._guard(self._command(command))
 
     @abstractmethod
     async def close(self) -> None:
@@ -134,15 +136,15 @@ class Server(ABC):
                 raise reply
         return replies
 
-    async def _guard(self, work: Awaitable[_T], timeout_s: float) -> _T:
+    async def _guard(self, work: Awaitable[_T]) -> _T:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await work
         except (RedisError, OSError, TimeoutError) as error:
             # What a driver says may name hosts and keys: it is logged, and callers get a neutral text.
-            _log.warning("store_failed", error=repr(error))
+            _log.warning("store_failed", error=f"{type(error).__name__}: {error}")
             raise StoreUnavailableError from error
         finally:
             if task and task.cancelling() > cancelled_before:
@@ -177,8 +179,9 @@ class SingleServer(Server):
 class StandaloneServer(SingleServer):
     """A server on its own."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._client = new_client(options)
+    def __init__(self, options: dict[str, Any], timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self._client = new_client(options, timeout_s)
 
     async def close(self) -> None:
         """Frees connections."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
-from pba_service.training.features import ANCHORS, OFFSET, Features, channel_features, present_channels
+from pba_service.training.features import ANCHORS, OFFSET, SLOPES, Features, channel_features, present_channels
 from pba_service.training.graph import Graph, Value
-from pba_service.training.network import QUANTILES, WINDOW_SLOTS, steps_between
+from pba_service.training.network import FARTHEST_DRIFT, QUANTILES, WINDOW_SLOTS, steps_between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,8 +93,13 @@ def quantiles_of(graph: Graph, network: Any, features: Features, horizon: Value)
     gates = graph.op("Softmax", out[2, 0, a], axis=-1)
     robust = graph.op("Unsqueeze", features.anchors, [1])
     middle = graph.op("ReduceSum", gates * robust, [2], keepdims=1)
-    increments: Value = graph.op("Softplus", out[2, a + 1, a + len(QUANTILES)]) @ steps_between()
-    return middle + graph.op("Unsqueeze", features.spread, [2]) * (out[2, a, a + 1] + increments)
+    b = a + len(SLOPES)
+    slopes = graph.op("Exp", horizon[2, 0, 1]) * graph.op("Unsqueeze", features.slopes, [1])
+    drifts = graph.clip(slopes, -FARTHEST_DRIFT, FARTHEST_DRIFT)
+    trust = graph.op("Sigmoid", out[2, a, b] - 2.0) * 2.0
+    drift = graph.op("ReduceSum", trust * drifts, [2], keepdims=1)
+    increments: Value = graph.op("Softplus", out[2, b + 1, b + len(QUANTILES)]) @ steps_between()
+    return middle + graph.op("Unsqueeze", features.spread, [2]) * (drift + out[2, b, b + 1] + increments)
 
 
 def raw_values(graph: Graph, quantiles: Value, features: Features) -> Value:

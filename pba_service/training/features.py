@@ -40,11 +40,14 @@ ANCHORS = (
 )
 CENTRE, LONG = ANCHORS.index("median10"), ANCHORS.index("median30")
 
+SLOPES = (20, 45, 90)
+"""Slots over which trends are measured, on the running median of 9."""
+
 LAGS = (1, 2, 4, 8, 15, 30)
 SMOOTHERS = 4
 BACKTEST_SLOTS = 40
 LEAST_PAIRS = 5
-CONTEXT = len(ANCHORS) + SMOOTHERS * len(LAGS) + 4 + 1 + len(METRICS)
+CONTEXT = len(ANCHORS) + SMOOTHERS * len(LAGS) + len(SLOPES) + 4 + 1 + len(METRICS)
 
 OFFSET = 0.05
 """Added to value/mean before the logarithm, so that zero has one."""
@@ -61,6 +64,7 @@ class Features:
         steps: float32[R, 10], newest values in spreads from the centre, asinh, oldest first.
         context: float32[R, CONTEXT].
         anchors: float32[R, len(ANCHORS)], transformed.
+        slopes: float32[R, len(SLOPES)], spreads per step.
         spread: float32[R, 1], transformed.
         scale: float32[R, 1], raw units.
         is_loss: bool[R, 1].
@@ -69,6 +73,7 @@ class Features:
     steps: Value
     context: Value
     anchors: Value
+    slopes: Value
     spread: Value
     scale: Value
     is_loss: Value
@@ -146,6 +151,20 @@ def _backtests(graph: Graph, runs: list[_Run], count: Value, spread: Value) -> V
     return graph.where(graph.op("Less", compared, float(LEAST_PAIRS)), 0.0, ratio)
 
 
+def _slopes(run: _Run, spread: Value) -> Value:
+    """Least-squares slopes of a running median, in spreads per step: float32[R, len(SLOPES)].
+
+    Where history is short the oldest value stands in for what is unknown, which damps the slope.
+    """
+    length = SLOTS - run.span + 1
+    kernel = np.zeros((length, len(SLOPES)), np.float32)
+    for column, slots in enumerate(SLOPES):
+        centred = np.arange(slots) - (slots - 1) / 2
+        kernel[-slots:, column] = centred / np.square(centred).sum()
+    slopes: Value = (run.values @ kernel) / spread
+    return slopes
+
+
 def channel_features(graph: Graph, rows: Value, step_s: Value, metric: Value) -> Features:
     """Builds the features.
 
@@ -188,9 +207,11 @@ def channel_features(graph: Graph, rows: Value, step_s: Value, metric: Value) ->
     relative = graph.op("Asinh", (anchors - centre) / spread)
     backtests = _backtests(graph, runs, count, spread)
     sizes = graph.concat([graph.op("Log", spread), count * (1.0 / SLOTS), graph.op("Log", step_s * (1 / 300))], 1)
-    context = graph.concat([relative, backtests, breadth, sizes, metric], 1)
+    slopes = _slopes(runs[2], spread)
+    trends = graph.op("Asinh", slopes * 10.0)
+    context = graph.concat([relative, backtests, trends, breadth, sizes, metric], 1)
     steps = graph.op("Asinh", (filled[1, -WINDOW_SLOTS, SLOTS] - centre) / spread)
-    return Features(steps, context, anchors, spread, scale, is_loss)
+    return Features(steps, context, anchors, slopes, spread, scale, is_loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +262,7 @@ def feature_graph() -> bytes:
     graph = Graph("features")
     channels = present_channels(graph)
     features = channel_features(graph, channels.rows, channels.step_s, channels.metric)
-    for name in ("steps", "context", "anchors", "spread", "scale"):
+    for name in ("steps", "context", "anchors", "slopes", "spread", "scale"):
         graph.output(getattr(features, name), name, ["r", "k"])
     for name, value in (("is_loss", features.is_loss), ("index", channels.index)):
         graph.output(graph.op("Cast", value, to=1), name, ["r", "k"])

@@ -106,11 +106,11 @@ class GatedLstm:
 
     def _inputs(self, examples: Examples, made: dict[str, NDArray[Any]]) -> tuple[NDArray[np.float32], ...]:
         horizon = self.horizon(examples.step_s[made["window"]])
-        return made["steps"], made["context"], made["anchors"], made["spread"], horizon
+        return made["steps"], made["context"], made["anchors"], made["spread"], made["slopes"], horizon
 
     def network(self) -> Any:
         """The gated LSTM."""
-        return gated_lstm(features.CONTEXT, len(features.ANCHORS), len(self.horizons_s))
+        return gated_lstm(features.CONTEXT, len(features.ANCHORS), len(features.SLOPES), len(self.horizons_s))
 
     def loss(self) -> Any:
         """Pinball over what was measured."""

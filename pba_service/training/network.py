@@ -50,19 +50,33 @@ def steps_between() -> Any:
     return matrix
 
 
-def gated_lstm(context: int, anchors: int, horizons: int) -> Any:
+FARTHEST_DRIFT = 4.0
+"""Largest drift by a trend, in spreads."""
+
+
+def gated_lstm(context: int, anchors: int, slopes: int, horizons: int) -> Any:
     """The product's network: an LSTM that chooses among robust anchors and adds a scaled residual.
 
-    Works on one metric of one link (a channel row) in the transformed space of `features.py`; weights are shared by the
-    four metrics. Inputs: steps float32[R, 10], context float32[R, context], anchors float32[R, anchors], spread
-    float32[R, 1], horizon float32[R, horizons, 2] (log of the steps ahead, log of the minutes over 15). Output:
-    quantiles float32[R, horizons, Q]: softmax(gates) over the anchors, plus spread times the residual, plus or minus
-    spread times positive increments.
+    Works on one metric of one link (a channel row) in the transformed space of `features.py`; the four metrics share
+    the weights.
+
+    Inputs:
+        steps: float32[R, 10].
+        context: float32[R, context].
+        anchors: float32[R, anchors].
+        spread: float32[R, 1].
+        slopes: float32[R, slopes], spreads per step.
+        horizon: float32[R, horizons, 2], log of the steps ahead, log of the nominal minutes over 15.
+
+    Output:
+        float32[R, horizons, Q]: softmax(gates) over the anchors, plus spread times (gated drifts along the slopes, a
+        residual, and positive increments up or down).
     """
     steps = keras.Input((WINDOW_SLOTS,), name="steps")
     about = keras.Input((context,), name="context")
     robust = keras.Input((anchors,), name="anchors")
     spread = keras.Input((1,), name="spread")
+    trend = keras.Input((slopes,), name="slopes")
     horizon = keras.Input((horizons, 2), name="horizon")
 
     normal = layers.BatchNormalization(momentum=0.95, name="norm")(about)
@@ -73,13 +87,17 @@ def gated_lstm(context: int, anchors: int, horizons: int) -> Any:
     ahead = layers.Dense(HEAD_UNITS, use_bias=False, name="ahead")(horizon)
     head = layers.Dropout(DROPOUT)(layers.ReLU()(layers.Add()([base, ahead])))
     small = keras.initializers.RandomNormal(stddev=0.02)
-    out = layers.Dense(anchors + len(QUANTILES), kernel_initializer=small, name="out")(head)
+    out = layers.Dense(anchors + slopes + len(QUANTILES), kernel_initializer=small, name="out")(head)
 
     gates = ops.softmax(out[..., :anchors], axis=-1)
     middle = ops.sum(gates * ops.expand_dims(robust, 1), axis=-1, keepdims=True)
-    offsets = out[..., anchors : anchors + 1] + ops.softplus(out[..., anchors + 1 :]) @ steps_between()
+    drifts = ops.clip(ops.exp(horizon[..., :1]) * ops.expand_dims(trend, 1), -FARTHEST_DRIFT, FARTHEST_DRIFT)
+    trust = 2 * ops.sigmoid(out[..., anchors : anchors + slopes] - 2)
+    rest = out[..., anchors + slopes :]
+    offsets = ops.sum(trust * drifts, axis=-1, keepdims=True) + rest[..., :1]
+    offsets = offsets + ops.softplus(rest[..., 1:]) @ steps_between()
     quantiles = middle + ops.expand_dims(spread, 1) * offsets
-    return keras.Model([steps, about, robust, spread, horizon], quantiles, name="pba_lstm")
+    return keras.Model([steps, about, robust, spread, trend, horizon], quantiles, name="pba_lstm")
 
 
 def trainable_parameters(model: Any) -> int:

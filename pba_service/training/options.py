@@ -37,13 +37,13 @@ class TrainOptions:
     output: Path
     data: Path | None = None
     model: str = "pba_lstm"
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 512
     learning_rate: float = 2e-3
     seed: int = 7
     windows_per_epoch: int = 100_000
     patience: int = 4
-    simulated_links: int = 24
+    simulated_links: int = 96
     augment: bool = True
     hold_out: tuple[str, ...] = ()
     threads: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from dataclasses import asdict
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 EXAMPLE_SLOTS = 100
 """Longest history that any model or baseline reads."""
 
-AUGMENTED_PER_LINK = 2_000
+MEASURED_PER_LINK, AUGMENTED_PER_LINK, SIMULATED_PER_LINK = 4_000, 1_500, 800
+"""Most windows of one link, or of a changed copy, in each part; evenly spaced. Memory is 2.4 kB a window."""
+
 TUNE_ROWS = 20_000
 PARITY_ROWS = 512
 PARITY_TOLERANCE = 1e-5
@@ -63,7 +66,7 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     )
     simulated = simulated_traces(options.simulated_links, options.seed)
     progress(f"{len(real)} measured and {len(simulated)} simulated links")
-    examples = training_examples(recipe, [*real, *simulated], options)
+    examples = training_examples(recipe, real, simulated, options)
     progress(f"{len(examples):,} windows of {recipe.slots} slots")
     recipe.fit(examples)
     network, epochs_run = fit(recipe, examples, options, progress)
@@ -91,18 +94,22 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     return path
 
 
-def training_examples(recipe: Recipe, traces: Sequence[dataset.Trace], options: TrainOptions) -> dataset.Examples:
-    """Windows of the traces, and of changed copies of their training parts."""
-    examples = dataset.examples_of(traces, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s)
-    if not options.augment:
-        return examples
-    copies = augmented(traces, options.seed)
-    if not copies:
-        return examples
-    more = dataset.examples_of(
-        copies, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s, per_link=AUGMENTED_PER_LINK, split=(1.0, 1.0)
+def training_examples(
+    recipe: Recipe, measured: Sequence[dataset.Trace], simulated: Sequence[dataset.Trace], options: TrainOptions
+) -> dataset.Examples:
+    """Windows of measured and simulated traces, and of changed copies of the measured training parts."""
+    copies = augmented(measured, options.seed) if options.augment else []
+    kinds = (
+        (measured, MEASURED_PER_LINK, dataset.SPLIT),
+        (copies, AUGMENTED_PER_LINK, (1.0, 1.0)),
+        (simulated, SIMULATED_PER_LINK, dataset.SPLIT),
     )
-    return dataset.joined(examples, more)
+    parts = [
+        dataset.examples_of(traces, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s, per_link=per_link, split=split)
+        for traces, per_link, split in kinds
+        if traces
+    ]
+    return functools.reduce(dataset.joined, parts)
 
 
 def prepare_framework(seed: int, threads: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pba_service.storage.memory import MemoryStore
 from pba_service.storage.redis_store import RedisStore
-from tests.conformance.tools import DAY_MS, NOW_MS, Clock
+from tests.conformance.tools import DAY_MS, NOW_MS, PATIENCE_S, Clock
 
 
 @pytest.fixture(params=["memory", "standalone", "cluster"])
@@ -18,7 +18,7 @@ def new_store(request):
     @contextlib.asynccontextmanager
     async def make(*, max_samples=10_000, retention_ms=30 * DAY_MS, clock=None, **options):
         options |= {"max_samples": max_samples, "retention_ms": retention_ms, "clock": clock or Clock(NOW_MS)}
-        store = RedisStore.connect(url, **options) if url else MemoryStore(**options)
+        store = RedisStore.connect(url, timeout_s=PATIENCE_S, **options) if url else MemoryStore(**options)
         try:
             yield store
         finally:

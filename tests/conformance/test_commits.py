@@ -197,6 +197,12 @@ class Follower:
             assert predictions
             self.heard += predictions
 
+    async def hears(self, link_id, bandwidth):
+        async with asyncio.timeout(5):
+            while not any((one.link_id, one.values[0]) == (link_id, bandwidth) for one in self.heard):  # noqa: ASYNC110 - a helper of tests may poll
+                assert not self._task.done(), self._task
+                await asyncio.sleep(0.005)
+
     async def wait_for(self, count):
         async with asyncio.timeout(5):
             while len(self.heard) < count:  # noqa: ASYNC110 - a helper of tests may poll

@@ -10,6 +10,9 @@ from pba_service.engine.ports import Commit
 SHARED = pytest.mark.parametrize("new_store", ["standalone", "cluster"], indirect=True)
 """For tests of several stores with the same data: what is in memory belongs to one store."""
 
+PATIENCE_S = 15.0
+"""A store's deadline in tests of anything but deadlines: the machine may be busy."""
+
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000 - 1_800_000_000_000 % DAY_MS + 5 * 3_600_000

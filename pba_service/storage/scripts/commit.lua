@@ -23,7 +23,7 @@ local function model_number(base, version, ttl)
     call('HSET', key, version, number)
   end
   if call('PTTL', key) < ttl then call('PEXPIRE', key, string.format('%.0f', ttl)) end
-  return tonumber(number)
+  return tonumber(number) or error(FOREIGN .. 'the number of a model version')
 end
 
 local function write_ledger(base, version, day, row)
@@ -31,7 +31,7 @@ local function write_ledger(base, version, day, row)
   if ttl <= 0 then return end
   local number = model_number(base, version, ttl)
   local key = base .. ':l:' .. day
-  local _, existed = merge(key, 0, sub(row, 1, LEDGER_BYTES - 4) .. pack('<I4', number), LEDGER_BYTES, {})
+  local _, existed = merge(key, DAY_MS, 0, sub(row, 1, LEDGER_BYTES - 4) .. pack('<I4', number), LEDGER_BYTES, {})
   if not existed then call('PEXPIRE', key, string.format('%.0f', ttl)) end
 end
 

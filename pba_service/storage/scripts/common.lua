@@ -1,12 +1,13 @@
 -- Shared beginning of all scripts. BUCKET_MS and DAY_MS are set before it by scripts.py.
 --
--- A script is given the keys of several links and answers one entry per link. What fails for one link (bytes that are
--- not ours, a key of another type) becomes that entry's error and leaves the other links alone.
+-- A script is given the keys of several links and answers one entry per link. Where a link's keys hold what is not ours
+-- (other bytes, another type), that entry is an error, and the other links are left alone.
 
 local call, pack, unpack_at = redis.call, struct.pack, struct.unpack
-local sub, concat, char, floor_of = string.sub, table.concat, string.char, math.floor
+local sub, find, char, concat, floor_of = string.sub, string.find, string.char, table.concat, math.floor
 
 local SAMPLE_BYTES, LEDGER_BYTES = 20, 52
+local FOREIGN = 'not ours: '
 local STORED, DUPLICATE, REPLACED = 0, 1, 2
 
 -- A link's counters: layout version, alive samples, dead rows at the front of the oldest bucket, oldest and newest
@@ -25,7 +26,7 @@ local function load(blob)
   if #blob == COUNTERS_BYTES then
     layout, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms = unpack_at(COUNTERS, blob)
   end
-  if layout ~= LAYOUT then error('counters are not of layout ' .. LAYOUT) end
+  if layout ~= LAYOUT then error(FOREIGN .. 'counters of another layout') end
   return s
 end
 
@@ -51,14 +52,15 @@ local function lower_bound(rows, from, to, offset, width)
   return from
 end
 
--- Puts ordered rows into the ordered rows of a key; of several at one offset the last counts.
+-- Puts ordered rows into the ordered rows of a key, which spans `span` ms; of several at one offset the last counts.
 -- `dead` rows at the front are not looked at. Returns how many rows were added and whether the key existed;
 -- appends what became of each row to `outcomes`.
-local function merge(key, dead, rows, width, outcomes)
+local function merge(key, span, dead, rows, width, outcomes)
   local last = call('GETRANGE', key, -width, -1)
   local existed = last ~= ''
+  if existed and (#last < width or offset_of(last, 0, width) >= span) then error(FOREIGN .. 'the rows of ' .. key) end
   local stored, have = '', 0
-  local appending = not existed or (#last == width and offset_of(last, 0, width) < offset_of(rows, 0, width))
+  local appending = not existed or offset_of(last, 0, width) < offset_of(rows, 0, width)
   if not appending then
     stored = call('GET', key)
     have = floor_of(#stored / width)
@@ -103,16 +105,18 @@ local function merge(key, dead, rows, width, outcomes)
   return added, existed
 end
 
--- Runs `work` for each link; an error becomes the text "!<error>".
+-- Runs `work` for each link. Where it meets what is not ours, the answer is the text "!<error>". Any other error (no
+-- memory, not the primary any more) says nothing about the link's data and ends the script.
 local function for_each(count, work)
   local replies = {}
   for i = 1, count do
     local ok, reply = pcall(work, i)
-    if ok then
-      replies[i] = reply
-    else
-      replies[i] = '!' .. (type(reply) == 'table' and reply.err or tostring(reply))
+    if not ok then
+      local text = type(reply) == 'table' and reply.err or tostring(reply)
+      if not (find(text, 'WRONGTYPE', 1, true) or find(text, FOREIGN, 1, true)) then error(reply) end
+      reply = '!' .. text
     end
+    replies[i] = reply
   end
   return replies
 end

@@ -39,7 +39,7 @@ local function put_bucket(base, s, bucket, rows, outcomes)
 
   local key = bucket_key(base, bucket)
   if not known or bucket < s.lo or bucket > s.hi then call('UNLINK', key) end -- a leftover that is not counted
-  local added, existed = merge(key, known and bucket == s.lo and s.dead or 0, rows, SAMPLE_BYTES, outcomes)
+  local added, existed = merge(key, BUCKET_MS, known and bucket == s.lo and s.dead or 0, rows, SAMPLE_BYTES, outcomes)
   if not existed then call('PEXPIRE', key, ttl_ms(bucket)) end
 
   local newest = not known or bucket > s.hi

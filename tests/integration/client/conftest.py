@@ -26,7 +26,9 @@ async def aio_server():
 
 @pytest.fixture
 def options():
-    return Options(timeouts=Timeouts(call_s=5, bulk_s=5), backoff=Backoff(initial_s=0.02, maximum_s=0.1), patience_s=5)
+    return Options(
+        timeouts=Timeouts(call_s=30, bulk_s=30), backoff=Backoff(initial_s=0.02, maximum_s=0.1), patience_s=30
+    )
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def prediction_message(link_id, made_at_s=T0_S, bandwidth_mbps=90.0):
         horizon=duration_pb2.Duration(seconds=900),
         valid_until=timestamp_pb2.Timestamp(seconds=made_at_s + 900),
         bandwidth_mbps=bandwidth_mbps,
-        bandwidth_quantiles=types_pb2.Quantiles(p10=bandwidth_mbps - 10, p50=bandwidth_mbps, p90=bandwidth_mbps + 10),
+        bandwidth_quantiles=types_pb2.Quantiles(p05=bandwidth_mbps - 10, p50=bandwidth_mbps, p95=bandwidth_mbps + 10),
         confidence=0.75,
         model_version="1.2.3",
         source=types_pb2.PREDICTION_SOURCE_COMBINED,
@@ -70,6 +70,7 @@ class ScriptedService(
         self.calls = []
         self.faults = {}
         self.metadata = {}
+        self.pushback_ms = None
         self.updates = None
         self.streams_of_predictions = 0
 
@@ -81,7 +82,11 @@ class ScriptedService(
         self.metadata[method] = dict(context.invocation_metadata())
         waiting = self.faults.get(method)
         if waiting:
-            await context.abort_with_status(rpc_status.to_status(waiting.popleft()))
+            end = rpc_status.to_status(waiting.popleft())
+            if self.pushback_ms is not None:
+                pushback = ("grpc-retry-pushback-ms", str(self.pushback_ms))
+                end = end._replace(trailing_metadata=(*end.trailing_metadata, pushback))
+            await context.abort_with_status(end)
 
     def _store(self, request):
         rows = [
@@ -252,7 +257,16 @@ class ScriptedService(
         await self._enter("ListModels", context)
         return mpb.ListModelsResponse(
             models=[
-                mpb.Model(name="pba_lstm", version="1.2.3", serving=True, horizons=[duration_pb2.Duration(seconds=900)])
+                mpb.Model(
+                    name="pba_lstm",
+                    version="1.2.3",
+                    serving=True,
+                    horizons=[duration_pb2.Duration(seconds=900)],
+                    scores=[
+                        mpb.ModelScore(metric="latency_ms", forecaster="last_value", mae_ratio=1.0),
+                        mpb.ModelScore(metric="latency_ms", forecaster="pba_lstm", mae_ratio=0.75),
+                    ],
+                )
             ]
         )
 

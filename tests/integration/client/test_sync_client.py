@@ -85,8 +85,8 @@ def test_predictions_come_typed(client):
     assert (prediction.made_at, prediction.valid_until) == (T0, T0 + timedelta(minutes=15))
     assert (prediction.horizon, prediction.cadence) == (timedelta(minutes=15), timedelta(minutes=1))
     assert (prediction.bandwidth_mbps, prediction.latency_ms) == (90.0, None)
-    assert prediction.bandwidth_quantiles.p90 == 100.0
-    assert prediction.bandwidth_quantiles.p95 is None
+    assert prediction.bandwidth_quantiles.p95 == 100.0
+    assert prediction.bandwidth_quantiles.p90 is None
     assert client.predict_window("w", samples(12)).bandwidth_mbps == 102.0
 
 
@@ -186,10 +186,19 @@ def test_unavailable_is_told_when_it_lasts(server, client):
         ]
         * 5,
     )
+    server.service.pushback_ms = 1
     with pytest.raises(UnavailableError, match="the store is unavailable") as caught:
         client.predict("a")
     assert caught.value.retry_after == timedelta(seconds=1)
     assert server.service.calls.count("Predict") == 5
+
+
+def test_a_service_that_asks_not_to_be_tried_again_is_not(server, client):
+    server.service.fault("Predict", STORE_AWAY)
+    server.service.pushback_ms = -1
+    with pytest.raises(UnavailableError):
+        client.predict("a")
+    assert server.service.calls.count("Predict") == 1
 
 
 def test_nobody_there(server):

@@ -227,7 +227,7 @@ FAST = ServerOptions(
     host="127.0.0.1",
     port=0,
     drain_wait_s=0.0,
-    drain_grace_s=2.0,
+    drain_grace_s=10.0,
     monitor=MonitorOptions(interval_s=0.01, timeout_s=0.2, down_after=2, up_after=2),
 )
 
@@ -242,6 +242,7 @@ class Running:
     registry: CollectorRegistry
     channel: grpc.aio.Channel
     store: dict = field(default_factory=dict)
+    clock: object = None
 
     @property
     def stub(self):

@@ -221,6 +221,13 @@ async def test_bytes_that_are_no_message(running, method, streams):
     assert (failure.code, failure.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["request"])
 
 
+async def test_millions_of_empty_samples_are_refused_unread(running):
+    call = running.channel.unary_unary(METHOD + "PushSamples", request_serializer=bytes, response_deserializer=bytes)
+    failure = await error_of(call(b"\x12\x00" * 4_000_000))
+    assert (failure.code, failure.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["samples"])
+    assert "more than" in failure.text
+
+
 async def test_a_method_that_does_not_exist(running):
     call = running.channel.unary_unary(METHOD + "Guess", request_serializer=bytes, response_deserializer=bytes)
     assert (await error_of(call(b""))).code is grpc.StatusCode.UNIMPLEMENTED

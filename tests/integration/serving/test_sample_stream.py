@@ -179,7 +179,7 @@ async def test_a_stop_acknowledges_what_is_under_way_and_ends_the_stream_well(ga
     gate.let(0, 1, 2)
     assert [answer.sequence for answer in await everything(call)] == [0, 1, 2]
     assert await call.code() is grpc.StatusCode.OK
-    async with asyncio.timeout(1):  # and not the whole of the grace
+    async with asyncio.timeout(5):  # and not the whole of the grace
         await stopping
 
 
@@ -189,7 +189,7 @@ async def test_a_stop_ends_an_idle_stream_at_once(gated):
     await eventually(lambda: gated.service.gate.waiting)
     gated.service.gate.let(0)
     await call.read()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         await gated.server.stop()
     assert await rest(call) == []
     assert await call.code() is grpc.StatusCode.OK

@@ -153,8 +153,8 @@ def test_what_must_be_read_follows_the_cadence_and_the_backlog():
 
 def test_what_is_read_first_is_enough_for_a_link_that_keeps_up():
     """The prediction from the usual context is the prediction from all of the past."""
-    series = walk(400)
-    [before] = advance([snapshot(first(series, 399))], MODEL, OPTIONS)
+    series = walk(2000)
+    [before] = advance([snapshot(first(series, 1999))], MODEL, OPTIONS)
     state = LinkState(1, before.commit.blob)
     start = np.searchsorted(series.times_ms, series.times_ms[-1] - context_ms(MINUTE, 10))
     recent = Series(series.times_ms[start:], series.values[start:])

@@ -282,6 +282,18 @@ async def test_a_sweep_finds_links_left_behind():
         assert world.read("dwcp_pba_sample_count", link="a") == 20
 
 
+async def test_links_that_expired_lose_their_metrics():
+    async with running() as world:
+        await world.push("a")
+        await world.push("b")
+        assert world.read("dwcp_pba_current_latency_ms", link="a") == 20
+        world.clock.now_ms += 31 * DAY
+        await world.push("b")
+        await sweep_once(world.store, world.refresher, world.metrics)
+        assert world.read("dwcp_pba_current_latency_ms", link="a") is None
+        assert world.read("dwcp_pba_current_latency_ms", link="b") == 20
+
+
 async def test_parameters_come_from_the_best_that_is_known():
     async with running(confidence_threshold=0.0) as world:
         unknown = await world.service.parameters(ParametersAsk("a"))

@@ -45,7 +45,7 @@ def test_a_folder_is_read_file_by_file_and_a_dataset_column_names_the_collection
 
 def test_a_file_without_the_columns_is_refused_by_name(tmp_path):
     pyarrow.csv.write_csv(pa.table({"bandwidth_mbps": [1.0]}), tmp_path / "bad.csv")
-    with pytest.raises(ValueError, match="bad.csv: no column link_id and no column timestamp"):
+    with pytest.raises(ValueError, match=r"bad\.csv: no column link_id and no column timestamp"):
         dataset.read_traces(tmp_path / "bad.csv")
     with pytest.raises(ValueError, match="holds no parquet"):
         dataset.read_traces((tmp_path / "empty").mkdir() or tmp_path / "empty")

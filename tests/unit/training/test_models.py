@@ -28,7 +28,7 @@ def test_the_manifest_tells_what_was_trained_on(trained):
     training = fields["training"]
     assert training["collections"] == []
     assert training["simulated_links"] == 2
-    assert training["simulated_rows"] > 5_000
+    assert 4_500 < training["simulated_rows"] <= 5_000
     assert training["options"]["seed"] == 7
     assert model.info.name in fields["scores"]["test"]
     assert fields["scores"]["test"]["last"]["mean"] == pytest.approx(1)
@@ -121,7 +121,7 @@ def test_a_level_that_never_moves_is_forecast_to_stay(product):
 
 
 def test_the_same_seed_gives_the_same_model(trained, tmp_path):
-    folder, model = trained
+    folder, _ = trained
     fields = json.loads((folder / "manifest.json").read_text())
     options = fields["training"]["options"] | {"hold_out": ()}
     again = TrainOptions(output=tmp_path, threads=1, created_at="2026-01-01T00:00:00Z", **options)

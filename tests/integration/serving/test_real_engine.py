@@ -1,0 +1,166 @@
+"""The transport over the real engine: what is pushed comes back as predictions, records and a ledger."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from pba.v1 import model_service_pb2 as model_pb
+from pba.v1 import prediction_service_pb2 as pb
+from pba.v1 import types_pb2 as types
+from prometheus_client import CollectorRegistry
+
+from pba_service.domain.samples import Limits
+from pba_service.domain.transport import TransportBounds
+from pba_service.engine.advance import Options
+from pba_service.engine.ingest import Ingest
+from pba_service.engine.refresh import Refresher
+from pba_service.engine.service import PbaService, Policy
+from pba_service.engine.subscriptions import Subscriptions
+from pba_service.engine.supervisor import Supervisor
+from pba_service.engine.upkeep import follow
+from pba_service.observability.metrics import Metrics
+from pba_service.serving.convert import timestamp
+from pba_service.storage.memory import MemoryStore
+from tests.fakes import Clock, LastValueModel
+from tests.integration.serving.harness import error_of, everything, serve
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+
+
+@asynccontextmanager
+async def everything_real():
+    clock, metrics, supervisor = Clock(), Metrics(CollectorRegistry(), 100), Supervisor()
+    store = MemoryStore(max_samples=10_000, retention_ms=30 * DAY_MS, clock=clock)
+    options, subscriptions, ingest = (
+        Options(base_ms=MINUTE_MS, catch_up=480),
+        Subscriptions(store),
+        Ingest(store, metrics),
+    )
+    with ThreadPoolExecutor(1) as worker:
+        refresher = Refresher(store, options, worker, metrics)
+        refresher.serve_with(LastValueModel())
+        service = PbaService(
+            store=store,
+            ingest=ingest,
+            refresher=refresher,
+            subscriptions=subscriptions,
+            worker=worker,
+            options=options,
+            policy=Policy(Limits(120_000, 30 * DAY_MS), TransportBounds(), 0.6),
+            clock=clock,
+            metrics=metrics,
+        )
+        for name, loop in (
+            ("ingest", ingest.run),
+            ("refresh", refresher.run),
+            ("follow", lambda: follow(store, subscriptions, metrics)),
+        ):
+            supervisor.start(name, loop)
+        try:
+            async with serve(service) as running:
+                running.clock = clock
+                yield running
+        finally:
+            await supervisor.stop()
+
+
+@pytest.fixture
+async def real():
+    async with everything_real() as running:
+        yield running
+
+
+def minutes(running, span, link_id="a", bandwidth=lambda minute: 100 + minute):
+    """A sample a minute; minute 0 is now."""
+    return [
+        types.Sample(
+            link_id=link_id,
+            region="west",
+            measured_at=timestamp(running.clock.now_ms + minute * MINUTE_MS),
+            bandwidth_mbps=bandwidth(minute),
+            latency_ms=20,
+        )
+        for minute in span
+    ]
+
+
+async def test_samples_in_predictions_out(real):
+    watch = real.stub.StreamPredictions(pb.StreamPredictionsRequest(selector=pb.LinkSelector(region="west")))
+    assert (await watch.read()).snapshot_complete
+    pushed = await real.stub.PushSamples(pb.PushSamplesRequest(samples=minutes(real, range(-40, 1))))
+    assert (pushed.stored, pushed.refused) == (41, 0)
+    again = await real.stub.PushSamples(pb.PushSamplesRequest(samples=minutes(real, range(-40, 1))))
+    assert (again.stored, again.duplicates) == (0, 41)
+
+    predicted = (await real.stub.Predict(pb.PredictRequest(link_id="a", include_path=True))).prediction
+    assert predicted.made_at.ToMilliseconds() == real.clock.now_ms
+    assert predicted.horizon.seconds == 900
+    assert not predicted.HasField("jitter_ms")
+    streamed = (await watch.read()).predictions[0]
+    assert streamed == predicted
+
+    history = await everything(real.stub.GetHistory(pb.GetHistoryRequest(link_id="a")))
+    stored = [sample.bandwidth_mbps for message in history for sample in message.samples]
+    assert stored == [100 + minute for minute in range(-40, 1)]
+
+    ledger = await everything(real.stub.GetLedger(pb.GetLedgerRequest(link_id="a")))
+    entries = [entry for message in ledger for entry in message.entries]
+    assert entries
+    by_minute = {sample.measured_at.ToMilliseconds(): sample for m in history for sample in m.samples}
+    for entry in entries:
+        actual = by_minute[entry.target.ToMilliseconds()].bandwidth_mbps
+        assert entry.actual.bandwidth_mbps == actual
+        expected = abs(entry.predicted.bandwidth_mbps - actual)
+        assert entry.absolute_error.bandwidth_mbps == pytest.approx(expected, rel=1e-5)
+
+    link = await real.stub.GetLink(pb.GetLinkRequest(link_id="a"))
+    assert (link.summary.sample_count, link.summary.region) == (41, "west")
+    assert link.metrics[0].settled == len(entries)
+    explained = await real.stub.ExplainPrediction(pb.ExplainPredictionRequest(link_id="a"))
+    for explanation in explained.explanations:
+        moved = sum(attribution.value for attribution in explanation.attributions)
+        expected = explanation.model_forecast - explanation.baseline_forecast
+        assert moved == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    advice = await real.stub.GetOptimalParameters(pb.GetOptimalParametersRequest(link_id="a"))
+    assert advice.prediction == predicted
+    assert (await real.models.ListModels(model_pb.ListModelsRequest())).models[0].version == "test-1"
+
+
+async def test_a_correction_behind_its_value_on_one_stream_wins(real):
+    requests = [
+        pb.PushSamplesRequest(
+            sequence=sequence, samples=minutes(real, range(-5, 1), bandwidth=lambda _, value=sequence: value)
+        )
+        for sequence in range(1, 41)
+    ]
+    answers = await everything(real.stub.StreamSamples(iter(requests)))
+    assert [answer.sequence for answer in answers] == list(range(1, 41))
+    assert answers[0].stored == 6
+    assert sum(answer.replaced for answer in answers) == 39 * 6
+    history = await everything(real.stub.GetHistory(pb.GetHistoryRequest(link_id="a")))
+    assert {sample.bandwidth_mbps for message in history for sample in message.samples} == {40}
+
+
+async def test_too_little_history_and_unknown_links(real):
+    await real.stub.PushSamples(pb.PushSamplesRequest(samples=minutes(real, range(-3, 1))))
+    failure = await error_of(real.stub.Predict(pb.PredictRequest(link_id="a")))
+    assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert (failure.info.metadata["have"], failure.info.metadata["need"]) == ("4", "10")
+    assert failure.retry_ms == 6 * MINUTE_MS
+    answer = await real.stub.BatchPredict(pb.BatchPredictRequest(link_ids=["a", "b"]))
+    assert [result.status.code for result in answer.results] == [9, 5]
+    advice = await real.stub.GetOptimalParameters(pb.GetOptimalParametersRequest(link_id="b"))
+    assert advice.source == pb.PARAMETERS_SOURCE_DEFAULTS
+    assert pb.PARAMETER_REASON_UNKNOWN_LINK in advice.reasons
+
+
+async def test_a_window_of_the_callers_own(real):
+    window = minutes(real, range(-20, 1), link_id="")
+    answer = await real.stub.Predict(pb.PredictRequest(link_id="mine", window=window, include_path=True))
+    assert answer.prediction.source == types.PREDICTION_SOURCE_CALLER_WINDOW
+    assert [point.horizon.seconds for point in answer.path] == [300, 900]
+    assert not (await real.stub.ListLinks(pb.ListLinksRequest())).links
+    short = await error_of(real.stub.Predict(pb.PredictRequest(link_id="mine", window=window[:3])))
+    assert short.code is grpc.StatusCode.FAILED_PRECONDITION

@@ -1,0 +1,217 @@
+"""Sentinels that name another primary, and a Cluster whose slots move."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from pba_service.domain.errors import StoreUnavailableError
+from pba_service.storage.redis_store import RedisStore
+from tests import servers
+from tests.conformance.test_commits import Follower
+from tests.conformance.tools import (
+    DAY_MS,
+    NOW_MS,
+    PATIENCE_S,
+    Clock,
+    commit,
+    list_ids,
+    minutes,
+    prediction,
+    read,
+    samples,
+)
+
+
+def connect(url, timeout_s=PATIENCE_S):
+    clock = Clock(NOW_MS)
+    return RedisStore.connect(url, max_samples=50_000, retention_ms=30 * DAY_MS, clock=clock, timeout_s=timeout_s)
+
+
+class Pusher:
+    """Pushes one sample after the other, each until it is acknowledged, and knows which were."""
+
+    def __init__(self, store):
+        self._store = store
+        self._task = asyncio.create_task(self._push())
+        self.acknowledged = []
+        self.refusals = 0
+
+    async def _push(self):
+        for i in range(1_000_000):
+            try:
+                await self._store.put(samples("a", [NOW_MS - i], [i]))
+            except StoreUnavailableError:
+                self.refusals += 1
+                await asyncio.sleep(0.01)
+            else:
+                self.acknowledged.append(NOW_MS - i)
+
+    async def more(self, count):
+        """Returns when so many more have been acknowledged."""
+        wanted = len(self.acknowledged) + count
+        async with asyncio.timeout(30):
+            while len(self.acknowledged) < wanted:  # noqa: ASYNC110 - a helper of tests may poll
+                await asyncio.sleep(0.01)
+
+    async def stop(self):
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+def group():
+    with servers.sentinels() as one:
+        yield one
+
+
+@pytest.fixture
+async def store(group):
+    one = connect(group.url, timeout_s=2.0)
+    yield one
+    await one.close()
+
+
+async def all_there(store, acknowledged):
+    """Waits until each acknowledged sample is there: what a failover forgot is written again."""
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                missing = set(acknowledged) - set((await read(store, "a")).times_ms.tolist())
+                if not missing:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def test_a_planned_failover_costs_no_acknowledged_sample(group, store):
+    pusher = Pusher(store)
+    await pusher.more(200)
+
+    await asyncio.to_thread(group.fail_over)
+    await pusher.more(200)
+    await asyncio.sleep(0.2)
+    await pusher.stop()
+
+    await all_there(store, pusher.acknowledged)
+    times = (await read(store, "a")).times_ms.tolist()
+    assert len(times) == len(set(times))
+    check = connect(group.primary.url)
+    assert set(pusher.acknowledged) <= set((await read(check, "a")).times_ms.tolist())
+    await check.close()
+
+
+async def test_a_primary_that_is_killed_is_replaced(group, store):
+    pusher = Pusher(store)
+    async with Follower(store) as follower:
+        await pusher.more(100)
+        first = group.primary
+
+        first.kill()
+        await pusher.more(100)  # which takes the failover, some seconds
+        await pusher.stop()
+
+        await all_there(store, pusher.acknowledged)
+        assert group.primary is not first
+        other = connect(group.url)
+        await other.commit([commit("a", newest=prediction("a", bandwidth=7))])
+        await follower.hears("a", 7)
+        await other.close()
+
+
+async def test_sentinels_that_do_not_know_the_service_make_it_unavailable(group):
+    store = connect(group.url.replace(servers.SERVICE, "nobody"))
+
+    with pytest.raises(StoreUnavailableError):
+        await store.check()
+    await store.close()
+
+
+async def test_one_sentinel_is_enough_to_begin_with(group):
+    [first, *_] = group.watchers
+    first.kill()
+    store = connect(group.url)
+
+    await store.check()
+    await store.close()
+
+
+def slot_and_owner(group, key):
+    slot = group.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key)
+    for node in group.nodes:
+        with contextlib.suppress(Exception):
+            node.client.exists(key)
+            return slot, node
+    raise AssertionError
+
+
+def move(group, key):
+    """Gives the slot of a key, with all its keys, to the next node."""
+    slot, source = slot_and_owner(group, key)
+    target = group.nodes[(group.nodes.index(source) + 1) % len(group.nodes)]
+    ids = {node: node.client.execute_command("CLUSTER", "MYID").decode() for node in group.nodes}
+    target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+    source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+    names = source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000)
+    source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *names)
+    for node in (target, source, *group.nodes):
+        node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    return source, target
+
+
+async def test_a_link_that_moves_to_another_node_is_followed(redis_cluster):
+    store = connect(redis_cluster.url)
+    await store.put(samples("a", minutes(10)))
+
+    source, target = move(redis_cluster, "pba:{a}:m")
+    try:
+        assert not (await store.put(samples("a", [NOW_MS + 1]))).outcomes.any()
+        assert await store.commit([commit("a", newest=prediction("a"))]) == [True]
+        assert len(await read(store, "a")) == 11
+        assert target.client.exists("pba:{a}:m")
+    finally:
+        await store.close()
+        slot, _ = slot_and_owner(redis_cluster, "pba:{a}:m")
+        home = source.client.execute_command("CLUSTER", "MYID").decode()
+        redis_cluster.flush()
+        for node in (source, *redis_cluster.nodes):
+            node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", home)
+
+
+@pytest.fixture
+def cluster_of_its_own():
+    with servers.cluster() as group:
+        yield group
+
+
+async def test_links_of_living_nodes_are_served_while_a_node_is_dead(cluster_of_its_own):
+    group = cluster_of_its_own
+    for node in group.nodes:
+        node.client.config_set("cluster-require-full-coverage", "no")
+    store = connect(group.url, timeout_s=2.0)
+    links = [f"link-{i}" for i in range(30)]
+    for link_id in links:
+        await store.put(samples(link_id, [NOW_MS]))
+    keepers = {slot_and_owner(group, key)[1] for key in ("pba:links", "pba:events", "pba:check")}
+    dead = next(node for node in group.nodes if node not in keepers)
+    served = [link_id for link_id in links if slot_and_owner(group, f"pba:{{{link_id}}}:m")[1] is not dead]
+    lost = [link_id for link_id in links if link_id not in served]
+    assert served
+    assert lost
+
+    dead.kill()
+
+    for link_id in served[:5]:
+        assert len(await read(store, link_id)) == 1
+        assert not (await store.put(samples(link_id, [NOW_MS + 1]))).outcomes.any()
+    with pytest.raises(StoreUnavailableError):
+        await store.put(samples(lost[0], [NOW_MS + 1]))
+
+    dead.start()
+    await asyncio.to_thread(servers.wait_until, lambda: dead.client.cluster("info")["cluster_state"] == "ok")
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                await store.put(samples(lost[0], [NOW_MS + 1]))
+                break
+    assert lost[0] in await list_ids(store)
+    await store.close()
