@@ -1,4 +1,4 @@
-"""Inputs that carry PBA's real prediction errors: what the service would say of a path, were its forecasts as good there.
+"""Inputs that carry PBA's real prediction errors: what the service would say of a path, its forecasts being as good.
 
 A moment of a recorded link (its scored part) is drawn that has bandwidth and latency; everything that was measured and
 predicted then is scaled so that what came true 15 minutes later is the path. Loss is drawn the same way from moments
@@ -54,9 +54,7 @@ def moments(replays: Sequence[Replay]) -> list[Moment]:
             if after < len(times) and times[after] <= target + one.step_ms[k] // 2:
                 recent = one.series.values[max(end - MIN_SLOTS + 1, 0) : end + 1]
                 found.append(
-                    Moment(
-                        recent, one.values[k], one.quantiles[k], float(one.confidence[k]), one.series.values[after]
-                    )
+                    Moment(recent, one.values[k], one.quantiles[k], float(one.confidence[k]), one.series.values[after])
                 )
     return found
 
@@ -92,6 +90,6 @@ def predicted(path: Path, drawn: Sequence[Moment], chance: np.random.Generator) 
 
 
 def _near(loss: float, path: Path) -> bool:
-    if path.loss_ratio < 1e-3:  # noqa: PLR2004 - what the recorded loss cannot resolve
+    if path.loss_ratio < 1e-3:
         return loss == 0
     return bool(path.loss_ratio / 2 <= loss <= 2 * path.loss_ratio)

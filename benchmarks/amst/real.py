@@ -93,14 +93,14 @@ def jobs(group: str, paths: Iterable[Path], rules: Iterable[str], searched: Iter
             wanted.setdefault(RULES[rule](Told.exactly(path)), []).append(rule)
         middle = RULES["ours"](Told.exactly(path)).streams
         for streams in searched:
-            if max(middle / 3, 1) <= streams <= max(3 * middle, 8) or streams == 64:  # noqa: PLR2004 - a rule's too
+            if max(middle / 3, 1) <= streams <= max(3 * middle, 8) or streams == 64:
                 wanted.setdefault(Setting(streams), []).append("search")
         for setting, names in wanted.items():
             yield Job(group, path, setting, "+".join(names))
 
 
 def run_all(todo: list[Job], results: File, *, budget_mbps: float = BUDGET_MBPS) -> None:
-    """Runs jobs side by side within a budget of bandwidth, appends each to the results file, and tells how far it is."""
+    """Runs jobs side by side within a budget of bandwidth, appends each to the results, tells how far it is."""
     programs = lab.build()
     tags: queue.Queue[str] = queue.Queue()
     for number in range(AT_ONCE):
@@ -125,7 +125,7 @@ def run_all(todo: list[Job], results: File, *, budget_mbps: float = BUDGET_MBPS)
                     file.flush()
                     count[0] += 1
                     spent = time.monotonic() - started
-                    print(f"\r{count[0]}/{len(todo)} runs, {spent:.0f} s", end="", flush=True)  # noqa: T201
+                    print(f"\r{count[0]}/{len(todo)} runs, {spent:.0f} s", end="", flush=True)
             finally:
                 with gate:
                     used[0] -= job.path.rate_mbps
@@ -135,7 +135,11 @@ def run_all(todo: list[Job], results: File, *, budget_mbps: float = BUDGET_MBPS)
         threads = []
         for job in todo:
             with gate:
-                gate.wait_for(lambda job=job: tags.qsize() == AT_ONCE or (not tags.empty() and used[0] + job.path.rate_mbps <= budget_mbps))
+                gate.wait_for(
+                    lambda job=job: (
+                        tags.qsize() == AT_ONCE or (not tags.empty() and used[0] + job.path.rate_mbps <= budget_mbps)
+                    )
+                )
                 used[0] += job.path.rate_mbps
                 tag = tags.get()
             thread = threading.Thread(target=work, args=(job, tag))

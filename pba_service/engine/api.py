@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from pba_service.domain.errors import PbaError
     from pba_service.domain.forecast import LedgerEntry, Prediction
-    from pba_service.domain.samples import Refusal, SampleBatch, Series
     from pba_service.domain.parameters import ParametersAnswer, ParametersAsk
+    from pba_service.domain.samples import Refusal, SampleBatch, Series
     from pba_service.engine.insight import Insight
     from pba_service.engine.ports import LinkSummary, ModelInfo
     from pba_service.engine.subscriptions import Subscriptions

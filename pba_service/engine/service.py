@@ -15,7 +15,6 @@ from pba_service.domain.errors import (
     PbaError,
     StoreUnavailableError,
 )
-from pba_service.domain.forecast import Prediction
 from pba_service.domain.parameters import ParameterReason, ParametersAnswer
 from pba_service.domain.samples import validate
 from pba_service.domain.window import MIN_SLOTS
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pba_service.domain.forecast import LedgerEntry
+    from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.parameters import ParametersAsk, TransportBounds
     from pba_service.domain.samples import Limits, SampleBatch, Series
     from pba_service.engine.advance import Options

@@ -12,8 +12,8 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
 from pba_service.domain.forecast import Source
-from pba_service.domain.samples import METRICS, Reason
 from pba_service.domain.parameters import ParameterReason, ParametersSource
+from pba_service.domain.samples import METRICS, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.online import LinkRecord
-    from pba_service.domain.samples import Refusal, Series
     from pba_service.domain.parameters import ParametersAnswer, TransportParameters
+    from pba_service.domain.samples import Refusal, Series
     from pba_service.engine.api import PushOutcome
     from pba_service.engine.insight import PathPoint, PredictionExplained
     from pba_service.engine.ports import LinkSummary, ModelInfo

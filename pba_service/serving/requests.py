@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.errors import InvalidRequestError, Violation
-from pba_service.domain.samples import Limits, Series, text_fault, validate
 from pba_service.domain.parameters import BandwidthKind, CongestionControl, ParametersAsk
+from pba_service.domain.samples import Limits, Series, text_fault, validate
 from pba_service.engine.subscriptions import Selector
 from pba_service.serving.batches import check_count, read_rows
 from pba_service.serving.convert import read_timestamp

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def read_ask(request: pb.EstimateTransferRequest) -> TransferAsk:
     """A transfer that could be made. Raises `InvalidRequestError` naming the fields at fault."""
     times = {
-        name: _read_time(name, getattr(request, name)) if request.HasField(name) else None  # type: ignore[arg-type] # literals
+        name: _read_time(name, getattr(request, name)) if request.HasField(name) else None
         for name in ("deadline", "earliest_start", "latest_start")
     }
     return TransferAsk(

@@ -8,7 +8,9 @@ from tests.conformance.tools import DAY_MS, MINUTE_MS, NOW_MS, Clock, minutes, s
 
 
 def outcome(ended_at_ms=NOW_MS, link_id="a", achieved=80.0, pacing=95.5):
-    return TransferOutcome(link_id, ended_at_ms - MINUTE_MS, ended_at_ms, 4, 65_536, pacing, 90.0, achieved, 0.01, 0.001)
+    return TransferOutcome(
+        link_id, ended_at_ms - MINUTE_MS, ended_at_ms, 4, 65_536, pacing, 90.0, achieved, 0.01, 0.001
+    )
 
 
 async def test_outcomes_come_back_as_they_were_in_order_of_their_ends(store):

@@ -1,9 +1,10 @@
 """How long a transfer takes on a link whose bandwidth is only known as a forecast.
 
-Scenarios of the bandwidth are drawn from the forecast's quantiles: at each time the marginal distribution is that of the
-forecast's horizons, and over time a Gaussian copula ties a scenario together, part of it for good (a link that disappoints
-goes on disappointing), the rest forgotten over `MEMORY_STEPS` steps of the cadence. Each scenario is integrated until
-the bytes are through; the quantiles of the times over all scenarios are the answer. The draws are the same each time.
+Scenarios of the bandwidth are drawn from the forecast's quantiles: at each time the marginal distribution is that of
+the forecast's horizons, and over time a Gaussian copula ties a scenario together, part of it for good (a link that
+disappoints goes on disappointing), the rest forgotten over `MEMORY_STEPS` steps of the cadence. Each scenario is
+integrated until the bytes are through; the quantiles of the times over all scenarios are the answer. The draws are the
+same each time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import Prediction
 
 SCENARIOS = 256
-LASTING_SHARE = 0.35
+LASTING_SHARE = 0.15
 """Of a scenario's variance that stays for the whole transfer; like the memory chosen on replayed development traces."""
 
-MEMORY_STEPS = 4.0
+MEMORY_STEPS = 1.0
 MOST_STEPS = 240
 """Of the grid on which scenarios are drawn; what lies beyond goes on as the last quarter of them was."""
 

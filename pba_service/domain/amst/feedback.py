@@ -102,9 +102,7 @@ def correction(outcomes: Sequence[TransferOutcome], now_ms: int) -> float:
     judged = [(outcome, _verdict(outcome)) for outcome in outcomes]
     if _tried_in_vain(outcomes):
         judged = [(outcome, min(verdict, 0.0)) for outcome, verdict in judged]
-    total = sum(
-        verdict * 0.5 ** (max(now_ms - outcome.ended_at_ms, 0) / HALF_LIFE_MS) for outcome, verdict in judged
-    )
+    total = sum(verdict * 0.5 ** (max(now_ms - outcome.ended_at_ms, 0) / HALF_LIFE_MS) for outcome, verdict in judged)
     return math.exp(min(max(total, -MOST), MOST))
 
 
@@ -119,7 +117,9 @@ def _verdict(outcome: TransferOutcome) -> float:
 
 def _tried_in_vain(outcomes: Sequence[TransferOutcome]) -> bool:
     """Whether outcomes with more streams were no better: the slope of log goodput share over log streams is small."""
-    pairs = [(math.log(o.streams), math.log(max(o.effectiveness, 1e-3))) for o in outcomes if o.effectiveness is not None]
+    pairs = [
+        (math.log(o.streams), math.log(max(o.effectiveness, 1e-3))) for o in outcomes if o.effectiveness is not None
+    ]
     if not pairs:
         return False
     streams, effects = np.array(pairs).T

@@ -85,8 +85,9 @@ def optimize(link: Conditions, ask: ParametersAsk, bounds: TransportBounds, *, c
     limits, control = Limits.of(ask, bounds), ask.congestion_control
     product = tcp.product_bytes(link.bandwidth_upper_mbps, link.latency_upper_ms / 1e3)
     for_buffer = WINDOW_HEADROOM * product / (tcp.KERNEL_WINDOW_SHARE * limits.max_buffer_bytes)
-    for_loss, most = streams_for_loss(link, control) * correction, streams_for_own_loss(link, control) * max(
-        correction, 1.0
+    for_loss, most = (
+        streams_for_loss(link, control) * correction,
+        streams_for_own_loss(link, control) * max(correction, 1.0),
     )
     few = min(max(product / (SEGMENTS_PER_STREAM * tcp.MSS_BYTES), FEW_STREAMS), MORE_STREAMS)
     if control is CongestionControl.BBR:
@@ -154,7 +155,14 @@ def pace_of(link: Conditions, ask: ParametersAsk, streams: int) -> float | None:
 
 
 def _reasons(
-    link: Conditions, ask: ParametersAsk, *, for_loss: float, most: float, for_buffer: float, few: float, correction: float
+    link: Conditions,
+    ask: ParametersAsk,
+    *,
+    for_loss: float,
+    most: float,
+    for_buffer: float,
+    few: float,
+    correction: float,
 ) -> list[ParameterReason]:
     """What decided the number of streams, then what decided the buffers."""
     reasons = []

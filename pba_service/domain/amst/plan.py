@@ -218,9 +218,7 @@ def _may_stay(
     if current.streams > MOST_STREAMS_OVER * wanted.streams:
         return False
     for point in points:
-        mine, best = (
-            _goodput(_at_worst(point.link), replace(one, pacing_mbps=None), ask) for one in (current, wanted)
-        )
+        mine, best = (_goodput(_at_worst(point.link), replace(one, pacing_mbps=None), ask) for one in (current, wanted))
         spared = _own_loss(point.link, current, ask) - _own_loss(point.link, wanted, ask)
         if mine < (1 - WORTH_RATIO) * best or (current.streams > wanted.streams and spared > WORTH_LOSS_RATIO):
             return False
@@ -249,9 +247,7 @@ def _pace_matters(current: float | None, wanted: float | None) -> bool:
 def _when(outlook: Outlook, current: TransportParameters, wanted: TransportParameters, ask: ParametersAsk) -> int:
     """Shortly before the first point at which the present set falls short; more streams than needed can go at once."""
     for point in outlook.points:
-        mine, best = (
-            _goodput(_at_worst(point.link), replace(one, pacing_mbps=None), ask) for one in (current, wanted)
-        )
+        mine, best = (_goodput(_at_worst(point.link), replace(one, pacing_mbps=None), ask) for one in (current, wanted))
         if mine < (1 - WORTH_RATIO) * best:
             return max(outlook.now_ms, point.at_ms - AHEAD_MS)
     return outlook.now_ms

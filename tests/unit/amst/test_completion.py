@@ -69,9 +69,9 @@ def test_scenarios_have_the_forecasts_quantiles():
     )
 
 
-rows = st.lists(
-    st.lists(st.floats(0, 1e5), min_size=5, max_size=5).map(sorted), min_size=1, max_size=5
-).map(lambda table: forecast(*table))
+rows = st.lists(st.lists(st.floats(0, 1e5), min_size=5, max_size=5).map(sorted), min_size=1, max_size=5).map(
+    lambda table: forecast(*table)
+)
 sizes = st.integers(1, 2**64 - 1)
 
 

@@ -23,9 +23,7 @@ def spread(bandwidth):
 
 
 def outlook(present=None, ahead=(), made_at_ms=NOW_MS, ask=EXACT):
-    points = [
-        Point(NOW_MS + minutes * MINUTE_MS, conditions(row, table, ask)) for minutes, row, table in ahead
-    ]
+    points = [Point(NOW_MS + minutes * MINUTE_MS, conditions(row, table, ask)) for minutes, row, table in ahead]
     known = conditions(link() if present is None else present, None, ask)
     return Outlook(NOW_MS, made_at_ms, MINUTE_MS, NOW_MS + 15 * MINUTE_MS, known, points)
 

@@ -64,14 +64,23 @@ def test_a_window_limits_and_so_does_a_pace():
     assert goodput(bandwidth_mbps=0.0) == 0
 
 
-@given(controls, st.floats(0, 1e8), rtts, losses, st.integers(1, 1024), st.floats(1, 1e9), st.none() | st.floats(0.1, 1e8))
-def test_goodput_is_a_number_within_the_path(control, bandwidth, rtt, loss, streams, buffer, pace):
-    reached = tcp.goodput_mbps(
-        control, bandwidth_mbps=bandwidth, rtt_s=rtt, loss_ratio=loss, streams=streams, buffer_bytes=buffer,
-        pacing_mbps=pace,
-    )  # fmt: skip
-    assert 0 <= reached <= bandwidth
-    assert pace is None or reached <= pace
+paths = st.fixed_dictionaries(
+    {
+        "bandwidth_mbps": st.floats(0, 1e8),
+        "rtt_s": rtts,
+        "loss_ratio": losses,
+        "streams": st.integers(1, 1024),
+        "buffer_bytes": st.floats(1, 1e9),
+        "pacing_mbps": st.none() | st.floats(0.1, 1e8),
+    }
+)
+
+
+@given(controls, paths)
+def test_goodput_is_a_number_within_the_path(control, path):
+    reached = tcp.goodput_mbps(control, **path)
+    assert 0 <= reached <= path["bandwidth_mbps"]
+    assert path["pacing_mbps"] is None or reached <= path["pacing_mbps"]
 
 
 @pytest.mark.parametrize(("streams", "measured"), [(2, 0.016), (4, 0.042), (8, 0.10)])

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pba_service.domain.amst.completion import TransferAsk
+from pba_service.domain.amst.feedback import TransferOutcome
+from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -18,9 +21,6 @@ from pba_service.domain.errors import (
 from pba_service.domain.forecast import Prediction, Source
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds
 from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
-from pba_service.domain.amst.completion import TransferAsk
-from pba_service.domain.amst.feedback import TransferOutcome
-from pba_service.domain.amst.optimizer import defaults
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.refresh import Refresher

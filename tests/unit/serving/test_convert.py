@@ -9,8 +9,8 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
-from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, Series
 from pba_service.domain.parameters import ParameterReason, ParametersAnswer, ParametersSource, TransportParameters
+from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, Series
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.ports import LinkSummary, ModelInfo
 from pba_service.serving import convert
