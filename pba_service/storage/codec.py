@@ -77,14 +77,24 @@ def decode_samples(buckets: Sequence[tuple[int, bytes]]) -> Series:
     Raises:
         StoredDataError: A bucket is no whole number of rows, or its rows are not in order.
     """
-    if not buckets:
+    parts = [_decode_bucket(bucket, blob) for bucket, blob in buckets]
+    if len(parts) == 1:
+        [(times, values)] = parts
+    elif parts:
+        times = np.concatenate([part for part, _ in parts])
+        values = np.concatenate([part for _, part in parts])
+    else:
         return Series.empty()
-    parts = [(bucket, _rows(blob, SAMPLE_ROW)) for bucket, blob in buckets]
-    times = np.concatenate([bucket * BUCKET_MS + rows["offset_ms"].astype(np.int64) for bucket, rows in parts])
-    values = np.concatenate([rows["values"] for _, rows in parts])
     if not (times[1:] > times[:-1]).all():
         raise StoredDataError("samples are not in order of time")
-    return Series(times, values.astype(np.float32, copy=False))
+    return Series(times, values)
+
+
+def _decode_bucket(bucket: int, blob: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    rows = _rows(blob, SAMPLE_ROW)
+    times = rows["offset_ms"].astype(np.int64)
+    times += bucket * BUCKET_MS
+    return times, rows["values"].astype(np.float32)
 
 
 def encode_prediction(prediction: Prediction) -> bytes:

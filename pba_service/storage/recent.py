@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pba_service.engine.ingest import merge
 
+if TYPE_CHECKING:
     from pba_service.domain.samples import SampleBatch
 
 KEPT_MS = 30_000
@@ -28,6 +28,6 @@ class RecentBatches:
         while self._batches[0][0] < now_ms - KEPT_MS or (self._samples > KEPT_SAMPLES and len(self._batches) > 1):
             self._samples -= len(self._batches.popleft()[1])
 
-    def __iter__(self) -> Iterator[SampleBatch]:
-        """The batches, oldest first."""
-        return iter([batch for _, batch in self._batches])
+    def together(self) -> SampleBatch | None:
+        """Their samples in order, as one batch; None if there are none."""
+        return merge([batch for _, batch in self._batches]) if self._batches else None

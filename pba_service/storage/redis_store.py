@@ -106,12 +106,6 @@ class RedisStore:
             StoreUnavailableError: The store is away or slow; some of the samples may have been stored.
         """
         now = self._clock()
-        result = await self._put(batch, now)
-        if self._recent is not None:
-            self._recent.add(now, batch)
-        return result
-
-    async def _put(self, batch: SampleBatch, now: int) -> PutResult:
         floor = self._floor_ms(now)
         plan = putting.plan(batch, floor)
         link_ids = {piece.info.link_id for piece in plan.pieces}
@@ -119,7 +113,13 @@ class RedisStore:
             await self._sweep()
             if not await self._index.admit(link_ids):
                 raise self._index.full()
-        head = (floor, now, self._retention_ms, self._max_samples)
+        if self._recent is not None:
+            # Before it is sent: between the server's answer and a later note of it a failover could come.
+            self._recent.add(now, batch)
+        return await self._put(batch, plan, now)
+
+    async def _put(self, batch: SampleBatch, plan: putting.Plan, now: int) -> PutResult:
+        head = (self._floor_ms(now), now, self._retention_ms, self._max_samples)
         ordered = np.zeros(len(plan.order), np.uint8)
         for pieces in putting.rounds(plan.pieces):
             found = await putting.put(self._server, pieces, head)
@@ -282,8 +282,11 @@ class RedisStore:
 
     async def _put_again(self) -> None:
         """Stores again what a server may have missed before it took over: the same samples, so they stay single."""
-        for batch in self._recent or ():
-            await self._put(batch, self._clock())
+        batch = self._recent.together() if self._recent else None
+        if batch:
+            now = self._clock()
+            await self._put(batch, putting.plan(batch, self._floor_ms(now)), now)
+            _log.info("stored_again", samples=len(batch))
 
     async def _sweep(self) -> None:
         """Looks through a part of the index for links whose samples have expired, to make room for others."""

@@ -13,9 +13,12 @@ from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.server import SingleServer, execute, new_client
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
     from pba_service.storage.address import Address
+    from pba_service.storage.server import Command
 
 POLL_S = 0.5
 
@@ -64,6 +67,23 @@ class SentinelServer(SingleServer):
         if self._current is None:
             raise RedisError(f"no Sentinel knows a primary called {self._address.service!r}")
         return self._current
+
+    async def _command(self, command: Command) -> Any:
+        client = await self._client_now()
+        reply = await super()._command(command)
+        self._refuse_if_replaced(client)
+        return reply
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        client = await self._client_now()
+        replies = await super()._send(commands)
+        self._refuse_if_replaced(client)
+        return replies
+
+    def _refuse_if_replaced(self, client: Redis) -> None:
+        """A primary that has been replaced acknowledges writes for a while; they are lost, and nobody repeats them."""
+        if client is not self._current:
+            raise RedisError("the primary was replaced meanwhile")
 
     async def _watch(self) -> None:
         failed_over = False

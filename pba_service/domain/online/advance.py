@@ -9,9 +9,10 @@ import numpy as np
 
 from pba_service.domain.online import codes, combine, confidence, intervals
 from pba_service.domain.online.experts import EXPERTS, MODEL, SEASONAL, metrics_last, window_experts, window_spread
-from pba_service.domain.online.pending import Timeline, free_slot, meet
+from pba_service.domain.online.pending import free_slot, meet
 from pba_service.domain.online.settle import settle
 from pba_service.domain.online.state import PENDING, fresh, version_index
+from pba_service.domain.online.timeline import Timeline
 from pba_service.domain.samples import MAXIMA, METRICS
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry
     from pba_service.domain.online.state import States
     from pba_service.domain.samples import Series
+
+FEW = 1024
+"""Links that are advanced at once: what belongs to them stays in the processor's cache."""
 
 _DAY_MS = 86_400_000
 _HALF_LIMIT = np.float32(60_000)  # within float16
@@ -50,7 +54,7 @@ class Advance:
     """What came of one step.
 
     Attributes:
-        states: STATE[n], the new states; those given are left as they were.
+        states: STATE[n], the states given, which were changed in place.
         forecasts: The new forecasts.
         entries: For each link the pending forecasts that met their sample, oldest target first.
         experts: float32[n, 4, experts], what each of `EXPERTS` said, NaN where it had nothing to say.
@@ -77,7 +81,7 @@ def advance(
     """Settles the pending forecasts whose targets have come, forecasts, and remembers the forecast.
 
     Args:
-        states: STATE[n], as `decode` gives them.
+        states: STATE[n], as `decode` gives them; changed in place, since a copy would cost a tenth of the whole.
         series: Each link's recent samples. Nothing measured after its `made_at_ms` is looked at. Where it holds the
             sample of one day before the target, the seasonal forecaster takes part.
         made_at_ms: int64[n], when each window's newest sample was measured.
@@ -88,11 +92,50 @@ def advance(
         levels: The Q quantile levels, increasing.
         model_version: The model's version, kept with the forecasts; cut after 32 bytes.
     """
-    states = states.copy()
-    timeline = Timeline.of(series, made_at_ms)
-    entries = settle(states, meet(states, timeline))
+    parts = [
+        _advance_few(
+            states[rows],
+            series=series[rows],
+            made_at_ms=made_at_ms[rows],
+            step_ms=step_ms[rows],
+            target_ms=target_ms[rows],
+            windows=windows[rows],
+            model_output=model_output[rows],
+            levels=levels,
+            model_version=model_version,
+        )
+        for rows in (slice(start, start + FEW) for start in range(0, max(len(states), 1), FEW))
+    ]
+    made = [part.forecasts for part in parts]
+    return Advance(
+        states,
+        Forecasts(
+            np.concatenate([forecasts.values for forecasts in made]),
+            np.concatenate([forecasts.quantiles for forecasts in made]),
+            np.concatenate([forecasts.confidence for forecasts in made]),
+            target_ms,
+        ),
+        [entries for part in parts for entries in part.entries],
+        np.concatenate([part.experts for part in parts]),
+    )
+
+
+def _advance_few(
+    states: States,
+    *,
+    series: Sequence[Series],
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
+    target_ms: NDArray[np.int64],
+    windows: NDArray[np.float32],
+    model_output: NDArray[np.float32],
+    levels: tuple[float, ...],
+    model_version: str,
+) -> Advance:
+    timeline = Timeline(series, made_at_ms)
+    entries = settle(states, meet(states, timeline, made_at_ms))
     values = metrics_last(windows)
-    experts = _experts(values, timeline.values_near(target_ms - _DAY_MS, step_ms // 2), model_output, levels)
+    experts = _experts(values, _yesterday(timeline, target_ms, step_ms), model_output, levels)
     made = _forecast(states, values, experts, intervals.model_tails(model_output, levels))
     _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
@@ -134,9 +177,9 @@ def contributions(
         Weights float32[n, 4, experts] that add up to one over those with a forecast, and their forecasts
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
-    yesterday = Timeline.of(series, made_at_ms).values_near(target_ms - _DAY_MS, step_ms // 2)
+    yesterday = _yesterday(Timeline(series, made_at_ms), target_ms, step_ms)
     experts = _experts(metrics_last(windows), yesterday, model_output, levels)
-    return combine.weights(states["log_weight"], ~np.isnan(experts)), experts
+    return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +192,11 @@ class _Made:
     experts: NDArray[np.float32]
     scale: NDArray[np.float32]
     evidence: NDArray[np.float32]
+
+
+def _yesterday(timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The sample one day before each target, float32[n, 4]; NaN where the series holds none."""
+    return timeline.nearest(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2).values
 
 
 def _experts(
@@ -169,24 +217,27 @@ def _experts(
 def _forecast(
     states: States, window_values: NDArray[np.float32], experts: NDArray[np.float32], tails: NDArray[np.float32]
 ) -> _Made:
+    learnt = states["learnt"]
     awake = ~np.isnan(experts)
-    values = combine.combine(combine.weights(states["log_weight"], awake), experts)
+    values = combine.combine(combine.weights(learnt["log_weight"], awake), experts)
     np.clip(values, 0, MAXIMA, out=values)
     states["heard"] = np.where(awake, _BITS, 0).sum(axis=2)
-    scale = _scale(states, window_values, values)
-    quantiles = intervals.quantiles(values, tails, states["tail_offset"], states["tail_excess"], scale)
+    scale = _scale(learnt, window_values, values)
+    quantiles = intervals.quantiles(values, tails, learnt["tail_offset"], learnt["tail_excess"], scale)
     evidence = np.stack(
-        [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(states["hit_rate"])], axis=1
+        [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
     )
-    sure = confidence.confidence(states["confidence"], evidence)
+    sure = confidence.confidence(learnt["confidence"], evidence)
     sure = np.where(awake[:, :2, 0].any(axis=1), sure, np.float32(0))
     return _Made(values, quantiles, sure, experts, scale, evidence)
 
 
-def _scale(states: States, window_values: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _scale(
+    learnt: NDArray[np.void], window_values: NDArray[np.float32], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """The error to expect, float32[n, 4]: learnt, or how far the window wanders; positive and finite."""
-    scale = states["scale"]
-    new = states["settled"] == 0
+    scale: NDArray[np.float32] = learnt["scale"]
+    new = learnt["settled"] == 0
     rows = np.flatnonzero(new.any(axis=1))
     if len(rows):
         scale = scale.copy()
@@ -204,22 +255,24 @@ def _remember(
     target_ms: NDArray[np.int64],
     version: str,
 ) -> None:
-    horizon = target_ms - made_at_ms
-    slot, kept = free_slot(states, made_at_ms, horizon, step_ms)
+    slot, kept = free_slot(states, made_at_ms, target_ms - made_at_ms, step_ms)
     rows = np.flatnonzero(kept)
+    chosen = slice(None) if len(rows) == len(states) else rows
     new = np.zeros(len(rows), PENDING)
-    values, scale = made.values[rows], made.scale[rows]
+    values, scale = made.values[chosen], made.scale[chosen]
     middle, unit = values[..., None], scale[..., None]
-    new["made_at_ms"] = made_at_ms[rows]
-    new["horizon_ms"] = horizon[rows]
-    new["tolerance_ms"] = step_ms[rows] // 2
+    new["tolerance_ms"] = step_ms[chosen] // 2
     new["predicted"] = values
     new["scale"] = scale
-    new["experts"] = codes.pack((made.experts[rows] - middle) / unit)
-    tails = np.clip((made.quantiles[rows] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
+    new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
+    tails = np.clip((made.quantiles[chosen] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
     new["tails"][..., : intervals.LOWER] = tails[..., : intervals.MEDIAN]
     new["tails"][..., intervals.LOWER :] = tails[..., intervals.MEDIAN + 1 :]
-    new["confidence"] = made.confidence[rows]
-    new["evidence"] = made.evidence[rows]
+    new["confidence"] = made.confidence[chosen]
+    new["evidence"] = made.evidence[chosen]
     new["version"] = version_index(states, rows, version)
-    states["pending"][rows, slot[rows]] = new
+    slots = slot[chosen]
+    states["made_at_ms"][rows, slots] = made_at_ms[chosen]
+    states["target_ms"][rows, slots] = target_ms[chosen]
+    states["pending"][rows, slots] = new
+    states["last_kept_ms"] = np.where(kept, made_at_ms, states["last_kept_ms"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RATE = np.float32(0.3)
 DECAY = np.float32(0.995)
 SHARE = np.float32(0.002)
-LOSS_LIMIT = np.float32(3)
+LOSS_LIMIT = np.float32(6)
 """One forecast counts at most as this many mean absolute errors more or less than the combination's."""
 
 _PRIOR = priors.weights()

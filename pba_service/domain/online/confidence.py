@@ -20,6 +20,9 @@ HIT_MEMORY = 0.98
 HIT_BURN_IN = 5
 """Settled forecasts that the prior hit rate counts for."""
 
+_EDGES = np.array([1 - TOLERANCE_RATIO, 1 + TOLERANCE_RATIO], np.float32)[:, None, None]
+_MASSES = np.diff([0.0, *QUANTILES, 1.0]).astype(np.float32)
+_TINY = np.float32(1e-30)
 _EVIDENCE_LIMIT = 4.0
 _COEFFICIENT_LIMIT = 5.0
 
@@ -41,25 +44,33 @@ def probability_within(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32[n]; metrics that are absent are left out, and 0 where both are.
     """
-    stated = quantiles[:, :2]
-    median = stated[..., QUANTILES.index(0.5)]
-    inside = _share_below(stated, median * (1 + TOLERANCE_RATIO)) - _share_below(stated, median * (1 - TOLERANCE_RATIO))
-    known = np.isfinite(median)
-    product: NDArray[np.float32] = np.where(known, inside, 1).prod(axis=1)
-    return np.where(known.any(axis=1), product, 0).astype(np.float32)
+    stated = np.ascontiguousarray(quantiles[:, :2].transpose(2, 0, 1))  # float32[5, n, 2]
+    median = stated[QUANTILES.index(0.5)]
+    below = _share_below(stated, median * _EDGES)  # float32[2, n, 2]
+    known = ~np.isnan(median)
+    product = np.where(known, below[1] - below[0], np.float32(1)).prod(axis=1)
+    result: NDArray[np.float32] = product * known.any(axis=1)
+    return result
 
 
-def _share_below(quantiles: NDArray[np.float32], limit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distribution function at `limit`, linear between the quantiles and beyond them to 0 and 1."""
-    span = quantiles[..., -1] - quantiles[..., 0]
-    knots = np.concatenate([quantiles[..., :1] - span[..., None], quantiles, quantiles[..., -1:] + span[..., None]], -1)
-    levels = (0.0, *QUANTILES, 1.0)
-    share = np.zeros(limit.shape, np.float32)
-    for i in range(len(levels) - 1):
-        width = knots[..., i + 1] - knots[..., i]
-        beyond = limit - knots[..., i]
-        part = np.where(width > 0, beyond / np.where(width > 0, width, 1), np.where(beyond >= 0, 1, 0))
-        share += np.float32(levels[i + 1] - levels[i]) * np.clip(part, 0, 1)
+def _share_below(quantiles: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distribution function at `limits`, linear between the quantiles and beyond them to 0 and 1.
+
+    Args:
+        quantiles: float32[5, n, 2].
+        limits: float32[k, n, 2].
+
+    Returns:
+        float32[k, n, 2].
+    """
+    span = quantiles[-1] - quantiles[0]
+    knots = [quantiles[0] - span, *quantiles, quantiles[-1] + span]
+    share = np.zeros(limits.shape, np.float32)
+    for lower, upper, mass in zip(knots[:-1], knots[1:], _MASSES, strict=True):
+        # where two quantiles coincide, all of their mass lies at once below what is not below them
+        part = (limits - lower) / np.maximum(upper - lower, _TINY)
+        part = np.where(limits >= upper, np.float32(1), np.maximum(part, 0))
+        share += mass * part
     return share
 
 

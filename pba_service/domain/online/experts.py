@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEANS = (10, 30, 100)
-MEDIANS = (3, 5, 10, 30, 60, 100)
+MEDIANS = (10, 30, 100)
 EWMA_ALPHA = 0.3
 
 EXPERTS = (
@@ -36,6 +36,7 @@ MODEL = EXPERTS.index("model")
 
 SPREAD_SLOTS = 30
 
+_EWMA = EXPERTS.index("ewma")
 _EWMA_SLOTS = 30  # older slots weigh less than 3e-5 together
 _EWMA_WEIGHTS = (EWMA_ALPHA * (1 - EWMA_ALPHA) ** np.arange(_EWMA_SLOTS - 1, -1, -1)).astype(np.float32)
 _EWMA_MASS = (1 - (1 - EWMA_ALPHA) ** np.arange(_EWMA_SLOTS + 1)).astype(np.float32)  # of the newest k slots
@@ -56,28 +57,23 @@ def window_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
         float32[n, 4, experts], NaN for an absent metric; seasonal and model are left NaN for the caller to fill.
     """
     n, metrics, slots = values.shape
-    known = ~np.isnan(values)
-    count = known.sum(axis=2)  # int[n, 4]
-    complete = bool(((count == slots) | (count == 0)).all())
-    zeroed = values if complete else np.where(known, values, np.float32(0))
+    complete = not np.isnan(values[:, :, 0]).any()  # no metric is absent or known for a part of the window only
+    count = np.full((n, metrics), slots) if complete else (~np.isnan(values)).sum(axis=2)
+    summed = values if complete else np.where(np.isnan(values), np.float32(0), values)
     out = np.full((n, metrics, len(EXPERTS)), np.nan, np.float32)
     out[:, :, 0] = values[:, :, -1]
-    column = 1
-    for length in MEANS:
-        divisor = np.clip(count, 1, length).astype(np.float32)
-        out[:, :, column] = zeroed[:, :, -length:].sum(axis=2) / divisor
-        column += 1
-    done: dict[int, NDArray[np.float32]] = {}
-    for length in MEDIANS:
+    for column, length in enumerate(MEANS, start=1):
+        # einsum, unlike a matrix product, gives a window the same bits whatever windows are beside it
+        total = np.einsum("nml->nm", summed[:, :, -length:])
+        np.divide(total, np.clip(count, 1, length), out=out[:, :, column], casting="same_kind")
+    for column, length in enumerate(MEDIANS, start=1 + len(MEANS)):
         width = min(length, slots)
-        if width not in done:
-            done[width] = _median(values[:, :, -width:], np.minimum(count, width))
-        out[:, :, column] = done[width]
-        column += 1
+        out[:, :, column] = _median(values[:, :, -width:], np.minimum(count, width))
     recent = min(slots, _EWMA_SLOTS)
-    weighted = (zeroed[:, :, -recent:] * _EWMA_WEIGHTS[-recent:]).sum(axis=2)
-    out[:, :, column] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
-    out[count == 0] = np.nan
+    weighted = np.einsum("nml,l->nm", summed[:, :, -recent:], _EWMA_WEIGHTS[-recent:])
+    out[:, :, _EWMA] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
+    if not complete:
+        out[count == 0] = np.nan
     return out
 
 
@@ -85,14 +81,13 @@ def _median(values: NDArray[np.float32], count: NDArray[np.int_]) -> NDArray[np.
     """Median of the last `count` (int[n, 4]) of float32[n, 4, k], the others being NaN; any value where count is 0."""
     ordered = np.sort(values, axis=2)  # NaN last
     width = values.shape[2]
-    half = np.float32(0.5)  # of each, since their sum may not be representable
     if ((count == width) | (count == 0)).all():
         low, high = ordered[:, :, (width - 1) // 2], ordered[:, :, width // 2]
     else:
         lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, width - 1)
         low = np.take_along_axis(ordered, lower[..., None], axis=2)[..., 0]
         high = np.take_along_axis(ordered, upper[..., None], axis=2)[..., 0]
-    middle: NDArray[np.float32] = low * half + high * half
+    middle: NDArray[np.float32] = (low + high) * np.float32(0.5)
     return middle
 
 

@@ -88,6 +88,15 @@ def model_median(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDAr
     return np.full(output.shape[:2], np.nan, np.float32) if reading is None else reading.of_output(output)
 
 
+def model_quantiles(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
+    """What the model itself says at `QUANTILES`, float32[n, 4, 5]; NaN where it states none."""
+    columns = [
+        np.full(output.shape[:2], np.nan, np.float32) if reading is None else reading.of_output(output)
+        for reading in _readings(levels)
+    ]
+    return np.stack(columns, axis=-1)
+
+
 def model_tails(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
     """Distances of the model's tails from its median, float32[n, 4, 4]; NaN where it does not state them."""
     tails = np.full((*output.shape[:2], len(TAIL_LEVELS)), np.nan, np.float32)
@@ -152,7 +161,10 @@ def learn(
         compared: bool[n, 4], where there is something to compare; elsewhere nothing is learnt.
     """
     # a value on the edge of the interval is inside it
-    below = np.concatenate([actual[..., None] < tails[..., :LOWER], actual[..., None] <= tails[..., LOWER:]], axis=-1)
+    value = actual[..., None]
+    below = np.empty(tails.shape, np.bool_)
+    np.less(value, tails[..., :LOWER], out=below[..., :LOWER])
+    np.less_equal(value, tails[..., LOWER:], out=below[..., LOWER:])
     surprise = TAIL_LEVELS - below
     moved = np.clip(offset + STEP * surprise, _LOWEST, _HIGHEST)
     recent = EXCESS_MEMORY * excess + (1 - EXCESS_MEMORY) * surprise

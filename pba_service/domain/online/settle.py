@@ -8,7 +8,7 @@ import numpy as np
 
 from pba_service.domain.forecast import LedgerEntry, hits
 from pba_service.domain.online import codes, combine, confidence, intervals
-from pba_service.domain.online.state import PENDING
+from pba_service.domain.online.pending import release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pba_service.domain.online.state import States
 
 SCALE_MEMORY = np.float32(0.05)
-SCALE_BURN_IN = 5
+SCALE_BURN_IN = np.float32(5)
 """Settled forecasts that the first guess of the scale counts for."""
 
 SCALE_GROWTH = np.float32(30)
@@ -27,78 +27,81 @@ SCALE_GROWTH = np.float32(30)
 def settle(states: States, meetings: Meetings) -> list[list[LedgerEntry]]:
     """Learns from each meeting, oldest target first, and frees its slot; the entries of each link."""
     entries: list[list[LedgerEntry]] = [[] for _ in range(len(states))]
-    link, slot = meetings.link, meetings.slot
-    if len(link) == 0:
-        return entries
-    first = np.append(True, link[1:] != link[:-1])
-    turn = np.arange(len(link)) - np.maximum.accumulate(np.where(first, np.arange(len(link)), 0))
-    for k in range(int(turn.max()) + 1):
-        now = turn == k
-        rows = link[now]
-        waiting = states["pending"][rows, slot[now]]
-        _learn(states, rows, waiting, meetings.actual[now])
-        closed = _entries(states, rows, waiting, meetings.measured_at_ms[now], meetings.actual[now])
+    for turn in range(int(meetings.turn.max(initial=-1)) + 1):
+        now = np.flatnonzero(meetings.turn == turn)
+        rows, slots, actual = meetings.link[now], meetings.slot[now], meetings.actual[now]
+        waiting = states["pending"][rows, slots]
+        every = len(rows) == len(states)  # most often each link settles one forecast: then nothing is gathered
+        learnt = states["learnt"] if every else states["learnt"][rows]
+        _learn(learnt, waiting, actual)
+        if not every:
+            states["learnt"][rows] = learnt
+        closed = _entries(
+            states["versions"][rows, waiting["version"]],
+            states["made_at_ms"][rows, slots],
+            states["target_ms"][rows, slots],
+            meetings.measured_at_ms[now],
+            waiting=waiting,
+            actual=actual,
+        )
+        release(states, rows, slots)
         for row, entry in zip(rows.tolist(), closed, strict=True):
             entries[row].append(entry)
-        states["pending"][rows, slot[now]] = np.zeros((), PENDING)
     return entries
 
 
-def _learn(states: States, rows: NDArray[np.intp], waiting: NDArray[np.void], actual: NDArray[np.float32]) -> None:
+def _learn(learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[np.float32]) -> None:
+    """Updates LEARNT[n] by one forecast each."""
     predicted, unit = waiting["predicted"], waiting["scale"]
     distance = actual - predicted
     error = np.abs(distance)
     compared = ~np.isnan(error)
-    settled = states["settled"][rows]
-    scale = np.where(settled > 0, states["scale"][rows], unit)
+    settled = learnt["settled"]
+    scale = np.where(settled > 0, learnt["scale"], unit)
 
-    experts = np.abs(distance[..., None] - codes.unpack(waiting["experts"]) * unit[..., None])
-    states["log_weight"][rows] = combine.learn(states["log_weight"][rows], experts, error, scale)
+    experts = codes.unpack(waiting["experts"])
+    experts *= unit[..., None]
+    np.abs(np.subtract(distance[..., None], experts, out=experts), out=experts)
+    learnt["log_weight"] = combine.learn(learnt["log_weight"], experts, error, scale)
 
     tails = predicted[..., None] + waiting["tails"].astype(np.float32) * unit[..., None]
-    states["tail_offset"][rows], states["tail_excess"][rows] = intervals.learn(
-        states["tail_offset"][rows], states["tail_excess"][rows], tails, actual, compared
+    learnt["tail_offset"], learnt["tail_excess"] = intervals.learn(
+        learnt["tail_offset"], learnt["tail_excess"], tails, actual, compared
     )
 
-    pace = np.maximum(SCALE_MEMORY, 1 / (settled + np.float32(SCALE_BURN_IN)))
-    floor = intervals.smallest_scale(predicted)
-    moved = np.maximum(scale + pace * (np.minimum(error, SCALE_GROWTH * scale) - scale), floor)
-    states["scale"][rows] = np.where(compared, moved, states["scale"][rows])
-    states["settled"][rows] = settled + compared
-    _judge(states, rows, waiting, actual, compared[:, :2].any(axis=1))
+    pace = np.maximum(SCALE_MEMORY, 1 / (settled + SCALE_BURN_IN))
+    moved = scale + pace * (np.minimum(error, SCALE_GROWTH * scale) - scale)
+    moved = np.maximum(moved, intervals.smallest_scale(predicted))
+    learnt["scale"] = np.where(compared, moved, learnt["scale"])
+    learnt["settled"] = settled + compared
+    _judge(learnt, waiting, actual, compared[:, :2].any(axis=1))
 
 
 def _judge(
-    states: States,
-    rows: NDArray[np.intp],
-    waiting: NDArray[np.void],
-    actual: NDArray[np.float32],
-    judged: NDArray[np.bool_],
+    learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[np.float32], judged: NDArray[np.bool_]
 ) -> None:
-    rows, hit = rows[judged], hits(waiting["predicted"][judged], actual[judged])
-    evidence = waiting["evidence"][judged].astype(np.float32)
-    states["confidence"][rows] = confidence.learn(states["confidence"][rows], evidence, hit)
-    states["hit_rate"][rows] = confidence.hit_rate(states["hit_rate"][rows], states["judged"][rows], hit)
-    states["judged"][rows] += 1
+    """Updates the confidence of those that have bandwidth or latency to compare."""
+    hit = hits(waiting["predicted"], actual)
+    evidence = waiting["evidence"].astype(np.float32)
+    coefficients = confidence.learn(learnt["confidence"], evidence, hit)
+    rate = confidence.hit_rate(learnt["hit_rate"], learnt["judged"], hit)
+    learnt["confidence"] = np.where(judged[:, None], coefficients, learnt["confidence"])
+    learnt["hit_rate"] = np.where(judged, rate, learnt["hit_rate"])
+    learnt["judged"] += judged
 
 
 def _entries(
-    states: States,
-    rows: NDArray[np.intp],
+    version: NDArray[np.bytes_],
+    *times_ms: NDArray[np.int64],
     waiting: NDArray[np.void],
-    measured_at_ms: NDArray[np.int64],
     actual: NDArray[np.float32],
 ) -> list[LedgerEntry]:
-    versions = states["versions"][rows, waiting["version"]].tolist()
-    texts = {version: version.decode(errors="ignore") for version in set(versions)}
-    made_at = waiting["made_at_ms"]
-    columns = (
-        made_at.tolist(),
-        (made_at + waiting["horizon_ms"]).tolist(),
-        measured_at_ms.tolist(),
-        np.ascontiguousarray(waiting["predicted"]),
-        actual,
-        waiting["confidence"].tolist(),
-        [texts[version] for version in versions],
+    """Ledger entries from columns; the times are when each was made, its target, and when it was measured."""
+    versions = version.tolist()
+    texts = {name: name.decode(errors="ignore") for name in set(versions)}
+    made_at, target, measured_at = (column.tolist() for column in times_ms)
+    predicted = np.ascontiguousarray(waiting["predicted"])
+    names = map(texts.__getitem__, versions)
+    return list(
+        map(LedgerEntry, made_at, target, measured_at, predicted, actual, waiting["confidence"].tolist(), names)
     )
-    return list(map(LedgerEntry, *columns))

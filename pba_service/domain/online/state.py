@@ -28,13 +28,14 @@ PENDING_SLOTS = 18
 TAILS = 4
 """Quantiles besides the median: 0.05, 0.10, 0.90, 0.95."""
 
+FREE = np.iinfo(np.int64).max
+"""Target of a slot that holds no forecast: it never comes."""
+
 _METRICS = len(METRICS)
-_FORMAT = 0x50424102  # "PBA", layout 2
+_FORMAT = 0x50424105  # "PBA", layout 5
 
 PENDING = np.dtype(
     [
-        ("made_at_ms", "<i8"),
-        ("horizon_ms", "<i4"),  # 0 marks a free slot
         ("tolerance_ms", "<i4"),
         ("predicted", "<f4", (_METRICS,)),
         ("scale", "<f4", (_METRICS,)),
@@ -46,21 +47,31 @@ PENDING = np.dtype(
     ]
 )
 
+LEARNT = np.dtype(
+    [
+        ("settled", "<u4", (_METRICS,)),  # forecasts compared with what happened
+        ("judged", "<u4"),  # forecasts that were a hit or a miss
+        ("hit_rate", "<f4"),
+        ("confidence", "<f4", (3,)),
+        ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
+        ("scale", "<f4", (_METRICS,)),  # running mean absolute error
+        ("tail_offset", "<f4", (_METRICS, TAILS)),
+        ("tail_excess", "<f4", (_METRICS, TAILS)),
+    ]
+)
+
 STATE = np.dtype(
     [
         ("format", "<u4"),
         ("checksum", "<u4"),
         ("last_made_at_ms", "<i8"),
-        ("settled", "<u4", (_METRICS,)),  # forecasts compared with what happened
-        ("judged", "<u4"),  # forecasts that were a hit or a miss
-        ("hit_rate", "<f4"),
-        ("confidence", "<f4", (3,)),
+        ("last_kept_ms", "<i8"),  # when the newest forecast in `pending` was made
         ("heard", "<u2", (_METRICS,)),  # a bit for each forecaster that took part in the newest forecast
-        ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
-        ("scale", "<f4", (_METRICS,)),  # running mean absolute error
-        ("tail_offset", "<f4", (_METRICS, TAILS)),
-        ("tail_excess", "<f4", (_METRICS, TAILS)),
         ("versions", "S32", (3,)),
+        ("learnt", LEARNT),
+        # of each slot of `pending`, beside each other since every step looks at all of them
+        ("made_at_ms", "<i8", (PENDING_SLOTS,)),
+        ("target_ms", "<i8", (PENDING_SLOTS,)),  # `FREE` marks a slot that holds nothing
         ("pending", PENDING, (PENDING_SLOTS,)),
     ]
 )
@@ -76,9 +87,11 @@ def fresh(n: int) -> States:
     """The prior state of n links: STATE[n]."""
     states = np.zeros(n, STATE)
     states["format"] = _FORMAT
-    states["log_weight"] = np.log(priors.weights())
-    states["confidence"] = priors.CONFIDENCE
-    states["hit_rate"] = priors.HIT_RATE
+    states["target_ms"] = FREE
+    learnt = states["learnt"]
+    learnt["log_weight"] = np.log(priors.weights())
+    learnt["confidence"] = priors.CONFIDENCE
+    learnt["hit_rate"] = priors.HIT_RATE
     return states
 
 
@@ -96,7 +109,7 @@ def encode(states: States) -> list[bytes]:
     """The bytes of each state."""
     signed = states.copy()
     signed["checksum"] = _checksums(states)
-    used = states["pending"]["horizon_ms"] > 0
+    used = states["target_ms"] != FREE
     slots = np.where(used.any(axis=1), PENDING_SLOTS - np.argmax(used[:, ::-1], axis=1), 0)
     lengths = (_HEAD_BYTES + slots * PENDING.itemsize).tolist()
     data = signed.view(np.uint8).data if len(signed) else memoryview(b"")
@@ -116,8 +129,8 @@ def version_index(states: States, rows: NDArray[np.intp], version: str) -> NDArr
     same = states["versions"][rows] == name
     index: NDArray[np.intp] = np.argmax(same, axis=1)
     for i in np.flatnonzero(~same.any(axis=1)).tolist():
-        pending, kept = states["pending"][rows[i]], states["versions"][rows[i]]
-        used = set(pending["version"][pending["horizon_ms"] > 0].tolist())
+        state = states[rows[i]]
+        used, kept = set(state["pending"]["version"][state["target_ms"] != FREE].tolist()), state["versions"]
         # models change far less often than forecasts come true: should all places be taken, the first one's few
         # pending forecasts are entered under the new name
         index[i] = next((k for k in range(len(kept)) if k not in used), 0)

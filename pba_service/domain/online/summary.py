@@ -9,6 +9,7 @@ import numpy as np
 
 from pba_service.domain.online import combine
 from pba_service.domain.online.experts import EXPERTS
+from pba_service.domain.online.state import FREE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,9 +44,10 @@ class LinkRecord:
 
 def records(states: States) -> list[LinkRecord]:
     """The record of each link."""
+    learnt = states["learnt"]
     heard = states["heard"][..., None] >> np.arange(len(EXPERTS)) & 1
-    weights = combine.weights(states["log_weight"], heard.astype(np.bool_))
-    error = np.where(states["settled"] > 0, states["scale"], np.float32(np.nan))
-    pending = (states["pending"]["horizon_ms"] > 0).sum(axis=1).tolist()
-    rates = states["hit_rate"].tolist()
-    return [LinkRecord(states["settled"][i], error[i], weights[i], rates[i], pending[i]) for i in range(len(states))]
+    weights = combine.weights(learnt["log_weight"], heard.astype(np.bool_))
+    error = np.where(learnt["settled"] > 0, learnt["scale"], np.float32(np.nan))
+    pending = (states["target_ms"] != FREE).sum(axis=1).tolist()
+    rates = learnt["hit_rate"].tolist()
+    return [LinkRecord(learnt["settled"][i], error[i], weights[i], rates[i], pending[i]) for i in range(len(states))]

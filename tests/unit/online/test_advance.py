@@ -138,7 +138,7 @@ def test_absent_metrics_stay_absent():
     for made in replay.forecasts:
         assert np.isfinite(made.values).tolist() == [[True, False, False, True]]
         assert np.isfinite(made.quantiles).all(axis=2).tolist() == [[True, False, False, True]]
-    assert replay.states["settled"].tolist() == [[85, 0, 0, 85]]
+    assert replay.states["learnt"]["settled"].tolist() == [[85, 0, 0, 85]]
 
 
 def test_a_silent_link_gives_up_what_it_waited_for():
