@@ -65,6 +65,7 @@ def transfer(
     trace: str | None = None,
     schedule: str = "",
     seconds: float | None = None,
+    queue_bytes: int | None = None,
 ) -> Run:
     """Runs one transfer.
 
@@ -77,11 +78,15 @@ def transfer(
         total_bytes: A transfer of this size; 0: one that lasts `seconds`.
         trace: A file of changes of the path, as the emulator reads it.
         schedule: Changes of the sender's setting, as the sender reads it.
+        queue_bytes: Of the bottleneck; None: the path's own.
         seconds: How long; None: as long as the round trip needs to settle, and as long again to measure.
     """
     omit = 0.0 if total_bytes or trace else 1.5 + 12 * path.rtt_ms / 1e3
     duration = seconds or omit + 4 + 12 * path.rtt_ms / 1e3
-    with _emulated(programs, path, tag, seed, trace) as (spaces, stats_file):
+    with _emulated(programs, path, tag=tag, seed=seed, trace=trace, queue_bytes=queue_bytes or path.queue_bytes) as (
+        spaces,
+        stats_file,
+    ):
         sender = [str(programs / "stripe"), "--ns-a", spaces[0], "--ns-b", spaces[1], "--cc", path.congestion_control]
         options = {
             "streams": setting.streams,
@@ -117,7 +122,7 @@ def transfer(
 
 @contextmanager
 def _emulated(
-    programs: File, path: Path, tag: str, seed: int, trace: str | None
+    programs: File, path: Path, *, tag: str, seed: int, trace: str | None, queue_bytes: int
 ) -> Iterator[tuple[tuple[str, str], File]]:
     """A running emulator; yields its namespaces and the file that its statistics will be in once it has ended."""
     spaces = (f"amst{tag}a", f"amst{tag}b")
@@ -134,7 +139,7 @@ def _emulated(
         "rate": path.rate_mbps,
         "delay": path.rtt_ms / 2,
         "rev-delay": path.rtt_ms / 2,
-        "queue": path.queue_bytes,
+        "queue": queue_bytes,
         "rt": 10,
         "seed": seed,
         "slots": 65536,

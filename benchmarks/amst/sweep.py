@@ -1,9 +1,12 @@
 """The short form: scores rules by interpolation on a sweep that was measured once. No root, no kernel feature.
 
 The sweep has goodput and retransmissions over the number of streams, for 127 paths (CUBIC, buffers tuned by the kernel,
-no pace). Between measured numbers both are interpolated over the logarithm of the streams. Paths count where at least
-three numbers were measured, the best of them fills 90 % of the path, and the rule's number lies within what was
-measured. A pace is reckoned with as a ceiling on goodput; what it spares in retransmissions is not.
+no pace). Between measured numbers retransmissions are interpolated over the logarithm of the streams; goodput is the
+mean of that and of streams that add up until the larger number's goodput (left out one by one, measured numbers are hit
+without bias by the mean, and 4 % off by either). Paths count where at least three numbers were measured, the best of
+them fills 90 % of the path, and the rule's number lies within what was measured. A pace is reckoned with as a ceiling
+on goodput, and where nothing else loses packets it is the goodput, as the real runs show; what it spares in queue drops
+elsewhere is not reckoned with.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
@@ -47,19 +51,34 @@ class Curve:
     def at(self, setting: Setting) -> tuple[float, float]:
         """Goodput as a share of the best, and self-caused retransmissions."""
         where, known = np.log(setting.streams), np.log(self.streams)
-        goodput = float(np.interp(where, known, self.goodput_mbps))
-        if setting.pacing_mbps is not None:
-            goodput = min(goodput, setting.pacing_mbps)
+        goodput = self._goodput(setting.streams)
+        pace = setting.pacing_mbps
+        if pace is not None and not self.path.loss_ratio and pace <= PAYLOAD_SHARE * self.path.rate_mbps:
+            return pace / self.best_mbps, 0.0
+        if pace is not None:
+            goodput = min(goodput, pace)
         own = float(np.interp(where, known, self.retransmitted)) - self.path.loss_ratio
         return goodput / self.best_mbps, max(own, 0.0)
 
+    def _goodput(self, streams: float) -> float:
+        known = np.log(self.streams)
+        plain = float(np.interp(np.log(streams), known, self.goodput_mbps))
+        below = int(np.searchsorted(self.streams, streams, side="right")) - 1
+        if below < 0 or below + 1 >= len(self.streams):
+            return plain
+        summed = self.goodput_mbps[below] * streams / self.streams[below]
+        after = self.goodput_mbps[below + 1]
+        adding = float((summed**-6 + after**-6) ** (-1 / 6))
+        return (plain + max(adding, plain)) / 2
+
     def fewest(self) -> float:
         """The fewest streams, two or more, that reach `ENOUGH` of the best, between measured numbers too."""
-        candidates = np.geomspace(max(self.streams[0], 2), max(self.streams[-1], 2), 400)
-        goodput = np.interp(np.log(candidates), np.log(self.streams), self.goodput_mbps)
+        candidates = np.geomspace(max(self.streams[0], 2), max(self.streams[-1], 2), 100)
+        goodput = np.array([self._goodput(streams) for streams in candidates.tolist()])
         return float(candidates[np.argmax(goodput >= ENOUGH * self.best_mbps)])
 
 
+@cache
 def curves() -> list[Curve]:
     """The paths of the sweep that can be scored on."""
     rows: dict[Path, list[tuple[float, ...]]] = defaultdict(list)

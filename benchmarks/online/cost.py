@@ -60,7 +60,9 @@ def main() -> None:
     step = np.full(count, STEP_MS, np.int64)
     states = online.decode([b""] * count)
     ends = range(slots + 15, samples - 1)
-    windows = np.stack([windows_at(Series(times, v), np.array([samples - 1]), slots, STEP_MS).values[0] for v in values])
+    windows = np.stack(
+        [windows_at(Series(times, v), np.array([samples - 1]), slots, STEP_MS).values[0] for v in values]
+    )
 
     inferred = seconds(
         lambda: [model.predict(windows[i : i + BATCH], step[i : i + BATCH]) for i in range(0, count, BATCH)]
@@ -108,7 +110,9 @@ def main() -> None:
     blobs = online.encode(states)
     coded = seconds(lambda: online.encode(online.decode(blobs)))
     print(f"links                  {count}")
-    print(f"state bytes            {len(blobs[0])} with 15 pending forecasts, {len(online.encode(online.decode([b'']))[0])} new")
+    print(
+        f"state bytes            {len(blobs[0])} with 15 pending forecasts, {len(online.encode(online.decode([b'']))[0])} new"
+    )
     print(f"model                  {inferred / count * 1e6:8.2f} us per link ({model.info.name}, batches of {BATCH})")
     print(f"advance                {stepped / count * 1e6:8.2f} us per link, {stepped / inferred:.3f} of the model")
     print(f"decode and encode      {coded / count * 1e6:8.2f} us per link, {coded / inferred:.3f} of the model")
