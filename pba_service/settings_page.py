@@ -52,12 +52,20 @@ def _shown(variable: Variable[Any], value: Any) -> str:
     if value is None:
         return variable.default_text
     if isinstance(variable.kind, DurationMs):
-        return f"{value / 1000:g}s"
+        return _duration(value)
     if variable.secret:
         parts = urlsplit(str(value))
         _, at, hosts = parts.netloc.rpartition("@")
         return f"{parts.scheme}://{'***@' if at else ''}{hosts}{parts.path}"
     return str(value)
+
+
+def _duration(span_ms: int) -> str:
+    """The shortest exact text in one unit: 30s, 15m, 720h."""
+    unit, length_ms = next(
+        (u, ms) for u, ms in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)) if not span_ms % ms
+    )
+    return f"{span_ms // length_ms}{unit}"
 
 
 if __name__ == "__main__":

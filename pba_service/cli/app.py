@@ -43,7 +43,7 @@ _PANELS = {
         ("ledger", ask.ledger),
         ("models", ask.models),
     ),
-    "Models": (("train", models.train),),
+    "Models": (("train", models.train), ("evaluate", models.evaluate), ("backtest", models.backtest)),
 }
 
 for _panel, _commands in _PANELS.items():

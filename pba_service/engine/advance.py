@@ -72,8 +72,8 @@ def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
         backlog_ms: How far before its newest sample it was advanced last; up to `USUAL_BACKLOG` steps are allowed for.
 
     Returns:
-        Enough for the oldest window, for what fills its oldest slot and tells its cadence, for the samples that forecasts
-        still waiting for their target are compared with, and for the time of the target a day before.
+        Enough for the oldest window, for what fills its oldest slot and tells its cadence, for the samples that
+        forecasts still waiting for their target are compared with, and for the time of the target a day before.
     """
     backlog_ms = max(backlog_ms, USUAL_BACKLOG * step_ms)
     window_ms = (slots + CADENCE_INTERVALS) * step_ms + PRODUCT_HORIZON_MS

@@ -7,7 +7,6 @@ ORT_DISABLE_TELEMETRY is set: so it is set here, and the library is imported now
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +107,7 @@ def load_model(path: Path) -> OnnxModel:
             str(files.onnx), f"its SHA-256 is {checksum}, but the manifest says {files.info.checksum_sha256}"
         )
     try:
-        session = _session(content)
+        session = open_session(content)
     except Exception as error:  # the runtime's exceptions have no common base of their own
         raise ModelRefusedError(str(files.onnx), f"ONNX Runtime cannot load it: {error}") from error
     for kind, declared, actual in (
@@ -122,9 +121,11 @@ def load_model(path: Path) -> OnnxModel:
     return model
 
 
-def _session(content: bytes) -> Any:
+def open_session(content: bytes) -> Any:
+    """A session of ONNX Runtime for a serialised graph, on one thread, with the runtime's telemetry off."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    runtime: Any = importlib.import_module("onnxruntime")
+    import onnxruntime as runtime  # noqa: PLC0415 - only once the switch is set
+
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from pba_service.runtime.session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
 class OnnxGraph:
     """One graph on one CPU thread, run in slices that stay in the cache."""
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        runtime: Any = importlib.import_module("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    def __init__(self, model: bytes) -> None:
+        self._session = open_session(model)
         self.inputs = [tensor.name for tensor in self._session.get_inputs()]
         self.outputs = [tensor.name for tensor in self._session.get_outputs()]
 

@@ -30,7 +30,8 @@ class TrainOptions:
         simulated_links: Simulated links added to the traces.
         augment: Whether changed copies of the training parts are added: other cadence, scale, gaps, level shifts.
         hold_out: Collections left out of training altogether, for research.
-        threads: CPU threads that training may use; 0 lets TensorFlow choose.
+        threads: CPU threads that training may use; 0 lets TensorFlow choose, and then a model may come out different by
+            rounding from run to run.
         created_at: RFC 3339 time to write into the manifest; empty takes the clock.
     """
 
@@ -46,7 +47,7 @@ class TrainOptions:
     simulated_links: int = 96
     augment: bool = True
     hold_out: tuple[str, ...] = ()
-    threads: int = 0
+    threads: int = 1
     created_at: str = ""
 
     def __post_init__(self) -> None:

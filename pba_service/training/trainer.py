@@ -72,7 +72,7 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     network, epochs_run = fit(recipe, examples, options, progress)
     model = recipe.graph(network)
     check_parity(recipe, network, model, examples)
-    graph = OnnxGraph(model, threads=1)
+    graph = OnnxGraph(model)
     answer = parts_scored(recipe, graph, examples, progress)
     record = manifest.TrainingRecord(
         collections=sorted({t.collection for t in real}),

@@ -226,7 +226,7 @@ def test_a_secret_is_shown_nowhere():
 def test_everything_in_force_can_be_shown():
     shown = dict(described(read(PBA_RETENTION="36h")))
     assert list(shown) == NAMES
-    assert shown["PBA_RETENTION"] == "129600s"
+    assert shown["PBA_RETENTION"] == "36h"
     assert shown["PBA_DATA_PATH"] == "off"
     assert shown["PBA_DATA_DIR"] == "/home/someone/.local/state/pba"
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pba_service.cli.commands.options import DEFAULT_TARGET, Target
+from pba_service.cli.commands.options import DEFAULT_TARGET, Json, Target
+from pba_service.settings import SHIPPED_MODELS
 
 DataPath = Annotated[
     Path | None, typer.Option("--data", exists=True, help="Measurements (CSV, JSONL, parquet), or a folder of them.")
@@ -47,3 +48,49 @@ def train(
         raise typer.BadParameter("--data and --from-service exclude each other")
     with service_history(target, days) as history:
         train_model(output, history, model, given)
+
+
+ModelPath = Annotated[
+    Path, typer.Option("--model", envvar="PBA_MODEL_PATH", exists=True, help="The model; by default the shipped one.")
+]
+Report = Annotated[Path | None, typer.Option(dir_okay=False, help="Write an HTML page with pictures there.")]
+Part = Annotated[
+    float, typer.Option(min=0.01, max=1.0, help="Score the last part of each link; all of it is replayed.")
+]
+Cadence = Annotated[
+    float, typer.Option("--collect-interval", min=1, help="Seconds; PBA_COLLECT_INTERVAL of a service.")
+]
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", exists=True, dir_okay=False, help="CSV, JSONL or parquet.")],
+    model: ModelPath = SHIPPED_MODELS,
+    part: Part = 0.2,
+    base_s: Cadence = 60.0,
+    prefix: Annotated[str, typer.Option(help="Only links whose id begins so.")] = "",
+    report: Report = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Score a model and all that serves around it on measurements, beside simple forecasters.
+
+    Each link is replayed sample by sample through the code that serves. By default its last fifth is scored, which is
+    what the shipped models were not trained on.
+    """
+    from pba_service.cli.evaluate import evaluate_file
+
+    evaluate_file(data, model, part=part, base_s=base_s, prefix=prefix, as_json=json, report=report)
+
+
+def backtest(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSONL or parquet.")],
+    model: ModelPath = SHIPPED_MODELS,
+    base_s: Cadence = 60.0,
+    report: Report = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Say what PBA would have done on your links: every forecast it would have made, beside what came true."""
+    from pba_service.cli.evaluate import evaluate_file
+
+    evaluate_file(file, model, part=1.0, base_s=base_s, as_json=json, report=report)
