@@ -54,7 +54,7 @@ def print_transfer(
         print_json({"estimates": found.estimates, "best": found.best, "errors": errors})
         return
     if found.estimates:
-        typer.echo(f"  {'link':<24}{'start':<10}{'10 %':>10}{'50 %':>10}{'90 %':>10}{'in time':>10}")
+        typer.echo(f"  {'link':<24}{'start':<14}{'10 %':>10}{'50 %':>10}{'90 %':>10}{'in time':>10}")
     for one in found.estimates:
         typer.echo(f"{'*' if one is found.best else ' '} {_row(one)}")
     for link_id, error in found.errors.items():
@@ -66,7 +66,7 @@ def print_transfer(
 def _row(one: TransferEstimate) -> str:
     spans = "".join(f"{_span(span):>10}" for span in (one.completion_p10, one.completion_p50, one.completion_p90))
     chance = "" if one.deadline_probability is None else f"{one.deadline_probability:>10.0%}"
-    return f"{one.link_id:<24}{clock(one.start):<10}{spans}{chance}"
+    return f"{one.link_id:<24}{clock(one.start):<14}{spans}{chance}"
 
 
 def _span(span: timedelta | None) -> str:

@@ -35,9 +35,7 @@ def calls(stub):
         "Predict of a window": lambda: stub.Predict(pb.PredictRequest(link_id="a", window=[row()])),
         "BatchPredict": lambda: stub.BatchPredict(pb.BatchPredictRequest(link_ids=["a"])),
         "GetOptimalParameters": lambda: stub.GetOptimalParameters(pb.GetOptimalParametersRequest(link_id="a")),
-        "EstimateTransfer": lambda: stub.EstimateTransfer(
-            pb.EstimateTransferRequest(transfer_bytes=1, link_ids=["a"])
-        ),
+        "EstimateTransfer": lambda: stub.EstimateTransfer(pb.EstimateTransferRequest(transfer_bytes=1, link_ids=["a"])),
         "ReportOutcome": lambda: stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=OUTCOME)),
         "GetOutcomes": lambda: stub.GetOutcomes(pb.GetOutcomesRequest(link_id="a")),
         "StreamPredictions": lambda: everything(stub.StreamPredictions(pb.StreamPredictionsRequest(selector=ALL))),
