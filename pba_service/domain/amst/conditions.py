@@ -97,16 +97,17 @@ def conditions(values: NDArray[np.float32], quantiles: NDArray[np.float32] | Non
 
 
 def _possible_loss(loss: float, *, known: bool, probes: int | None) -> float:
-    """Loss that may well be there though the measurement shows less of it."""
-    if not known or probes is None:
-        return max(loss, UNKNOWN_LOSS_RATIO) if loss < RESOLVED_LOSS_RATIO or not known else loss
-    # the upper end of one standard deviation of the count, the rule of three where none was lost
-    unseen = UNSEEN_LOSSES / probes if loss == 0 else loss + math.sqrt(loss / probes)
+    """Loss that may well be there though the measurement shows less of it; never falls as the measured loss rises."""
+    if not known:
+        return UNKNOWN_LOSS_RATIO
+    # the upper end of one standard deviation of the count, but never below what none lost leaves likely
+    counted = ASSUMED_PROBES if probes is None else probes
+    unseen = max(UNSEEN_LOSSES / counted, loss + math.sqrt(loss / counted))
     return max(loss, min(unseen, max(UNKNOWN_LOSS_RATIO, 2 * loss)))
 
 
-RESOLVED_LOSS_RATIO = 1e-4
-"""A loss below this is taken for a few probes' silence, unless the node says how many there were."""
+ASSUMED_PROBES = 600
+"""Probes of a loss measurement whose node does not say how many: none lost then leaves `UNKNOWN_LOSS_RATIO`."""
 
 
 def _limited(values: NDArray[np.float32]) -> list[float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pba_service.domain.amst import tcp
@@ -76,9 +76,12 @@ def test_more_bandwidth_never_means_fewer_streams(one, other, latency, loss, con
     assert slow.streams <= fast.streams
 
 
-@given(bandwidths, latencies, losses, losses)
-def test_more_loss_never_means_fewer_streams(bandwidth, latency, one, other):
-    low, high = (best(link(bandwidth, latency, loss)).parameters for loss in sorted((one, other)))
+@example(1000.0, 100.0, 0.0, 1e-9, 1_000_000)
+@example(1000.0, 100.0, 9e-5, 1.1e-4, None)
+@given(bandwidths, latencies, losses, losses, st.none() | st.integers(1, 2**32 - 1))
+def test_more_loss_never_means_fewer_streams(bandwidth, latency, one, other, probes):
+    ask = replace(EXACT, loss_probes=probes)
+    low, high = (best(link(bandwidth, latency, loss), ask).parameters for loss in sorted((one, other)))
     assert low.streams <= high.streams
 
 
