@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check docs lock clean
+.PHONY: help install run test check lint fmt types proto proto-check evaluate docs lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -53,6 +53,9 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 	for file in $$(cd "$$fresh" && find . -name '*.py*'); do \
 		diff -u "protos/$$file" "$$fresh/$$file" || { echo "the contract's Python is stale: make proto"; exit 1; }; \
 	done && echo "the contract's Python is current"
+
+evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
+	$(BIN)/pba evaluate --data $(TRACES_DIR)/dev.parquet
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
