@@ -7,7 +7,7 @@ with Client("127.0.0.1:50051") as pba:
     print(pba.parameters("fra-ams").streams)
 """
 
-from pba_client.advice import CongestionControl, ParameterReason, Parameters, ParametersSource
+from pba_client.advice import BandwidthKind, CongestionControl, ParameterReason, Parameters, ParametersSource
 from pba_client.aio import AsyncClient
 from pba_client.aio_stream import AsyncPushStream
 from pba_client.aio_watch import AsyncWatch
@@ -49,6 +49,7 @@ from pba_client.records import (
     PredictionPath,
 )
 from pba_client.stream import PushStream
+from pba_client.transfers import Learned, TransferEstimate, TransferEstimates, TransferOutcome
 from pba_client.types import (
     Columns,
     Gap,
@@ -74,6 +75,7 @@ __all__ = [
     "AsyncWatch",
     "Attribution",
     "Backoff",
+    "BandwidthKind",
     "CallCancelledError",
     "CapacityExceededError",
     "Client",
@@ -91,6 +93,7 @@ __all__ = [
     "HorizonForecast",
     "InvalidRequestError",
     "Keepalive",
+    "Learned",
     "LedgerEntry",
     "Link",
     "LinkRecord",
@@ -121,6 +124,9 @@ __all__ = [
     "TemporaryError",
     "Timeouts",
     "Tls",
+    "TransferEstimate",
+    "TransferEstimates",
+    "TransferOutcome",
     "UnavailableError",
     "UnsupportedError",
     "Violation",

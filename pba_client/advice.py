@@ -21,6 +21,14 @@ class CongestionControl(Enum):
     RENO = 3
 
 
+class BandwidthKind(Enum):
+    """What a node's bandwidth measurements are."""
+
+    UNSPECIFIED = 0
+    CAPACITY = 1
+    GOODPUT = 2
+
+
 class ParametersSource(Enum):
     """Where parameters come from."""
 
@@ -47,6 +55,13 @@ class ParameterReason(Enum):
     STORE_UNAVAILABLE = 11
     METRIC_ABSENT = 12
     MODEL_UNAVAILABLE = 13
+    RETRANSMISSIONS = 14
+    LOSS_RESOLUTION = 15
+    BUFFER_LIMIT = 16
+    PACED = 17
+    CONGESTION_CONTROL = 18
+    AHEAD = 19
+    OUTCOMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,11 @@ class Parameters:
         should_adjust: Whether changing over from the current streams is worth it.
         valid_until: Until when to use them.
         prediction: The link's prediction, if there is one.
+        not_sent_bytes: TCP_NOTSENT_LOWAT of each stream.
+        window_bytes: What all streams together may have under way.
+        apply_at: When to change over; None from services that do not plan.
+        expected_goodput_mbps: To be expected with these parameters; None where nothing is known of the link.
+        current_expected_goodput_mbps: The same with the caller's present ones.
     """
 
     streams: int
@@ -76,3 +96,8 @@ class Parameters:
     should_adjust: bool
     valid_until: datetime
     prediction: Prediction | None
+    not_sent_bytes: int = 0
+    window_bytes: int = 0
+    apply_at: datetime | None = None
+    expected_goodput_mbps: float | None = None
+    current_expected_goodput_mbps: float | None = None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 from grpc_health.v1 import health_pb2
 from pba.v1 import model_service_pb2, prediction_service_pb2
 
-from pba_client import requests, rpcs, wire
-from pba_client.advice import CongestionControl
+from pba_client import requests, rpcs, transfers, wire
+from pba_client.advice import BandwidthKind, CongestionControl
 from pba_client.aio_stream import AsyncPushStream
 from pba_client.aio_transport import AioTransport
 from pba_client.aio_watch import AsyncWatch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pba_client.errors import PbaClientError
     from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, Model, PredictionPath
     from pba_client.rpcs import RequestT, ResponseT, Rpc
+    from pba_client.transfers import Learned, TransferEstimates, TransferOutcome
     from pba_client.types import Columns, Prediction, PredictionResult, Sample
 
 
@@ -143,6 +144,12 @@ class AsyncClient:
         max_streams: int | None = None,
         max_buffer_bytes: int | None = None,
         memory_budget_bytes: int | None = None,
+        current_buffer_bytes: int | None = None,
+        current_pacing_mbps: float | None = None,
+        receive_buffer_bytes: int | None = None,
+        bandwidth_kind: BandwidthKind = BandwidthKind.UNSPECIFIED,
+        loss_probes: int | None = None,
+        base_latency_ms: float | None = None,
     ) -> Parameters:
         """How to send over a link now. The service always has an answer; `source` says what it rests on.
 
@@ -153,6 +160,12 @@ class AsyncClient:
             max_streams: The most streams that the caller can open.
             max_buffer_bytes: The largest socket buffer that the caller can set.
             memory_budget_bytes: Memory for all buffers together.
+            current_buffer_bytes: Socket buffer of each present stream.
+            current_pacing_mbps: Pace of all present streams together; None: unpaced.
+            receive_buffer_bytes: The largest buffer that the receiver gives a stream.
+            bandwidth_kind: What the link's bandwidth measurements are.
+            loss_probes: Probes that each of its loss measurements comes from.
+            base_latency_ms: Its round trip with empty queues, where it measures a busy one.
         """
         request = requests.parameters(
             link_id,
@@ -161,12 +174,53 @@ class AsyncClient:
             max_streams=max_streams,
             max_buffer_bytes=max_buffer_bytes,
             memory_budget_bytes=memory_budget_bytes,
+            current_buffer_bytes=current_buffer_bytes,
+            current_pacing_mbps=current_pacing_mbps,
+            receive_buffer_bytes=receive_buffer_bytes,
+            bandwidth_kind=bandwidth_kind,
+            loss_probes=loss_probes,
+            base_latency_ms=base_latency_ms,
         )
         try:
             return wire.parameters(await self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request))
         except UnavailableError:
             # A service whose store is away says that it is not serving, yet it still answers this call.
             return wire.parameters(await self._unary(rpcs.GET_OPTIMAL_PARAMETERS, request, health_checked=False))
+
+    async def estimate_transfer(
+        self,
+        transfer_bytes: int,
+        *link_ids: str,
+        deadline: datetime | None = None,
+        earliest_start: datetime | None = None,
+        latest_start: datetime | None = None,
+    ) -> TransferEstimates:
+        """How long a transfer would take on each of some links, and which link and start is best.
+
+        Args:
+            transfer_bytes: How much.
+            link_ids: The links that could carry it.
+            deadline: By when it should be complete.
+            earliest_start: The earliest start; now unless given.
+            latest_start: The latest, at most 24 hours ahead; unless given only the earliest is looked at.
+        """
+        request = transfers.estimate_request(
+            transfer_bytes, link_ids, deadline=deadline, earliest_start=earliest_start, latest_start=latest_start
+        )
+        return transfers.read_estimates(await self._unary(rpcs.ESTIMATE_TRANSFER, request))
+
+    async def report_outcome(self, outcome: TransferOutcome) -> Learned:
+        """Tells the service what came of its parameters; it corrects the link's streams by that, for some hours.
+
+        Raises:
+            LinkUnknownError: No sample of the link is stored.
+        """
+        return transfers.read_learned(await self._unary(rpcs.REPORT_OUTCOME, transfers.outcome_request(outcome)))
+
+    async def outcomes(self, link_id: str) -> list[TransferOutcome]:
+        """What came of a link's parameters, as reported, oldest first. Raises `LinkUnknownError`."""
+        request = prediction_service_pb2.GetOutcomesRequest(link_id=link_id)
+        return [transfers.read_outcome(one) for one in (await self._unary(rpcs.GET_OUTCOMES, request)).outcomes]
 
     def watch(
         self,

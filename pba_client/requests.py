@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
-    from pba_client.advice import CongestionControl
+    from pba_client.advice import BandwidthKind, CongestionControl
 
 MAX_BATCH = 10_000
 """Samples that one request may carry."""
@@ -139,6 +139,12 @@ def parameters(
     max_streams: int | None,
     max_buffer_bytes: int | None,
     memory_budget_bytes: int | None,
+    current_buffer_bytes: int | None,
+    current_pacing_mbps: float | None,
+    receive_buffer_bytes: int | None,
+    bandwidth_kind: BandwidthKind,
+    loss_probes: int | None,
+    base_latency_ms: float | None,
 ) -> prediction_service_pb2.GetOptimalParametersRequest:
     """Asks for transport parameters."""
     return prediction_service_pb2.GetOptimalParametersRequest(
@@ -148,6 +154,12 @@ def parameters(
         max_streams=max_streams,
         max_buffer_bytes=max_buffer_bytes,
         memory_budget_bytes=memory_budget_bytes,
+        current_buffer_bytes=current_buffer_bytes,
+        current_pacing_mbps=current_pacing_mbps,
+        receive_buffer_bytes=receive_buffer_bytes,
+        bandwidth_kind=prediction_service_pb2.BandwidthKind.ValueType(bandwidth_kind.value),
+        loss_probes=loss_probes,
+        base_latency_ms=base_latency_ms,
     )
 
 

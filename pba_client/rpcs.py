@@ -55,6 +55,20 @@ GET_OPTIMAL_PARAMETERS = Rpc(
     prediction_service_pb2.GetOptimalParametersRequest,
     prediction_service_pb2.GetOptimalParametersResponse,
 )
+ESTIMATE_TRANSFER = Rpc(
+    _PREDICTION + "EstimateTransfer",
+    prediction_service_pb2.EstimateTransferRequest,
+    prediction_service_pb2.EstimateTransferResponse,
+    bulk=True,
+)
+REPORT_OUTCOME = Rpc(
+    _PREDICTION + "ReportOutcome",
+    prediction_service_pb2.ReportOutcomeRequest,
+    prediction_service_pb2.ReportOutcomeResponse,
+)
+GET_OUTCOMES = Rpc(
+    _PREDICTION + "GetOutcomes", prediction_service_pb2.GetOutcomesRequest, prediction_service_pb2.GetOutcomesResponse
+)
 STREAM_PREDICTIONS = Rpc(
     _PREDICTION + "StreamPredictions",
     prediction_service_pb2.StreamPredictionsRequest,
@@ -93,6 +107,9 @@ CONTRACT = (
     PREDICT,
     BATCH_PREDICT,
     GET_OPTIMAL_PARAMETERS,
+    ESTIMATE_TRANSFER,
+    REPORT_OUTCOME,
+    GET_OUTCOMES,
     STREAM_PREDICTIONS,
     GET_HISTORY,
     GET_LEDGER,

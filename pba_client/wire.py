@@ -148,6 +148,13 @@ def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> 
         should_adjust=message.should_adjust,
         valid_until=_datetime(message.valid_until),
         prediction=prediction(message.prediction) if message.HasField("prediction") else None,
+        not_sent_bytes=chosen.not_sent_bytes,
+        window_bytes=chosen.window_bytes,
+        apply_at=_datetime(message.apply_at) if message.HasField("apply_at") else None,
+        expected_goodput_mbps=(message.expected_goodput_mbps if message.HasField("expected_goodput_mbps") else None),
+        current_expected_goodput_mbps=(
+            message.current_expected_goodput_mbps if message.HasField("current_expected_goodput_mbps") else None
+        ),
     )
 
 

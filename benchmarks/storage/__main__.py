@@ -117,7 +117,7 @@ async def speeds(store: RedisStore, client: Redis, links: int, rounds: int) -> N
         )
         versions = {one.link_id: one.state.version for one in await store.snapshots(ids, [0] * size) if one}
         await client.delete(*(f"control:{{{link_id}}}:s" for link_id in ids))
-        few = min(rounds, 5) if size > 100 else rounds  # noqa: PLR2004 - the control goes one by one
+        few = min(rounds, 5) if size > 100 else rounds
         theirs = [commits(size, i) for i in range(few + 1)]
         ours = [
             [Commit(one.link_id, versions[one.link_id] + i, one.blob, one.prediction) for one in batch]

@@ -35,6 +35,7 @@ _PANELS = {
         ("watch", ask.watch),
         ("predict", ask.predict),
         ("params", ask.params),
+        ("transfer", ask.transfer),
         ("explain", ask.explain),
         ("link", ask.link_),
         ("links", ask.links),

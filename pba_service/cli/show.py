@@ -16,7 +16,7 @@ from pba_service.cli.told import CommandError, ExitCode
 from pba_service.cli.words import METRICS, ago, clock, interval, mib, number, value_and_unit
 
 if TYPE_CHECKING:
-    from pba_client import CongestionControl, Prediction
+    from pba_client import CongestionControl, Parameters, Prediction
 
 SHOWN_FORECASTERS = 3
 SHOWN_ATTRIBUTIONS = 4
@@ -30,6 +30,8 @@ def plain(value: Any) -> Any:
             inner = getattr(value, field.name)
             record[f"{field.name}_s" if isinstance(inner, timedelta) else field.name] = plain(inner)
         return record
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
         return [plain(one) for one in value]
     if isinstance(value, datetime):
@@ -91,6 +93,9 @@ def print_parameters(
     max_streams: int | None,
     max_buffer_bytes: int | None,
     memory_budget_bytes: int | None,
+    current_buffer_bytes: int | None,
+    current_pacing_mbps: float | None,
+    loss_probes: int | None,
     as_json: bool,
 ) -> None:
     """Prints transport parameters."""
@@ -102,6 +107,9 @@ def print_parameters(
             max_streams=max_streams,
             max_buffer_bytes=max_buffer_bytes,
             memory_budget_bytes=memory_budget_bytes,
+            current_buffer_bytes=current_buffer_bytes,
+            current_pacing_mbps=current_pacing_mbps,
+            loss_probes=loss_probes,
         )
     if as_json:
         print_json(chosen)
@@ -114,9 +122,12 @@ def print_parameters(
         ("buffer", f"{mib(chosen.buffer_bytes)} each"),
         ("chunk", mib(chosen.chunk_bytes)),
         ("pacing", pacing),
+        ("unsent", f"at most {mib(chosen.not_sent_bytes)} in each socket" if chosen.not_sent_bytes else ""),
+        ("goodput", _goodput(chosen)),
         ("rests on", chosen.source.name.lower()),
         ("because", reasons),
         ("", chosen.explanation),
+        ("from", clock(chosen.apply_at) if chosen.apply_at else ""),
         ("valid until", clock(chosen.valid_until)),
     ):
         if text:
@@ -164,6 +175,15 @@ def print_explanation(target: str, link_id: str, *, as_json: bool) -> None:
                 typer.echo(f"  {sign}{number(moved.value, metric.scale)} {metric.unit} by {moved.input}, {when}")
         for part in sorted(one.contributions, key=lambda c: -c.weight)[:SHOWN_FORECASTERS]:
             typer.echo(f"  {part.weight:4.0%} {part.forecaster}: {number(part.forecast, metric.scale)} {metric.unit}")
+
+
+def _goodput(chosen: Parameters) -> str:
+    if chosen.expected_goodput_mbps is None:
+        return ""
+    told = f"{number(chosen.expected_goodput_mbps)} Mbit/s to be expected"
+    if chosen.current_expected_goodput_mbps is None:
+        return told
+    return f"{told}, {number(chosen.current_expected_goodput_mbps)} with what you have"
 
 
 def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None:

@@ -6,6 +6,7 @@
     ├── InvalidRequestError      the caller's request breaks the contract
     ├── LinkUnknownError         no sample of the link was ever stored
     ├── HistoryTooShortError     too little recent history to predict from
+    ├── MetricAbsentError        the link's recent samples do not have what is asked about
     ├── CapacityExceededError    a bound of the service is reached; later may work
     ├── StoreUnavailableError    Redis is away, slow, or failing over
     └── ModelUnavailableError    no usable model is loaded
@@ -60,6 +61,15 @@ class HistoryTooShortError(PbaError):
         self.have = have
         self.need = need
         self.retry_after_s = retry_after_s
+
+
+class MetricAbsentError(PbaError):
+    """The link's recent samples do not have the metric that is asked about."""
+
+    def __init__(self, link_id: str, metric: str) -> None:
+        super().__init__(f"link {link_id!r} has no {metric} in its recent samples")
+        self.link_id = link_id
+        self.metric = metric
 
 
 class CapacityExceededError(PbaError):

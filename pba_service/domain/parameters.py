@@ -17,6 +17,10 @@ MIN_BUFFER_LIMIT_BYTES = 4096
 """The smallest buffer limit or memory budget that a caller may state."""
 
 
+MIN_PACE_MBPS = 1e-6
+"""The slowest pace that a caller may state."""
+
+
 class CongestionControl(IntEnum):
     """Congestion control of the sender's sockets; numbers as in the contract."""
 
@@ -24,6 +28,14 @@ class CongestionControl(IntEnum):
     CUBIC = 1
     BBR = 2
     RENO = 3
+
+
+class BandwidthKind(IntEnum):
+    """What a node's bandwidth measurements are; numbers as in the contract."""
+
+    UNSPECIFIED = 0
+    CAPACITY = 1
+    GOODPUT = 2
 
 
 class ParametersSource(IntEnum):
@@ -50,6 +62,13 @@ class ParameterReason(IntEnum):
     STORE_UNAVAILABLE = 11
     METRIC_ABSENT = 12
     MODEL_UNAVAILABLE = 13
+    RETRANSMISSIONS = 14
+    LOSS_RESOLUTION = 15
+    BUFFER_LIMIT = 16
+    PACED = 17
+    CONGESTION_CONTROL = 18
+    AHEAD = 19
+    OUTCOMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +80,19 @@ class TransportParameters:
         buffer_bytes: Socket buffer of each stream.
         chunk_bytes: Size of the pieces striped over the streams.
         pacing_mbps: Upper bound of the sending rate of all streams together; None: do not pace.
+        not_sent_bytes: TCP_NOTSENT_LOWAT of each stream.
     """
 
     streams: int
     buffer_bytes: int
     chunk_bytes: int
     pacing_mbps: float | None
+    not_sent_bytes: int
+
+    @property
+    def window_bytes(self) -> int:
+        """What all streams together may have under way."""
+        return self.streams * self.buffer_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +123,12 @@ class ParametersAsk:
         max_streams: The most streams it can open, at least 1; None: any number.
         max_buffer_bytes: The largest socket buffer it can set, at least 4,096; None: any.
         memory_budget_bytes: Memory for all buffers together, at least 4,096; None: any.
+        current_buffer_bytes: Socket buffer of each stream now, at least 1; None: not said.
+        current_pacing_mbps: Pace of all streams together now, above 0; None: unpaced, or not said.
+        receive_buffer_bytes: The largest buffer the receiver gives a stream, at least 4,096; None: any.
+        bandwidth_kind: What the link's bandwidth measurements are; unspecified: its capacity.
+        loss_probes: Probes that a loss measurement comes from, at least 1; None: not known.
+        base_latency_ms: Round trip with empty queues, where the link measures its busy one; None: not known.
     """
 
     link_id: str
@@ -105,6 +137,12 @@ class ParametersAsk:
     max_streams: int | None = None
     max_buffer_bytes: int | None = None
     memory_budget_bytes: int | None = None
+    current_buffer_bytes: int | None = None
+    current_pacing_mbps: float | None = None
+    receive_buffer_bytes: int | None = None
+    bandwidth_kind: BandwidthKind = BandwidthKind.UNSPECIFIED
+    loss_probes: int | None = None
+    base_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
         violations = []
@@ -115,9 +153,18 @@ class ParametersAsk:
             ("max_streams", 1),
             ("max_buffer_bytes", MIN_BUFFER_LIMIT_BYTES),
             ("memory_budget_bytes", MIN_BUFFER_LIMIT_BYTES),
+            ("current_buffer_bytes", 1),
+            ("receive_buffer_bytes", MIN_BUFFER_LIMIT_BYTES),
+            ("loss_probes", 1),
+            ("base_latency_ms", 0.0),
+            ("current_pacing_mbps", MIN_PACE_MBPS),
         ):
             value = getattr(self, field)
-            if value is not None and value < minimum:
+            if value is None:
+                continue
+            if not math.isfinite(value):
+                violations.append(Violation(field, "is no finite number"))
+            elif value < minimum:
                 violations.append(Violation(field, f"is {value}, less than {minimum}"))
         if violations:
             raise InvalidRequestError(*violations)
@@ -132,9 +179,13 @@ class ParametersAnswer:
         source: Where they come from.
         reasons: Why they are as they are, most important first.
         explanation: The same in one sentence.
-        should_adjust: Whether changing over from the caller's present streams is worth it.
+        should_adjust: Whether changing over from the caller's present parameters is worth it.
+        apply_at_ms: When to change over.
         valid_until_ms: Until when to use them.
         prediction: The link's prediction, whatever the source, if there is one.
+        current: The caller's present parameters; None where it said nothing of its streams.
+        expected_mbps: Goodput to be expected with the parameters; None where nothing is known of the link.
+        current_expected_mbps: The same with the caller's present ones.
     """
 
     parameters: TransportParameters
@@ -142,8 +193,12 @@ class ParametersAnswer:
     reasons: tuple[ParameterReason, ...]
     explanation: str
     should_adjust: bool
+    apply_at_ms: int
     valid_until_ms: int
     prediction: Prediction | None
+    current: TransportParameters | None
+    expected_mbps: float | None
+    current_expected_mbps: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +215,8 @@ class Limits:
     def of(ask: ParametersAsk, bounds: TransportBounds) -> Limits:
         """The limits that hold for one ask."""
         budget = ask.memory_budget_bytes
-        most = min(v for v in (bounds.max_buffer_bytes, ask.max_buffer_bytes, budget) if v is not None)
+        maxima = (bounds.max_buffer_bytes, ask.max_buffer_bytes, ask.receive_buffer_bytes, budget)
+        most = min(v for v in maxima if v is not None)
         least = min(bounds.min_buffer_bytes, most)
         affordable = None if budget is None else budget // least
         streams = min(v for v in (bounds.max_streams, ask.max_streams, affordable) if v is not None)
@@ -181,35 +237,34 @@ def answer(
     reasons: tuple[ParameterReason, ...],
     *,
     source: ParametersSource,
-    ask: ParametersAsk,
+    should_adjust: bool,
+    apply_at_ms: int,
     valid_until_ms: int,
     prediction: Prediction | None,
+    current: TransportParameters | None = None,
+    expected_mbps: float | None = None,
+    current_expected_mbps: float | None = None,
 ) -> ParametersAnswer:
-    """Adds the sentence and whether changing over is worth it.
-
-    Args:
-        parameters: From `recommend` or `defaults`.
-        reasons: Why they are so, and why they have this source, most important first.
-        source: Where they come from.
-        ask: What the caller says of itself.
-        valid_until_ms: Until when to use them.
-        prediction: The link's prediction, if there is one.
-    """
+    """An answer with its sentence; the arguments are the attributes of `ParametersAnswer`."""
     return ParametersAnswer(
         parameters=parameters,
         source=source,
         reasons=reasons,
         explanation=_sentence(parameters, source, reasons),
-        should_adjust=not ask.current_streams or ask.current_streams != parameters.streams,
+        should_adjust=should_adjust,
+        apply_at_ms=apply_at_ms,
         valid_until_ms=valid_until_ms,
         prediction=prediction,
+        current=current,
+        expected_mbps=expected_mbps,
+        current_expected_mbps=current_expected_mbps,
     )
 
 
 _PHRASES = {
-    ParameterReason.BANDWIDTH: "streams follow the bandwidth",
-    ParameterReason.LOSS: "loss calls for more of them",
-    ParameterReason.LATENCY: "delay calls for more of them",
+    ParameterReason.BANDWIDTH: "nothing but the path's bandwidth holds a stream, so few do",
+    ParameterReason.LOSS: "loss holds each stream below the path's rate",
+    ParameterReason.LATENCY: "the more so the longer the round trip",
     ParameterReason.BANDWIDTH_DELAY_PRODUCT: "buffers follow the bandwidth-delay product",
     ParameterReason.SERVICE_LIMIT: "a bound of the service is reached",
     ParameterReason.CALLER_LIMIT: "a limit of the caller is reached",
@@ -220,6 +275,13 @@ _PHRASES = {
     ParameterReason.STORE_UNAVAILABLE: "the store could not be asked",
     ParameterReason.METRIC_ABSENT: "the link does not measure both bandwidth and latency",
     ParameterReason.MODEL_UNAVAILABLE: "no model is usable now",
+    ParameterReason.RETRANSMISSIONS: "more streams would cause too many retransmissions themselves",
+    ParameterReason.LOSS_RESOLUTION: "loss too small for the measurement to show is reckoned with",
+    ParameterReason.BUFFER_LIMIT: "the largest buffer is too small for fewer streams to fill the path",
+    ParameterReason.PACED: "a pace just below the path's rate keeps its queue empty",
+    ParameterReason.CONGESTION_CONTROL: "the congestion control is not held by random loss",
+    ParameterReason.AHEAD: "what is expected within the horizon needs more than the present",
+    ParameterReason.OUTCOMES: "reported outcomes corrected the model",
 }
 
 _ORIGINS = {

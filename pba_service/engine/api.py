@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
     from pba_service.domain.errors import PbaError
     from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.parameters import ParametersAnswer, ParametersAsk
     from pba_service.domain.samples import Refusal, SampleBatch, Series
-    from pba_service.domain.transport import ParametersAnswer, ParametersAsk
     from pba_service.engine.insight import Insight
     from pba_service.engine.ports import LinkSummary, ModelInfo
     from pba_service.engine.subscriptions import Subscriptions
+    from pba_service.engine.transfers import Transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Service(Protocol):
     @property
     def insight(self) -> Insight:
         """What is behind predictions."""
+        ...
+
+    @property
+    def transfers(self) -> Transfers:
+        """Estimates of transfers, and what came of those that were made."""
         ...
 
     @property

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pba_service.domain.amst.feedback import TransferOutcome
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.samples import LinkInfo, SampleBatch, Series
 
@@ -130,6 +131,14 @@ class Store(Protocol):
 
     def ledger(self, link_id: str, start_ms: int | None, end_ms: int | None) -> AsyncIterator[list[LedgerEntry]]:
         """Ledger entries with start <= target < end, in chunks, oldest first. Raises `LinkUnknownError`."""
+        ...
+
+    async def add_outcome(self, outcome: TransferOutcome) -> None:
+        """Stores what came of transport parameters; replaces an outcome of the same end. Raises `LinkUnknownError`."""
+        ...
+
+    async def outcomes(self, link_id: str) -> list[TransferOutcome]:
+        """The newest 64 outcomes of a link within the retention, oldest first. Raises `LinkUnknownError`."""
         ...
 
     async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:

@@ -15,15 +15,15 @@ from pba_service.domain.errors import (
     PbaError,
     StoreUnavailableError,
 )
-from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction
-from pba_service.domain.parameters import ParameterReason, ParametersAnswer, ParametersSource, answer
+from pba_service.domain.parameters import ParameterReason, ParametersAnswer
 from pba_service.domain.samples import validate
-from pba_service.domain.transport import defaults, recommend, usable
 from pba_service.domain.window import MIN_SLOTS
 from pba_service.engine.advance import predict_window
+from pba_service.engine.advice import AdviceOptions, Adviser
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import Insight
 from pba_service.engine.ports import Outcome
+from pba_service.engine.transfers import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pba_service.domain.forecast import LedgerEntry
+    from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.parameters import ParametersAsk, TransportBounds
     from pba_service.domain.samples import Limits, SampleBatch, Series
     from pba_service.engine.advance import Options
@@ -105,6 +105,11 @@ class PbaService:
         self._clock = clock
         self._metrics = metrics
         self.insight = Insight(store, refresher, worker, options)
+        advice = AdviceOptions(policy.bounds, policy.confidence_threshold, options.base_ms)
+        self.transfers = Transfers(
+            store=store, insight=self.insight, predict=self.batch_predict, worker=worker, clock=clock, metrics=metrics
+        )
+        self._adviser = Adviser(store, self.insight, advice, clock)
 
     async def push(self, batch: SampleBatch) -> PushOutcome:
         """Stores the good samples of a batch and says what became of each.
@@ -172,31 +177,11 @@ class PbaService:
         From the prediction where its confidence reaches the threshold, else from the median of the newest measurements,
         else the documented defaults.
         """
-        prediction: Prediction | None = None
-        reasons: tuple[ParameterReason, ...] = ()
         try:
             prediction = await self.predict(ask.link_id)
         except tuple(_REASONS) as error:
-            reasons = (_REASONS[type(error)],)
-        valid_until_ms = prediction.target_ms if prediction else self._clock() + PRODUCT_HORIZON_MS
-        if prediction and usable(prediction.values):
-            if prediction.confidence >= self._policy.confidence_threshold:
-                return self._answer(
-                    ask,
-                    prediction.values,
-                    source=ParametersSource.PREDICTION,
-                    reasons=(),
-                    valid_until_ms=valid_until_ms,
-                    prediction=prediction,
-                )
-            reasons = (ParameterReason.LOW_CONFIDENCE,)
-        elif prediction:
-            reasons = (ParameterReason.METRIC_ABSENT,)
-        measured = await self._measured(ask.link_id)
-        source = ParametersSource.DEFAULTS if measured is None else ParametersSource.MEASUREMENT
-        return self._answer(
-            ask, measured, source=source, reasons=reasons, valid_until_ms=valid_until_ms, prediction=prediction
-        )
+            return await self._adviser.advise(ask, None, (_REASONS[type(error)],))
+        return await self._adviser.advise(ask, prediction, ())
 
     async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
         """Links whose id is greater than `after`, ordered by id."""
@@ -226,45 +211,6 @@ class PbaService:
             step_ms = result.step_ms if result else self._options.base_ms
             return HistoryTooShortError(link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * step_ms / 1000)
         return result
-
-    async def _measured(self, link_id: str) -> NDArray[np.float32] | None:
-        """float32[4], the medians of the newest measurements of a link; None where they are old or not enough."""
-        try:
-            [snapshot] = await self._store.snapshots([link_id], [(MIN_SLOTS - 1) * self._options.base_ms])
-        except StoreUnavailableError:
-            return None
-        if snapshot is None or snapshot.recent.times_ms[-1] + PRODUCT_HORIZON_MS < self._clock():
-            return None
-        known = np.isfinite(snapshot.recent.values)
-        medians = np.array(
-            [
-                np.median(column[mask]) if mask.any() else np.nan
-                for column, mask in zip(snapshot.recent.values.T, known.T, strict=True)
-            ],
-            np.float32,
-        )
-        return medians if usable(medians) else None
-
-    def _answer(
-        self,
-        ask: ParametersAsk,
-        values: NDArray[np.float32] | None,
-        *,
-        source: ParametersSource,
-        reasons: tuple[ParameterReason, ...],
-        valid_until_ms: int,
-        prediction: Prediction | None,
-    ) -> ParametersAnswer:
-        bounds = self._policy.bounds
-        parameters, more = (defaults(ask, bounds), ()) if values is None else recommend(values, ask, bounds)
-        return answer(
-            parameters,
-            (*reasons, *more),
-            source=source,
-            ask=ask,
-            valid_until_ms=valid_until_ms,
-            prediction=prediction,
-        )
 
     def _observe(self, batch: SampleBatch, changed: NDArray[np.bool_]) -> None:
         """Shows the newest of the changed samples of each link as its current values."""

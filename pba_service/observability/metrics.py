@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+_EFFECTIVENESS = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 2.0)
+_RETRANSMITTED = (0.0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 _LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
 
@@ -124,6 +126,13 @@ class Metrics:
         self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
         self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
 
+        self._effectiveness = histogram(
+            "dwcp_pba_amst_effectiveness_ratio", "Achieved over expected goodput, as nodes report.", _EFFECTIVENESS
+        )
+        self._retransmitted = histogram(
+            "dwcp_pba_amst_retransmitted_ratio", "Share of segments retransmitted, as nodes report.", _RETRANSMITTED
+        )
+
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -192,6 +201,12 @@ class Metrics:
     def refresh_lag(self, seconds: float) -> None:
         """A link's change was taken into account so long after it was known."""
         self._refresh_lag.observe(seconds)
+
+    def outcome_reported(self, effectiveness: float | None, retransmitted_ratio: float) -> None:
+        """A node told what came of its transport parameters; effectiveness None: nothing was expected of them."""
+        if effectiveness is not None:
+            self._effectiveness.observe(effectiveness)
+        self._retransmitted.observe(retransmitted_ratio)
 
     def commit_conflicts(self, count: int = 1) -> None:
         """Another writer was faster."""

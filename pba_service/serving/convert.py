@@ -12,8 +12,8 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
 from pba_service.domain.forecast import Source
+from pba_service.domain.parameters import ParameterReason, ParametersSource
 from pba_service.domain.samples import METRICS, Reason
-from pba_service.domain.transport import ParameterReason, ParametersSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.online import LinkRecord
+    from pba_service.domain.parameters import ParametersAnswer, TransportParameters
     from pba_service.domain.samples import Refusal, Series
-    from pba_service.domain.transport import ParametersAnswer
     from pba_service.engine.api import PushOutcome
     from pba_service.engine.insight import PathPoint, PredictionExplained
     from pba_service.engine.ports import LinkSummary, ModelInfo
@@ -163,20 +163,30 @@ def model(info: ModelInfo, *, serving: bool) -> model_pb.Model:
 
 def parameters(answer: ParametersAnswer) -> pb.GetOptimalParametersResponse:
     """Transport parameters and what they rest on."""
-    advice = answer.parameters
     return pb.GetOptimalParametersResponse(
-        parameters=types.TransportParameters(
-            streams=advice.streams,
-            buffer_bytes=advice.buffer_bytes,
-            chunk_bytes=advice.chunk_bytes,
-            pacing_mbps=advice.pacing_mbps,
-        ),
+        parameters=transport_parameters(answer.parameters),
         source=_PARAMETERS_SOURCES[answer.source],
         reasons=[_PARAMETER_REASONS[reason] for reason in answer.reasons],
         explanation=answer.explanation,
         should_adjust=answer.should_adjust,
+        apply_at=timestamp(answer.apply_at_ms),
         valid_until=timestamp(answer.valid_until_ms),
         prediction=prediction(answer.prediction) if answer.prediction else None,
+        current=transport_parameters(answer.current) if answer.current else None,
+        expected_goodput_mbps=answer.expected_mbps,
+        current_expected_goodput_mbps=answer.current_expected_mbps,
+    )
+
+
+def transport_parameters(advice: TransportParameters) -> types.TransportParameters:
+    """How to send over a link."""
+    return types.TransportParameters(
+        streams=advice.streams,
+        buffer_bytes=advice.buffer_bytes,
+        chunk_bytes=advice.chunk_bytes,
+        pacing_mbps=advice.pacing_mbps,
+        not_sent_bytes=advice.not_sent_bytes,
+        window_bytes=advice.window_bytes,
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.errors import InvalidRequestError, Violation
+from pba_service.domain.parameters import BandwidthKind, CongestionControl, ParametersAsk
 from pba_service.domain.samples import Limits, Series, text_fault, validate
-from pba_service.domain.transport import CongestionControl, ParametersAsk
 from pba_service.engine.subscriptions import Selector
 from pba_service.serving.batches import check_count, read_rows
 from pba_service.serving.convert import read_timestamp
@@ -103,7 +103,21 @@ def read_ask(request: pb.GetOptimalParametersRequest) -> ParametersAsk:
         max_streams=request.max_streams if request.HasField("max_streams") else None,
         max_buffer_bytes=request.max_buffer_bytes if request.HasField("max_buffer_bytes") else None,
         memory_budget_bytes=request.memory_budget_bytes if request.HasField("memory_budget_bytes") else None,
+        current_buffer_bytes=request.current_buffer_bytes if request.HasField("current_buffer_bytes") else None,
+        current_pacing_mbps=request.current_pacing_mbps if request.HasField("current_pacing_mbps") else None,
+        receive_buffer_bytes=request.receive_buffer_bytes if request.HasField("receive_buffer_bytes") else None,
+        bandwidth_kind=_read_bandwidth_kind(request.bandwidth_kind),
+        loss_probes=request.loss_probes if request.HasField("loss_probes") else None,
+        base_latency_ms=request.base_latency_ms if request.HasField("base_latency_ms") else None,
     )
+
+
+def _read_bandwidth_kind(number: int) -> BandwidthKind:
+    try:
+        return BandwidthKind(number)
+    except ValueError:
+        fault = f"{number} is no kind of bandwidth that this service knows"
+        raise InvalidRequestError(Violation("bandwidth_kind", fault)) from None
 
 
 def read_selector(request: pb.StreamPredictionsRequest) -> Selector:

@@ -11,7 +11,7 @@ from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
-from pba_service.serving import convert, requests
+from pba_service.serving import convert, requests, transfers
 from pba_service.serving.batches import read_batch
 from pba_service.serving.status import call_status
 from pba_service.serving.streams import SampleStream, store
@@ -76,6 +76,22 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> pb.GetOptimalParametersResponse:
         """Gives transport parameters."""
         return convert.parameters(await self._service.parameters(requests.read_ask(request)))
+
+    async def EstimateTransfer(self, request: pb.EstimateTransferRequest, context: Any) -> pb.EstimateTransferResponse:
+        """Says how long a transfer would take."""
+        return transfers.estimate_response(await self._service.transfers.estimate(transfers.read_ask(request)))
+
+    async def ReportOutcome(self, request: pb.ReportOutcomeRequest, context: Any) -> pb.ReportOutcomeResponse:
+        """Remembers what came of transport parameters."""
+        learned = await self._service.transfers.report(transfers.read_outcome(request.outcome))
+        return pb.ReportOutcomeResponse(
+            effectiveness_ratio=learned.effectiveness, streams_correction=learned.correction
+        )
+
+    async def GetOutcomes(self, request: pb.GetOutcomesRequest, context: Any) -> pb.GetOutcomesResponse:
+        """Gives what came of a link's transport parameters."""
+        found = await self._service.transfers.outcomes(requests.read_link_id(request.link_id))
+        return pb.GetOutcomesResponse(outcomes=map(transfers.outcome, found))
 
     async def StreamPredictions(
         self, request: pb.StreamPredictionsRequest, context: Any

@@ -54,6 +54,11 @@ TABLE: dict[type[errors.PbaError], Row] = {
         "HISTORY_TOO_SHORT",
         lambda e: {"link_id": e.link_id, "have": str(e.have), "need": str(e.need)},
     ),
+    errors.MetricAbsentError: Row(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "METRIC_ABSENT",
+        lambda e: {"link_id": e.link_id, "metric": e.metric},
+    ),
     errors.CapacityExceededError: Row(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY_EXCEEDED", lambda e: {"what": e.what, "limit": str(e.limit)}
     ),

@@ -9,6 +9,7 @@
     pba:{<link>}:s             hash: version ("v"), last commit ("t") and blob ("b") of the learned state, newest
                                prediction ("p")
     pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
+    pba:{<link>}:o             sorted set: outcomes of transport parameters, 65 bytes each, by when they ended
     pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
 
 All keys of a link have its id as hash tag, so that a Cluster keeps them together and a script may write them at once.

@@ -14,10 +14,12 @@ from pba_service.domain.samples import METRICS, LinkInfo, Series
 from pba_service.engine.ports import LinkState, LinkSummary, Outcome, PutResult, Snapshot
 from pba_service.storage.codec import DAY_MS, encode_values
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, system_clock
+from pba_service.storage.outcomes import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from pba_service.domain.amst.feedback import TransferOutcome
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.samples import SampleBatch
     from pba_service.engine.ports import Clock, Commit
@@ -34,6 +36,7 @@ class _Link:
     said: dict[str, tuple[int, str]] = field(default_factory=dict)
     state: LinkState = field(default_factory=LinkState)
     newest: Prediction | None = None
+    outcomes: dict[int, TransferOutcome] = field(default_factory=dict)
 
     def put(self, time_ms: int, value: bytes) -> Outcome:
         old = self.values.get(time_ms)
@@ -179,6 +182,18 @@ class MemoryStore:
                 days.setdefault(target_ms // DAY_MS, []).append(entry)
         for entries in days.values():
             yield entries
+
+    async def add_outcome(self, outcome: TransferOutcome) -> None:
+        """Stores an outcome, as `Store.add_outcome` says. Raises `LinkUnknownError`."""
+        stored = self._known(outcome.link_id).outcomes
+        stored[outcome.ended_at_ms] = outcome
+        for ended_at_ms in sorted(stored)[:-KEPT]:
+            del stored[ended_at_ms]
+
+    async def outcomes(self, link_id: str) -> list[TransferOutcome]:
+        """The newest outcomes of a link, as `Store.outcomes` says. Raises `LinkUnknownError`."""
+        floor = self._floor_ms()
+        return [one for ended, one in sorted(self._known(link_id).outcomes.items()) if ended >= floor]
 
     async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
         """Links in order of their ids, as `Store.links` says."""

@@ -10,7 +10,7 @@ import structlog
 
 from pba_service.domain.errors import LinkUnknownError, StoreUnavailableError
 from pba_service.engine.ports import PutResult
-from pba_service.storage import committing, keys, putting, replies, scripts
+from pba_service.storage import committing, keys, outcomes, putting, replies, scripts
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
@@ -22,6 +22,7 @@ from pba_service.storage.replies import readable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from pba_service.domain.amst.feedback import TransferOutcome
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.samples import LinkInfo, SampleBatch, Series
     from pba_service.engine.ports import Clock, Commit, LinkSummary, Snapshot
@@ -193,6 +194,14 @@ class RedisStore:
             wanted = [entry for entry in entries if start <= entry.target_ms < end]
             if wanted:
                 yield wanted
+
+    async def add_outcome(self, outcome: TransferOutcome) -> None:
+        """Stores an outcome, as `Store.add_outcome` says. Raises `LinkUnknownError`."""
+        await outcomes.add(self._server, outcome, floor_ms=self._floor_ms(), retention_ms=self._retention_ms)
+
+    async def outcomes(self, link_id: str) -> list[TransferOutcome]:
+        """The newest outcomes of a link, as `Store.outcomes` says. Raises `LinkUnknownError`."""
+        return await outcomes.read(self._server, link_id, floor_ms=self._floor_ms())
 
     async def links(self, *, prefix: str, region: str, after: str, limit: int) -> list[LinkSummary]:
         """Links in order of their ids, as `Store.links` says. Entries of the index that are gone leave it."""

@@ -1,11 +1,12 @@
 """Commands that ask the service."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from pba_service.cli.commands.options import DEFAULT_TARGET, End, Json, Start, Target
+from pba_service.cli.commands.options import DEFAULT_TARGET, End, Json, Start, Target, parse_duration
 
 Link = Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")]
 
@@ -64,6 +65,9 @@ def params(
     max_streams: Annotated[int | None, typer.Option(min=1, help="The most streams that can be opened.")] = None,
     max_buffer: Annotated[int | None, typer.Option(min=4096, help="The largest socket buffer, in bytes.")] = None,
     memory: Annotated[int | None, typer.Option(min=4096, help="Memory for all buffers together, in bytes.")] = None,
+    buffer: Annotated[int | None, typer.Option(min=1, help="Their socket buffer now, in bytes.")] = None,
+    pacing: Annotated[float | None, typer.Option(min=0.000001, help="Their pace together now, in Mbit/s.")] = None,
+    probes: Annotated[int | None, typer.Option(min=1, help="Probes that a loss measurement comes from.")] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -79,8 +83,32 @@ def params(
         max_streams=max_streams,
         max_buffer_bytes=max_buffer,
         memory_budget_bytes=memory,
+        current_buffer_bytes=buffer,
+        current_pacing_mbps=pacing,
+        loss_probes=probes,
         as_json=json,
     )
+
+
+def transfer(
+    size: Annotated[str, typer.Option("--bytes", metavar="SIZE", help="How much, such as 40G, 500M or 123456.")],
+    links: Annotated[str, typer.Option(metavar="A,B,...", help="The links that could carry it, with commas.")],
+    target: Target = DEFAULT_TARGET,
+    deadline: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_duration, metavar="TIME", help="By when from now on, such as 10m."),
+    ] = None,
+    within: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_duration, metavar="TIME", help="Look at starts up to so much later, such as 4h."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Print how long a transfer takes on each of some links, and which is best."""
+    from pba_service.cli.transfers import parse_size, print_transfer
+
+    print_transfer(target, parse_size(size), [one for one in links.split(",") if one], deadline, within, as_json=json)
 
 
 def links(

@@ -67,6 +67,30 @@ REFUSAL_REASON_EMPTY: RefusalReason.ValueType  # 7
 """None of the four metrics is present."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
+class _BandwidthKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BandwidthKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BandwidthKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BANDWIDTH_KIND_UNSPECIFIED: _BandwidthKind.ValueType  # 0
+    """Not said; taken for the capacity."""
+    BANDWIDTH_KIND_CAPACITY: _BandwidthKind.ValueType  # 1
+    """The rate that the path could carry."""
+    BANDWIDTH_KIND_GOODPUT: _BandwidthKind.ValueType  # 2
+    """The goodput that transfers achieved."""
+
+class BandwidthKind(_BandwidthKind, metaclass=_BandwidthKindEnumTypeWrapper):
+    """What a node's bandwidth measurements are."""
+
+BANDWIDTH_KIND_UNSPECIFIED: BandwidthKind.ValueType  # 0
+"""Not said; taken for the capacity."""
+BANDWIDTH_KIND_CAPACITY: BandwidthKind.ValueType  # 1
+"""The rate that the path could carry."""
+BANDWIDTH_KIND_GOODPUT: BandwidthKind.ValueType  # 2
+"""The goodput that transfers achieved."""
+Global___BandwidthKind: _TypeAlias = BandwidthKind  # noqa: Y015
+
 class _ParametersSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -129,6 +153,20 @@ class _ParameterReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Param
     """The link does not measure both bandwidth and latency."""
     PARAMETER_REASON_MODEL_UNAVAILABLE: _ParameterReason.ValueType  # 13
     """No model is usable now."""
+    PARAMETER_REASON_RETRANSMISSIONS: _ParameterReason.ValueType  # 14
+    """More streams would do, but cause too many retransmissions themselves."""
+    PARAMETER_REASON_LOSS_RESOLUTION: _ParameterReason.ValueType  # 15
+    """The loss measurement cannot tell little loss from none: what it may have missed is reckoned with."""
+    PARAMETER_REASON_BUFFER_LIMIT: _ParameterReason.ValueType  # 16
+    """The largest buffer is too small for fewer streams to fill the path."""
+    PARAMETER_REASON_PACED: _ParameterReason.ValueType  # 17
+    """The path and not loss is the limit: a pace below its rate keeps the queue empty."""
+    PARAMETER_REASON_CONGESTION_CONTROL: _ParameterReason.ValueType  # 18
+    """The congestion control is not held by random loss: few streams do."""
+    PARAMETER_REASON_AHEAD: _ParameterReason.ValueType  # 19
+    """What is expected within the horizon needs more than the present."""
+    PARAMETER_REASON_OUTCOMES: _ParameterReason.ValueType  # 20
+    """Reported outcomes corrected the model."""
 
 class ParameterReason(_ParameterReason, metaclass=_ParameterReasonEnumTypeWrapper):
     """Why a parameter has its value, for machines."""
@@ -161,6 +199,20 @@ PARAMETER_REASON_METRIC_ABSENT: ParameterReason.ValueType  # 12
 """The link does not measure both bandwidth and latency."""
 PARAMETER_REASON_MODEL_UNAVAILABLE: ParameterReason.ValueType  # 13
 """No model is usable now."""
+PARAMETER_REASON_RETRANSMISSIONS: ParameterReason.ValueType  # 14
+"""More streams would do, but cause too many retransmissions themselves."""
+PARAMETER_REASON_LOSS_RESOLUTION: ParameterReason.ValueType  # 15
+"""The loss measurement cannot tell little loss from none: what it may have missed is reckoned with."""
+PARAMETER_REASON_BUFFER_LIMIT: ParameterReason.ValueType  # 16
+"""The largest buffer is too small for fewer streams to fill the path."""
+PARAMETER_REASON_PACED: ParameterReason.ValueType  # 17
+"""The path and not loss is the limit: a pace below its rate keeps the queue empty."""
+PARAMETER_REASON_CONGESTION_CONTROL: ParameterReason.ValueType  # 18
+"""The congestion control is not held by random loss: few streams do."""
+PARAMETER_REASON_AHEAD: ParameterReason.ValueType  # 19
+"""What is expected within the horizon needs more than the present."""
+PARAMETER_REASON_OUTCOMES: ParameterReason.ValueType  # 20
+"""Reported outcomes corrected the model."""
 Global___ParameterReason: _TypeAlias = ParameterReason  # noqa: Y015
 
 @_typing.final
@@ -467,6 +519,12 @@ class GetOptimalParametersRequest(_message.Message):
     MAX_STREAMS_FIELD_NUMBER: _builtins.int
     MAX_BUFFER_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    CURRENT_BUFFER_BYTES_FIELD_NUMBER: _builtins.int
+    CURRENT_PACING_MBPS_FIELD_NUMBER: _builtins.int
+    RECEIVE_BUFFER_BYTES_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_KIND_FIELD_NUMBER: _builtins.int
+    LOSS_PROBES_FIELD_NUMBER: _builtins.int
+    BASE_LATENCY_MS_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """The link. Required."""
     current_streams: _builtins.int
@@ -479,6 +537,18 @@ class GetOptimalParametersRequest(_message.Message):
     """The largest socket buffer the caller can set, in bytes, at least 4,096."""
     memory_budget_bytes: _builtins.int
     """Memory the caller gives to all buffers together, in bytes, at least 4,096."""
+    current_buffer_bytes: _builtins.int
+    """Socket buffer of each of the caller's streams now, in bytes, at least 1."""
+    current_pacing_mbps: _builtins.float
+    """Pace of all the caller's streams together now, in Mbit/s, above 0; absent: unpaced, or not said."""
+    receive_buffer_bytes: _builtins.int
+    """The largest buffer that the receiver gives a stream, in bytes, at least 4,096."""
+    bandwidth_kind: Global___BandwidthKind.ValueType
+    """What the link's bandwidth measurements are. Goodput that was achieved is a floor of the capacity: no pace rests on it."""
+    loss_probes: _builtins.int
+    """Probes that each of the link's loss measurements comes from, at least 1: none of a few lost does not mean no loss."""
+    base_latency_ms: _builtins.float
+    """Round-trip time with empty queues, in ms, where the link's measurements are of a busy path: the difference is queue."""
     def __init__(
         self,
         *,
@@ -488,27 +558,53 @@ class GetOptimalParametersRequest(_message.Message):
         max_streams: _builtins.int | None = ...,
         max_buffer_bytes: _builtins.int | None = ...,
         memory_budget_bytes: _builtins.int | None = ...,
+        current_buffer_bytes: _builtins.int | None = ...,
+        current_pacing_mbps: _builtins.float | None = ...,
+        receive_buffer_bytes: _builtins.int | None = ...,
+        bandwidth_kind: Global___BandwidthKind.ValueType = ...,
+        loss_probes: _builtins.int | None = ...,
+        base_latency_ms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_current_streams", b"_current_streams", "_max_buffer_bytes", b"_max_buffer_bytes", "_max_streams", b"_max_streams", "_memory_budget_bytes", b"_memory_budget_bytes", "current_streams", b"current_streams", "max_buffer_bytes", b"max_buffer_bytes", "max_streams", b"max_streams", "memory_budget_bytes", b"memory_budget_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_latency_ms", b"_base_latency_ms", "_current_buffer_bytes", b"_current_buffer_bytes", "_current_pacing_mbps", b"_current_pacing_mbps", "_current_streams", b"_current_streams", "_loss_probes", b"_loss_probes", "_max_buffer_bytes", b"_max_buffer_bytes", "_max_streams", b"_max_streams", "_memory_budget_bytes", b"_memory_budget_bytes", "_receive_buffer_bytes", b"_receive_buffer_bytes", "base_latency_ms", b"base_latency_ms", "current_buffer_bytes", b"current_buffer_bytes", "current_pacing_mbps", b"current_pacing_mbps", "current_streams", b"current_streams", "loss_probes", b"loss_probes", "max_buffer_bytes", b"max_buffer_bytes", "max_streams", b"max_streams", "memory_budget_bytes", b"memory_budget_bytes", "receive_buffer_bytes", b"receive_buffer_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_streams", b"_current_streams", "_max_buffer_bytes", b"_max_buffer_bytes", "_max_streams", b"_max_streams", "_memory_budget_bytes", b"_memory_budget_bytes", "congestion_control", b"congestion_control", "current_streams", b"current_streams", "link_id", b"link_id", "max_buffer_bytes", b"max_buffer_bytes", "max_streams", b"max_streams", "memory_budget_bytes", b"memory_budget_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_latency_ms", b"_base_latency_ms", "_current_buffer_bytes", b"_current_buffer_bytes", "_current_pacing_mbps", b"_current_pacing_mbps", "_current_streams", b"_current_streams", "_loss_probes", b"_loss_probes", "_max_buffer_bytes", b"_max_buffer_bytes", "_max_streams", b"_max_streams", "_memory_budget_bytes", b"_memory_budget_bytes", "_receive_buffer_bytes", b"_receive_buffer_bytes", "bandwidth_kind", b"bandwidth_kind", "base_latency_ms", b"base_latency_ms", "congestion_control", b"congestion_control", "current_buffer_bytes", b"current_buffer_bytes", "current_pacing_mbps", b"current_pacing_mbps", "current_streams", b"current_streams", "link_id", b"link_id", "loss_probes", b"loss_probes", "max_buffer_bytes", b"max_buffer_bytes", "max_streams", b"max_streams", "memory_budget_bytes", b"memory_budget_bytes", "receive_buffer_bytes", b"receive_buffer_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__base_latency_ms: _TypeAlias = _typing.Literal["base_latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__base_latency_ms: _TypeAlias = _typing.Literal["_base_latency_ms", b"_base_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__current_buffer_bytes: _TypeAlias = _typing.Literal["current_buffer_bytes"]  # noqa: Y015
+    _WhichOneofArgType__current_buffer_bytes: _TypeAlias = _typing.Literal["_current_buffer_bytes", b"_current_buffer_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__current_pacing_mbps: _TypeAlias = _typing.Literal["current_pacing_mbps"]  # noqa: Y015
+    _WhichOneofArgType__current_pacing_mbps: _TypeAlias = _typing.Literal["_current_pacing_mbps", b"_current_pacing_mbps"]  # noqa: Y015
     _WhichOneofReturnType__current_streams: _TypeAlias = _typing.Literal["current_streams"]  # noqa: Y015
     _WhichOneofArgType__current_streams: _TypeAlias = _typing.Literal["_current_streams", b"_current_streams"]  # noqa: Y015
+    _WhichOneofReturnType__loss_probes: _TypeAlias = _typing.Literal["loss_probes"]  # noqa: Y015
+    _WhichOneofArgType__loss_probes: _TypeAlias = _typing.Literal["_loss_probes", b"_loss_probes"]  # noqa: Y015
     _WhichOneofReturnType__max_buffer_bytes: _TypeAlias = _typing.Literal["max_buffer_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_buffer_bytes: _TypeAlias = _typing.Literal["_max_buffer_bytes", b"_max_buffer_bytes"]  # noqa: Y015
     _WhichOneofReturnType__max_streams: _TypeAlias = _typing.Literal["max_streams"]  # noqa: Y015
     _WhichOneofArgType__max_streams: _TypeAlias = _typing.Literal["_max_streams", b"_max_streams"]  # noqa: Y015
     _WhichOneofReturnType__memory_budget_bytes: _TypeAlias = _typing.Literal["memory_budget_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_budget_bytes: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__receive_buffer_bytes: _TypeAlias = _typing.Literal["receive_buffer_bytes"]  # noqa: Y015
+    _WhichOneofArgType__receive_buffer_bytes: _TypeAlias = _typing.Literal["_receive_buffer_bytes", b"_receive_buffer_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__base_latency_ms) -> _WhichOneofReturnType__base_latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_buffer_bytes) -> _WhichOneofReturnType__current_buffer_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_pacing_mbps) -> _WhichOneofReturnType__current_pacing_mbps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__current_streams) -> _WhichOneofReturnType__current_streams | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss_probes) -> _WhichOneofReturnType__loss_probes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_buffer_bytes) -> _WhichOneofReturnType__max_buffer_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_streams) -> _WhichOneofReturnType__max_streams | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_budget_bytes) -> _WhichOneofReturnType__memory_budget_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__receive_buffer_bytes) -> _WhichOneofReturnType__receive_buffer_bytes | None: ...
 
 Global___GetOptimalParametersRequest: _TypeAlias = GetOptimalParametersRequest  # noqa: Y015
 
@@ -525,12 +621,20 @@ class GetOptimalParametersResponse(_message.Message):
     SHOULD_ADJUST_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    APPLY_AT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    EXPECTED_GOODPUT_MBPS_FIELD_NUMBER: _builtins.int
+    CURRENT_EXPECTED_GOODPUT_MBPS_FIELD_NUMBER: _builtins.int
     source: Global___ParametersSource.ValueType
     """Where they come from."""
     explanation: _builtins.str
     """The same in one sentence."""
     should_adjust: _builtins.bool
     """Whether changing over from current_streams is worth it; true when the caller said nothing of itself."""
+    expected_goodput_mbps: _builtins.float
+    """Goodput to be expected with the recommended parameters, on average until valid_until; absent for the defaults."""
+    current_expected_goodput_mbps: _builtins.float
+    """The same with the present ones."""
     @_builtins.property
     def parameters(self) -> _types_pb2.TransportParameters:
         """The parameters."""
@@ -547,6 +651,16 @@ class GetOptimalParametersResponse(_message.Message):
     def prediction(self) -> _types_pb2.Prediction:
         """The prediction of the link, whatever the source, if there is one."""
 
+    @_builtins.property
+    def apply_at(self) -> _timestamp_pb2.Timestamp:
+        """When to change over: now, or shortly before the first time for which the present streams are not enough."""
+
+    @_builtins.property
+    def current(self) -> _types_pb2.TransportParameters:
+        """The caller's present parameters, as said in the request, a buffer that was not said taken for large enough; absent
+        where it said nothing of its streams.
+        """
+
     def __init__(
         self,
         *,
@@ -557,14 +671,343 @@ class GetOptimalParametersResponse(_message.Message):
         should_adjust: _builtins.bool = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         prediction: _types_pb2.Prediction | None = ...,
+        apply_at: _timestamp_pb2.Timestamp | None = ...,
+        current: _types_pb2.TransportParameters | None = ...,
+        expected_goodput_mbps: _builtins.float | None = ...,
+        current_expected_goodput_mbps: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "prediction", b"prediction", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_current_expected_goodput_mbps", b"_current_expected_goodput_mbps", "_expected_goodput_mbps", b"_expected_goodput_mbps", "apply_at", b"apply_at", "current", b"current", "current_expected_goodput_mbps", b"current_expected_goodput_mbps", "expected_goodput_mbps", b"expected_goodput_mbps", "parameters", b"parameters", "prediction", b"prediction", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "parameters", b"parameters", "prediction", b"prediction", "reasons", b"reasons", "should_adjust", b"should_adjust", "source", b"source", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_expected_goodput_mbps", b"_current_expected_goodput_mbps", "_expected_goodput_mbps", b"_expected_goodput_mbps", "apply_at", b"apply_at", "current", b"current", "current_expected_goodput_mbps", b"current_expected_goodput_mbps", "expected_goodput_mbps", b"expected_goodput_mbps", "explanation", b"explanation", "parameters", b"parameters", "prediction", b"prediction", "reasons", b"reasons", "should_adjust", b"should_adjust", "source", b"source", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__current_expected_goodput_mbps: _TypeAlias = _typing.Literal["current_expected_goodput_mbps"]  # noqa: Y015
+    _WhichOneofArgType__current_expected_goodput_mbps: _TypeAlias = _typing.Literal["_current_expected_goodput_mbps", b"_current_expected_goodput_mbps"]  # noqa: Y015
+    _WhichOneofReturnType__expected_goodput_mbps: _TypeAlias = _typing.Literal["expected_goodput_mbps"]  # noqa: Y015
+    _WhichOneofArgType__expected_goodput_mbps: _TypeAlias = _typing.Literal["_expected_goodput_mbps", b"_expected_goodput_mbps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_expected_goodput_mbps) -> _WhichOneofReturnType__current_expected_goodput_mbps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_goodput_mbps) -> _WhichOneofReturnType__expected_goodput_mbps | None: ...
+
+Global___GetOptimalParametersResponse: _TypeAlias = GetOptimalParametersResponse  # noqa: Y015
+
+@_typing.final
+class EstimateTransferRequest(_message.Message):
+    """Asks how long a transfer would take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_BYTES_FIELD_NUMBER: _builtins.int
+    LINK_IDS_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    EARLIEST_START_FIELD_NUMBER: _builtins.int
+    LATEST_START_FIELD_NUMBER: _builtins.int
+    transfer_bytes: _builtins.int
+    """What is to be transferred, in bytes, at least 1."""
+    @_builtins.property
+    def link_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The links that could carry it, 1 to 100, each once."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """By when it should be complete; absent: no deadline."""
+
+    @_builtins.property
+    def earliest_start(self) -> _timestamp_pb2.Timestamp:
+        """The earliest start; absent, or past: now."""
+
+    @_builtins.property
+    def latest_start(self) -> _timestamp_pb2.Timestamp:
+        """The latest start, at most 24 hours after the earliest; absent: only the earliest is looked at."""
+
+    def __init__(
+        self,
+        *,
+        transfer_bytes: _builtins.int = ...,
+        link_ids: _abc.Iterable[_builtins.str] | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        earliest_start: _timestamp_pb2.Timestamp | None = ...,
+        latest_start: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "earliest_start", b"earliest_start", "latest_start", b"latest_start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "earliest_start", b"earliest_start", "latest_start", b"latest_start", "link_ids", b"link_ids", "transfer_bytes", b"transfer_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetOptimalParametersResponse: _TypeAlias = GetOptimalParametersResponse  # noqa: Y015
+Global___EstimateTransferRequest: _TypeAlias = EstimateTransferRequest  # noqa: Y015
+
+@_typing.final
+class EstimateTransferResponse(_message.Message):
+    """How long a transfer would take, per link and start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    best: _builtins.int
+    """Position in estimates of the best: the likeliest to meet the deadline, among equals (and without one) the earliest
+    expected end. Absent when there are no estimates.
+    """
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferEstimate]:
+        """In the order of the links, for each by ascending start: up to 9 starts evenly over the window."""
+
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferRefusal]:
+        """Links for which there is no estimate, and why."""
+
+    def __init__(
+        self,
+        *,
+        estimates: _abc.Iterable[Global___TransferEstimate] | None = ...,
+        refusals: _abc.Iterable[Global___TransferRefusal] | None = ...,
+        best: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best", b"_best", "best", b"best"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best", b"_best", "best", b"best", "estimates", b"estimates", "refusals", b"refusals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best: _TypeAlias = _typing.Literal["best"]  # noqa: Y015
+    _WhichOneofArgType__best: _TypeAlias = _typing.Literal["_best", b"_best"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best) -> _WhichOneofReturnType__best | None: ...
+
+Global___EstimateTransferResponse: _TypeAlias = EstimateTransferResponse  # noqa: Y015
+
+@_typing.final
+class TransferEstimate(_message.Message):
+    """How long a transfer would take on a link from a start on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    COMPLETION_P10_FIELD_NUMBER: _builtins.int
+    COMPLETION_P50_FIELD_NUMBER: _builtins.int
+    COMPLETION_P90_FIELD_NUMBER: _builtins.int
+    DEADLINE_PROBABILITY_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link."""
+    deadline_probability: _builtins.float
+    """Probability of being complete by the deadline; absent without one."""
+    @_builtins.property
+    def start(self) -> _timestamp_pb2.Timestamp:
+        """The start."""
+
+    @_builtins.property
+    def completion_p10(self) -> _duration_pb2.Duration:
+        """Complete within this time with a probability of 10 %. Like the others absent when longer than 30 days."""
+
+    @_builtins.property
+    def completion_p50(self) -> _duration_pb2.Duration:
+        """Complete within this time with a probability of 50 %."""
+
+    @_builtins.property
+    def completion_p90(self) -> _duration_pb2.Duration:
+        """Complete within this time with a probability of 90 %."""
+
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+        start: _timestamp_pb2.Timestamp | None = ...,
+        completion_p10: _duration_pb2.Duration | None = ...,
+        completion_p50: _duration_pb2.Duration | None = ...,
+        completion_p90: _duration_pb2.Duration | None = ...,
+        deadline_probability: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_probability", b"_deadline_probability", "completion_p10", b"completion_p10", "completion_p50", b"completion_p50", "completion_p90", b"completion_p90", "deadline_probability", b"deadline_probability", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_probability", b"_deadline_probability", "completion_p10", b"completion_p10", "completion_p50", b"completion_p50", "completion_p90", b"completion_p90", "deadline_probability", b"deadline_probability", "link_id", b"link_id", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deadline_probability: _TypeAlias = _typing.Literal["deadline_probability"]  # noqa: Y015
+    _WhichOneofArgType__deadline_probability: _TypeAlias = _typing.Literal["_deadline_probability", b"_deadline_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_probability) -> _WhichOneofReturnType__deadline_probability | None: ...
+
+Global___TransferEstimate: _TypeAlias = TransferEstimate  # noqa: Y015
+
+@_typing.final
+class TransferRefusal(_message.Message):
+    """A link without an estimate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link."""
+    @_builtins.property
+    def status(self) -> Global___CallStatus:
+        """Why, as Predict would have said; FAILED_PRECONDITION also for a link that does not measure bandwidth."""
+
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+        status: Global___CallStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferRefusal: _TypeAlias = TransferRefusal  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeRequest(_message.Message):
+    """Tells what came of transport parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcome(self) -> Global___TransferOutcome:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___TransferOutcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeResponse(_message.Message):
+    """What was learned from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECTIVENESS_RATIO_FIELD_NUMBER: _builtins.int
+    STREAMS_CORRECTION_FIELD_NUMBER: _builtins.int
+    effectiveness_ratio: _builtins.float
+    """Achieved over expected goodput, at most 10; absent where nothing was expected."""
+    streams_correction: _builtins.float
+    """By how much the streams recommended for the link are corrected from now on, 0.5 to 2."""
+    def __init__(
+        self,
+        *,
+        effectiveness_ratio: _builtins.float | None = ...,
+        streams_correction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_effectiveness_ratio", b"_effectiveness_ratio", "effectiveness_ratio", b"effectiveness_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_effectiveness_ratio", b"_effectiveness_ratio", "effectiveness_ratio", b"effectiveness_ratio", "streams_correction", b"streams_correction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__effectiveness_ratio: _TypeAlias = _typing.Literal["effectiveness_ratio"]  # noqa: Y015
+    _WhichOneofArgType__effectiveness_ratio: _TypeAlias = _typing.Literal["_effectiveness_ratio", b"_effectiveness_ratio"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effectiveness_ratio) -> _WhichOneofReturnType__effectiveness_ratio | None: ...
+
+Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
+
+@_typing.final
+class TransferOutcome(_message.Message):
+    """Parameters that were in force on a link for a while, and what came of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    EXPECTED_GOODPUT_MBPS_FIELD_NUMBER: _builtins.int
+    ACHIEVED_GOODPUT_MBPS_FIELD_NUMBER: _builtins.int
+    RETRANSMITTED_RATIO_FIELD_NUMBER: _builtins.int
+    PATH_LOSS_RATIO_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link. Required."""
+    expected_goodput_mbps: _builtins.float
+    """The goodput that was expected of them, in Mbit/s, as GetOptimalParameters said; 0: nothing was."""
+    achieved_goodput_mbps: _builtins.float
+    """The goodput of all streams together, in Mbit/s."""
+    retransmitted_ratio: _builtins.float
+    """Share of the segments that were retransmitted, 0 to 1."""
+    path_loss_ratio: _builtins.float
+    """Loss that the path itself had meanwhile, 0 to 1; 0 where unknown."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """From when on. Required."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when, after started_at; with the link, the identity of the outcome. Required."""
+
+    @_builtins.property
+    def parameters(self) -> _types_pb2.TransportParameters:
+        """The parameters, at least 1 stream. Required."""
+
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        parameters: _types_pb2.TransportParameters | None = ...,
+        expected_goodput_mbps: _builtins.float = ...,
+        achieved_goodput_mbps: _builtins.float = ...,
+        retransmitted_ratio: _builtins.float = ...,
+        path_loss_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "parameters", b"parameters", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["achieved_goodput_mbps", b"achieved_goodput_mbps", "ended_at", b"ended_at", "expected_goodput_mbps", b"expected_goodput_mbps", "link_id", b"link_id", "parameters", b"parameters", "path_loss_ratio", b"path_loss_ratio", "retransmitted_ratio", b"retransmitted_ratio", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferOutcome: _TypeAlias = TransferOutcome  # noqa: Y015
+
+@_typing.final
+class GetOutcomesRequest(_message.Message):
+    """Asks for the outcomes of a link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """The link. Required."""
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutcomesRequest: _TypeAlias = GetOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class GetOutcomesResponse(_message.Message):
+    """The outcomes of a link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferOutcome]:
+        """The outcomes, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___TransferOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutcomesResponse: _TypeAlias = GetOutcomesResponse  # noqa: Y015
 
 @_typing.final
 class LinkSelector(_message.Message):

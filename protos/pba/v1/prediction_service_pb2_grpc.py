@@ -64,6 +64,21 @@ class PredictionServiceStub:
                 request_serializer=pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersResponse.FromString,
                 _registered_method=True)
+        self.EstimateTransfer = channel.unary_unary(
+                '/pba.v1.PredictionService/EstimateTransfer',
+                request_serializer=pba_dot_v1_dot_prediction__service__pb2.EstimateTransferRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_prediction__service__pb2.EstimateTransferResponse.FromString,
+                _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/pba.v1.PredictionService/ReportOutcome',
+                request_serializer=pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
+        self.GetOutcomes = channel.unary_unary(
+                '/pba.v1.PredictionService/GetOutcomes',
+                request_serializer=pba_dot_v1_dot_prediction__service__pb2.GetOutcomesRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetOutcomesResponse.FromString,
+                _registered_method=True)
         self.StreamPredictions = channel.unary_stream(
                 '/pba.v1.PredictionService/StreamPredictions',
                 request_serializer=pba_dot_v1_dot_prediction__service__pb2.StreamPredictionsRequest.SerializeToString,
@@ -149,6 +164,31 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateTransfer(self, request, context):
+        """How long a transfer would take on each of some links, started at each of some times, by the forecasts at all horizons
+        and their uncertainty; and which link and start is best. A link without a usable forecast has a status instead.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportOutcome(self, request, context):
+        """Tells what came of transport parameters. Idempotent: the same link and ended_at again replaces. The outcomes of a link
+        correct, within a factor of two and for some hours, how many streams are recommended for it. NOT_FOUND: the link is
+        unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOutcomes(self, request, context):
+        """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
+        NOT_FOUND: the link is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamPredictions(self, request, context):
         """Follows predictions: first the newest one of each chosen link, then each update as it is made. A slow reader gets
         the newest value of each link, never a growing queue.
@@ -221,6 +261,21 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.GetOptimalParameters,
                     request_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersRequest.FromString,
                     response_serializer=pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersResponse.SerializeToString,
+            ),
+            'EstimateTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateTransfer,
+                    request_deserializer=pba_dot_v1_dot_prediction__service__pb2.EstimateTransferRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_prediction__service__pb2.EstimateTransferResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'GetOutcomes': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutcomes,
+                    request_deserializer=pba_dot_v1_dot_prediction__service__pb2.GetOutcomesRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_prediction__service__pb2.GetOutcomesResponse.SerializeToString,
             ),
             'StreamPredictions': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamPredictions,
@@ -393,6 +448,87 @@ class PredictionService:
             '/pba.v1.PredictionService/GetOptimalParameters',
             pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersRequest.SerializeToString,
             pba_dot_v1_dot_prediction__service__pb2.GetOptimalParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.PredictionService/EstimateTransfer',
+            pba_dot_v1_dot_prediction__service__pb2.EstimateTransferRequest.SerializeToString,
+            pba_dot_v1_dot_prediction__service__pb2.EstimateTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.PredictionService/ReportOutcome',
+            pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeRequest.SerializeToString,
+            pba_dot_v1_dot_prediction__service__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutcomes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.PredictionService/GetOutcomes',
+            pba_dot_v1_dot_prediction__service__pb2.GetOutcomesRequest.SerializeToString,
+            pba_dot_v1_dot_prediction__service__pb2.GetOutcomesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,19 @@ class PredictionServiceStub:
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
     the present measurements, or conservative defaults, and says which.
     """
+    EstimateTransfer: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.EstimateTransferRequest, _prediction_service_pb2.EstimateTransferResponse]
+    """How long a transfer would take on each of some links, started at each of some times, by the forecasts at all horizons
+    and their uncertainty; and which link and start is best. A link without a usable forecast has a status instead.
+    """
+    ReportOutcome: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.ReportOutcomeRequest, _prediction_service_pb2.ReportOutcomeResponse]
+    """Tells what came of transport parameters. Idempotent: the same link and ended_at again replaces. The outcomes of a link
+    correct, within a factor of two and for some hours, how many streams are recommended for it. NOT_FOUND: the link is
+    unknown.
+    """
+    GetOutcomes: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOutcomesRequest, _prediction_service_pb2.GetOutcomesResponse]
+    """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
+    NOT_FOUND: the link is unknown.
+    """
     StreamPredictions: _grpc.UnaryStreamMultiCallable[_prediction_service_pb2.StreamPredictionsRequest, _prediction_service_pb2.StreamPredictionsResponse]
     """Follows predictions: first the newest one of each chosen link, then each update as it is made. A slow reader gets
     the newest value of each link, never a growing queue.
@@ -114,6 +127,19 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     GetOptimalParameters: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOptimalParametersRequest, _prediction_service_pb2.GetOptimalParametersResponse]  # type: ignore[assignment]
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
     the present measurements, or conservative defaults, and says which.
+    """
+    EstimateTransfer: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.EstimateTransferRequest, _prediction_service_pb2.EstimateTransferResponse]  # type: ignore[assignment]
+    """How long a transfer would take on each of some links, started at each of some times, by the forecasts at all horizons
+    and their uncertainty; and which link and start is best. A link without a usable forecast has a status instead.
+    """
+    ReportOutcome: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.ReportOutcomeRequest, _prediction_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
+    """Tells what came of transport parameters. Idempotent: the same link and ended_at again replaces. The outcomes of a link
+    correct, within a factor of two and for some hours, how many streams are recommended for it. NOT_FOUND: the link is
+    unknown.
+    """
+    GetOutcomes: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOutcomesRequest, _prediction_service_pb2.GetOutcomesResponse]  # type: ignore[assignment]
+    """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
+    NOT_FOUND: the link is unknown.
     """
     StreamPredictions: _aio.UnaryStreamMultiCallable[_prediction_service_pb2.StreamPredictionsRequest, _prediction_service_pb2.StreamPredictionsResponse]  # type: ignore[assignment]
     """Follows predictions: first the newest one of each chosen link, then each update as it is made. A slow reader gets
@@ -194,6 +220,37 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prediction_service_pb2.GetOptimalParametersResponse, _abc.Awaitable[_prediction_service_pb2.GetOptimalParametersResponse]]:
         """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
         the present measurements, or conservative defaults, and says which.
+        """
+
+    @_abc_1.abstractmethod
+    def EstimateTransfer(
+        self,
+        request: _prediction_service_pb2.EstimateTransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.EstimateTransferResponse, _abc.Awaitable[_prediction_service_pb2.EstimateTransferResponse]]:
+        """How long a transfer would take on each of some links, started at each of some times, by the forecasts at all horizons
+        and their uncertainty; and which link and start is best. A link without a usable forecast has a status instead.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportOutcome(
+        self,
+        request: _prediction_service_pb2.ReportOutcomeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_prediction_service_pb2.ReportOutcomeResponse]]:
+        """Tells what came of transport parameters. Idempotent: the same link and ended_at again replaces. The outcomes of a link
+        correct, within a factor of two and for some hours, how many streams are recommended for it. NOT_FOUND: the link is
+        unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOutcomes(
+        self,
+        request: _prediction_service_pb2.GetOutcomesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.GetOutcomesResponse, _abc.Awaitable[_prediction_service_pb2.GetOutcomesResponse]]:
+        """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
+        NOT_FOUND: the link is unknown.
         """
 
     @_abc_1.abstractmethod

@@ -493,6 +493,8 @@ class TransportParameters(_message.Message):
     BUFFER_BYTES_FIELD_NUMBER: _builtins.int
     CHUNK_BYTES_FIELD_NUMBER: _builtins.int
     PACING_MBPS_FIELD_NUMBER: _builtins.int
+    NOT_SENT_BYTES_FIELD_NUMBER: _builtins.int
+    WINDOW_BYTES_FIELD_NUMBER: _builtins.int
     streams: _builtins.int
     """Parallel TCP streams, within PBA_MIN_STREAMS and PBA_MAX_STREAMS."""
     buffer_bytes: _builtins.int
@@ -501,6 +503,10 @@ class TransportParameters(_message.Message):
     """Size of the pieces that are striped over the streams, in bytes."""
     pacing_mbps: _builtins.float
     """Upper bound of the sending rate of all streams together, in Mbit/s. Absent: do not pace."""
+    not_sent_bytes: _builtins.int
+    """TCP_NOTSENT_LOWAT of each stream in bytes: what may wait in a socket unsent. 0 from a caller: not said."""
+    window_bytes: _builtins.int
+    """What all streams together may have under way, in bytes: streams times buffer_bytes. Ignored in requests."""
     def __init__(
         self,
         *,
@@ -508,10 +514,12 @@ class TransportParameters(_message.Message):
         buffer_bytes: _builtins.int = ...,
         chunk_bytes: _builtins.int = ...,
         pacing_mbps: _builtins.float | None = ...,
+        not_sent_bytes: _builtins.int = ...,
+        window_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pacing_mbps", b"_pacing_mbps", "pacing_mbps", b"pacing_mbps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pacing_mbps", b"_pacing_mbps", "buffer_bytes", b"buffer_bytes", "chunk_bytes", b"chunk_bytes", "pacing_mbps", b"pacing_mbps", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pacing_mbps", b"_pacing_mbps", "buffer_bytes", b"buffer_bytes", "chunk_bytes", b"chunk_bytes", "not_sent_bytes", b"not_sent_bytes", "pacing_mbps", b"pacing_mbps", "streams", b"streams", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pacing_mbps: _TypeAlias = _typing.Literal["pacing_mbps"]  # noqa: Y015
     _WhichOneofArgType__pacing_mbps: _TypeAlias = _typing.Literal["_pacing_mbps", b"_pacing_mbps"]  # noqa: Y015

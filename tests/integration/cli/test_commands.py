@@ -38,6 +38,7 @@ COMMANDS = (
         "watch",
         "predict",
         "params",
+        "transfer",
     ),
     *("explain", "link", "links", "history", "ledger", "models", "train"),
 )
@@ -93,6 +94,27 @@ def test_params(pba):
         assert text in out
 
 
+def test_transfer(pba):
+    code, out, _ = pba("transfer", "--bytes", "40G", "--links", "a,nowhere,b", "--deadline", "10m")
+    assert code == ExitCode.OK
+    lines = out.splitlines()
+    assert lines[1].split()[0] == "a"
+    assert lines[2].startswith("* b")
+    for text in ("40.0 s", "1.5 min", "> 30 d", "75%"):
+        assert text in lines[2]
+    assert "unknown" in lines[3]
+    assert lines[-1].startswith("best: b at ")
+
+
+def test_transfer_as_json(pba):
+    code, out, _ = pba("transfer", "--bytes", "1Gi", "--links", "a,nowhere", "--json")
+    answer = json.loads(out)
+    assert code == ExitCode.OK
+    assert answer["best"]["completion_p50_s"] == 90
+    assert answer["best"]["completion_p10_s"] == 1
+    assert list(answer["errors"]) == ["nowhere"]
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "text"),
     [
@@ -131,6 +153,8 @@ def test_nobody_there(pba):
         (["predict"], "missing argument 'LINK'; see pba predict --help"),
         (["nosuch"], "no such command 'nosuch'"),
         (["params", "a", "--max-streams", "0"], "'--max-streams'"),
+        (["transfer", "--bytes", "many", "--links", "a"], "no size such as 40G"),
+        (["transfer", "--bytes", "0", "--links", "a"], "no size such as 40G"),
         (["history", "a", "--start", "noon"], "'noon' is no duration"),
         (["push", "/no/such/file.csv"], "does not exist"),
         (["replay", "/no/such/file.csv"], "does not exist"),

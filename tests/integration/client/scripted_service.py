@@ -73,6 +73,8 @@ class ScriptedService(
         self.pushback_ms = None
         self.updates = None
         self.streams_of_predictions = 0
+        self.outcomes = []
+        self.asked = []
 
     def fault(self, method, *statuses):
         self.faults.setdefault(method, deque()).extend(statuses)
@@ -166,6 +168,7 @@ class ScriptedService(
 
     async def GetOptimalParameters(self, request, context):
         await self._enter("GetOptimalParameters", context)
+        self.asked.append(request)
         return pb.GetOptimalParametersResponse(
             parameters=types_pb2.TransportParameters(
                 streams=request.current_streams + 2, buffer_bytes=131072, chunk_bytes=65536
@@ -176,6 +179,35 @@ class ScriptedService(
             should_adjust=True,
             valid_until=timestamp_pb2.Timestamp(seconds=T0_S + 60),
         )
+
+    async def EstimateTransfer(self, request, context):
+        await self._enter("EstimateTransfer", context)
+        answer = pb.EstimateTransferResponse()
+        for link_id in request.link_ids:
+            if link_id == "nowhere":
+                failed = pb.CallStatus(
+                    code=UNKNOWN_LINK.code, message=UNKNOWN_LINK.message, details=UNKNOWN_LINK.details
+                )
+                answer.refusals.add(link_id=link_id, status=failed)
+                continue
+            answer.best = len(answer.estimates)
+            answer.estimates.add(
+                link_id=link_id,
+                start=timestamp_pb2.Timestamp(seconds=T0_S),
+                completion_p10=duration_pb2.Duration(seconds=request.transfer_bytes // 10**9),
+                completion_p50=duration_pb2.Duration(seconds=90),
+                deadline_probability=0.75 if request.HasField("deadline") else None,
+            )
+        return answer
+
+    async def ReportOutcome(self, request, context):
+        await self._enter("ReportOutcome", context)
+        self.outcomes.append(request.outcome)
+        return pb.ReportOutcomeResponse(effectiveness_ratio=0.5, streams_correction=1.25)
+
+    async def GetOutcomes(self, request, context):
+        await self._enter("GetOutcomes", context)
+        return pb.GetOutcomesResponse(outcomes=self.outcomes)
 
     async def StreamPredictions(self, request, context):
         self.streams_of_predictions += 1

@@ -19,6 +19,7 @@ from pba_client import (
     Sample,
     TemporaryError,
     Timeouts,
+    TransferOutcome,
     UnavailableError,
 )
 from tests.integration.client.scripted_service import SHORT_HISTORY, STORE_AWAY, T0_S, UNKNOWN_LINK, pb, status
@@ -45,6 +46,10 @@ async def test_every_call(aio_server, client):
     assert good.unwrap().link_id == "a"
     assert isinstance(bad.error, LinkUnknownError)
     assert (await client.parameters("a", current_streams=1)).streams == 3
+    assert (await client.estimate_transfer(10**9, "a")).best.link_id == "a"
+    outcome = TransferOutcome("a", T0, T0 + timedelta(minutes=1), 4, 48.0)
+    assert (await client.report_outcome(outcome)).streams_correction == 1.25
+    assert await client.outcomes("a") == [outcome]
     assert [sample.bandwidth_mbps async for sample in client.history("a")] == [0, 1, 2, 3]
     assert [entry.hit async for entry in client.ledger("a")] == [True]
     assert [link.link_id async for link in client.links()] == ["l0", "l1", "l2", "l3", "l4"]

@@ -1,6 +1,7 @@
 """The blocking client against a real gRPC server."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -10,6 +11,7 @@ from google.rpc import error_details_pb2
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_client import (
+    BandwidthKind,
     Client,
     ClientClosedError,
     Columns,
@@ -27,6 +29,7 @@ from pba_client import (
     Sample,
     TemporaryError,
     Timeouts,
+    TransferOutcome,
     UnavailableError,
     Violation,
 )
@@ -123,6 +126,34 @@ def test_parameters_say_what_they_rest_on(client):
     chosen = client.parameters("a", current_streams=4, congestion_control=CongestionControl.BBR)
     assert (chosen.streams, chosen.pacing_mbps, chosen.prediction) == (6, None, None)
     assert (chosen.source, chosen.reasons) == (ParametersSource.DEFAULTS, (ParameterReason.UNKNOWN_LINK,))
+
+
+def test_parameters_carry_all_that_a_node_says_of_itself(server, client):
+    client.parameters(
+        "a", current_buffer_bytes=1, current_pacing_mbps=2.5, receive_buffer_bytes=8192,
+        bandwidth_kind=BandwidthKind.GOODPUT, loss_probes=60, base_latency_ms=1.5,
+    )  # fmt: skip
+    asked = server.service.asked[-1]
+    assert (asked.current_buffer_bytes, asked.current_pacing_mbps, asked.receive_buffer_bytes) == (1, 2.5, 8192)
+    assert (asked.bandwidth_kind, asked.loss_probes, asked.base_latency_ms) == (pb.BANDWIDTH_KIND_GOODPUT, 60, 1.5)
+
+
+def test_a_transfer_is_estimated_and_its_outcome_told(client):
+    found = client.estimate_transfer(40 * 10**9, "a", "nowhere", "b", deadline=T0 + timedelta(minutes=1))
+    assert [one.link_id for one in found.estimates] == ["a", "b"]
+    assert found.best is found.estimates[1]
+    assert (found.best.completion_p10, found.best.completion_p90) == (timedelta(seconds=40), None)
+    assert (found.best.start, found.best.deadline_probability) == (T0, 0.75)
+    assert isinstance(found.errors["nowhere"], LinkUnknownError)
+    assert client.estimate_transfer(1, "a").best.deadline_probability is None
+    assert client.estimate_transfer(1, "nowhere").best is None
+
+    outcome = TransferOutcome("a", T0, T0 + timedelta(minutes=1), 4, 48.0, 96.0, 0.25, 0.125, 65_536, 95.0)
+    learned = client.report_outcome(outcome)
+    assert (learned.effectiveness_ratio, learned.streams_correction) == (0.5, 1.25)
+    unpaced = replace(outcome, pacing_mbps=None)
+    client.report_outcome(unpaced)
+    assert client.outcomes("a") == [outcome, unpaced]
 
 
 def test_history_ledger_links_and_models(client):

@@ -14,16 +14,18 @@ from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
 
+from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.errors import LinkUnknownError
 from pba_service.domain.explain import Explanation, Player
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.online import EXPERTS, LinkRecord
+from pba_service.domain.parameters import ParametersSource, TransportBounds, answer
 from pba_service.domain.samples import METRICS, Limits, LinkInfo, Series, validate
-from pba_service.domain.transport import ParametersSource, TransportBounds, answer, defaults
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import PathPoint, PredictionExplained
 from pba_service.engine.ports import LinkSummary, ModelInfo
 from pba_service.engine.subscriptions import Subscriptions
+from pba_service.engine.transfers import Learned, TransferAnswer
 from pba_service.serving.health import MonitorOptions
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import Server
@@ -80,6 +82,7 @@ class FakeService:
         self.loaded = [MODEL]
         self.subscriptions = Subscriptions(self, max_subscribers=3)
         self.insight = self
+        self.transfers = self
 
     def _fail(self):
         if self.failure is not None:
@@ -119,10 +122,23 @@ class FakeService:
             defaults(ask, bounds),
             (),
             source=ParametersSource.DEFAULTS,
-            ask=ask,
+            should_adjust=True,
+            apply_at_ms=NOW_MS,
             valid_until_ms=NOW_MS,
             prediction=self.predictions.get(ask.link_id),
         )
+
+    async def estimate(self, ask):
+        self._fail()
+        return TransferAnswer([], [(link_id, LinkUnknownError(link_id)) for link_id in ask.link_ids], None)
+
+    async def report(self, outcome):
+        self._fail()
+        return Learned(outcome.effectiveness, 1.0)
+
+    async def outcomes(self, link_id):
+        self._fail()
+        return []
 
     async def newest(self, link_ids):
         self._fail()

@@ -7,8 +7,8 @@ from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
+from pba_service.domain.parameters import CongestionControl
 from pba_service.domain.samples import Series
-from pba_service.domain.transport import CongestionControl
 from pba_service.serving.servicers import HISTORY_MESSAGE_SAMPLES
 from tests.integration.serving.harness import NOW_MS, everything, ledger_entry, row
 

@@ -18,6 +18,13 @@ ALL = pb.LinkSelector(all=True)
 METHOD = "/pba.v1.PredictionService/"
 SECRET = "secret-7f3a"  # noqa: S105 - what must not be seen
 
+OUTCOME = pb.TransferOutcome(
+    link_id="a",
+    started_at=Timestamp(seconds=1),
+    ended_at=Timestamp(seconds=2),
+    parameters=types.TransportParameters(streams=1),
+)
+
 
 def calls(stub):
     """One valid call of each method that asks the service."""
@@ -28,6 +35,9 @@ def calls(stub):
         "Predict of a window": lambda: stub.Predict(pb.PredictRequest(link_id="a", window=[row()])),
         "BatchPredict": lambda: stub.BatchPredict(pb.BatchPredictRequest(link_ids=["a"])),
         "GetOptimalParameters": lambda: stub.GetOptimalParameters(pb.GetOptimalParametersRequest(link_id="a")),
+        "EstimateTransfer": lambda: stub.EstimateTransfer(pb.EstimateTransferRequest(transfer_bytes=1, link_ids=["a"])),
+        "ReportOutcome": lambda: stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=OUTCOME)),
+        "GetOutcomes": lambda: stub.GetOutcomes(pb.GetOutcomesRequest(link_id="a")),
         "StreamPredictions": lambda: everything(stub.StreamPredictions(pb.StreamPredictionsRequest(selector=ALL))),
         "GetHistory": lambda: everything(stub.GetHistory(pb.GetHistoryRequest(link_id="a"))),
         "GetLedger": lambda: everything(stub.GetLedger(pb.GetLedgerRequest(link_id="a"))),

@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
 
+from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
-from pba_service.domain.transport import TransportBounds
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.refresh import Refresher
@@ -164,3 +165,59 @@ async def test_a_window_of_the_callers_own(real):
     assert not (await real.stub.ListLinks(pb.ListLinksRequest())).links
     short = await error_of(real.stub.Predict(pb.PredictRequest(link_id="mine", window=window[:3])))
     assert short.code is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_transfer_is_estimated_and_its_outcome_remembered(real):
+    for link_id, bandwidth in (("fast", 100), ("slow", 10)):
+        samples = minutes(real, range(-40, 1), link_id, lambda _, value=bandwidth: value)
+        await real.stub.PushSamples(pb.PushSamplesRequest(samples=samples))
+    now_ms = real.clock.now_ms
+    request = pb.EstimateTransferRequest(
+        transfer_bytes=10**9,
+        link_ids=["slow", "nowhere", "fast"],
+        deadline=timestamp(now_ms + 3 * MINUTE_MS),
+        latest_start=timestamp(now_ms + 8 * MINUTE_MS),
+    )
+    answer = await real.stub.EstimateTransfer(request)
+    assert [one.link_id for one in answer.estimates] == ["slow"] * 9 + ["fast"] * 9
+    assert [one.start.ToMilliseconds() - now_ms for one in answer.estimates[9:]] == [i * MINUTE_MS for i in range(9)]
+    assert answer.best == 9
+    assert answer.estimates[9].completion_p50.seconds == pytest.approx(80, abs=8)
+    assert (answer.estimates[0].deadline_probability, answer.estimates[9].deadline_probability) == (0, 1)
+    [refusal] = answer.refusals
+    assert (refusal.link_id, refusal.status.code) == ("nowhere", grpc.StatusCode.NOT_FOUND.value[0])
+
+    outcome = pb.TransferOutcome(
+        link_id="fast",
+        started_at=timestamp(now_ms - MINUTE_MS),
+        ended_at=timestamp(now_ms),
+        parameters=types.TransportParameters(streams=4, buffer_bytes=65_536, pacing_mbps=95, window_bytes=262_144),
+        expected_goodput_mbps=96,
+        achieved_goodput_mbps=48,
+        retransmitted_ratio=0.01,
+    )
+    learned = await real.stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=outcome))
+    assert learned.effectiveness_ratio == 0.5
+    assert learned.streams_correction == pytest.approx(1.25)
+    assert list((await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="fast"))).outcomes) == [outcome]
+    assert not (await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="slow"))).outcomes
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code"),
+    [
+        ("EstimateTransfer", pb.EstimateTransferRequest(link_ids=["a"]), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            "EstimateTransfer",
+            pb.EstimateTransferRequest(transfer_bytes=1, link_ids=["a"], deadline=Timestamp(nanos=-1)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        ("ReportOutcome", pb.ReportOutcomeRequest(), grpc.StatusCode.INVALID_ARGUMENT),
+        ("GetOutcomes", pb.GetOutcomesRequest(), grpc.StatusCode.INVALID_ARGUMENT),
+        ("GetOutcomes", pb.GetOutcomesRequest(link_id="a"), grpc.StatusCode.NOT_FOUND),
+    ],
+)
+async def test_hostile_transfers_are_refused(real, method, request_, code):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await getattr(real.stub, method)(request_)
+    assert caught.value.code() is code

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pba_service.domain.amst.completion import TransferAsk
+from pba_service.domain.amst.feedback import TransferOutcome
+from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
+    MetricAbsentError,
     ModelUnavailableError,
     StoreUnavailableError,
 )
 from pba_service.domain.forecast import Prediction, Source
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds
 from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
-from pba_service.domain.transport import defaults
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.refresh import Refresher
@@ -308,7 +311,67 @@ async def test_parameters_come_from_the_best_that_is_known():
         predicted = await world.service.parameters(ParametersAsk("a"))
         assert predicted.source is ParametersSource.PREDICTION
         assert predicted.valid_until_ms == predicted.prediction.target_ms
-        assert predicted.parameters.pacing_mbps == pytest.approx(95, rel=0.01)
+        assert ParameterReason.LOSS in predicted.reasons
+        assert predicted.parameters.streams > unknown.parameters.streams
+        assert 0 < predicted.expected_mbps < 100
+        assert predicted.apply_at_ms == world.clock.now_ms
+
+
+async def test_a_clean_link_is_paced_for_as_long_as_its_samples_come():
+    async with running(confidence_threshold=0.0) as world:
+        await world.push(values=[100, 20, 0, 1])
+        ask = ParametersAsk("a", loss_probes=100_000)
+        predicted = await world.service.parameters(ask)
+        # 95.5 % of the upper end of what is expected, which is 15 % above the last value
+        assert 95.5 <= predicted.parameters.pacing_mbps <= 0.955 * 121
+        assert predicted.valid_until_ms == predicted.prediction.made_at_ms + 2 * MINUTE
+        world.clock.now_ms += 3 * MINUTE
+        later = await world.service.parameters(ask)
+        assert later.parameters.pacing_mbps is None
+        assert later.valid_until_ms == later.prediction.target_ms
+
+
+async def test_outcomes_are_remembered_and_correct_the_streams():
+    async with running(confidence_threshold=0.0) as world:
+        with pytest.raises(LinkUnknownError):
+            await world.service.transfers.report(outcome(world, 50))
+        await world.push()
+        before = await world.service.parameters(ParametersAsk("a"))
+        learned = await world.service.transfers.report(outcome(world, 50))
+        assert learned.effectiveness == pytest.approx(0.5)
+        assert learned.correction == pytest.approx(1.25)
+        after = await world.service.parameters(ParametersAsk("a"))
+        assert ParameterReason.OUTCOMES in after.reasons
+        assert after.parameters.streams == pytest.approx(1.25 * before.parameters.streams, abs=1.5)
+        assert await world.service.transfers.outcomes("a") == [outcome(world, 50)]
+        assert world.read("dwcp_pba_amst_effectiveness_ratio_sum") == pytest.approx(0.5)
+
+
+def outcome(world, achieved_mbps):
+    now = world.clock.now_ms
+    return TransferOutcome("a", now - MINUTE, now, 10, 65_536, None, 100.0, achieved_mbps, 0.01, 0.01)
+
+
+async def test_a_transfer_is_estimated_on_each_link_that_can_be_predicted():
+    async with running(confidence_threshold=0.0) as world:
+        await world.push("fast", values=[100, 20, 0, 1])
+        await world.push("slow", values=[10, 20, 0, 1])
+        await world.push("blind", values=[np.nan, 20, 0, 1])
+        deadline_ms = world.clock.now_ms + 200_000
+        answer = await world.service.transfers.estimate(
+            TransferAsk(10**9, ("slow", "none", "fast", "blind"), deadline_ms=deadline_ms)
+        )
+        assert [one.link_id for one in answer.estimates] == ["slow", "fast"]
+        assert {link: type(error) for link, error in answer.refusals} == {
+            "none": LinkUnknownError,
+            "blind": MetricAbsentError,
+        }
+        slow, fast = answer.estimates
+        assert answer.best == 1
+        assert (slow.deadline_probability, fast.deadline_probability) == (0.0, 1.0)
+        assert fast.completion_s[0] <= fast.completion_s[1] <= fast.completion_s[2]
+        assert fast.completion_s[1] == pytest.approx(80, rel=0.1)
+        assert slow.completion_s[1] == pytest.approx(800, rel=0.1)
 
 
 async def test_low_confidence_falls_back_to_measurements():

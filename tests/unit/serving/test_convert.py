@@ -9,8 +9,8 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
+from pba_service.domain.parameters import ParameterReason, ParametersAnswer, ParametersSource, TransportParameters
 from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, Series
-from pba_service.domain.transport import ParameterReason, ParametersAnswer, ParametersSource, TransportParameters
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.ports import LinkSummary, ModelInfo
 from pba_service.serving import convert
@@ -173,13 +173,17 @@ def test_a_model():
 @pytest.mark.parametrize("pacing", [None, 95.0])
 def test_parameters(pacing):
     answer = ParametersAnswer(
-        TransportParameters(8, 262_144, 65_536, pacing),
+        TransportParameters(8, 262_144, 65_536, pacing, 32_768),
         ParametersSource.MEASUREMENT,
         (ParameterReason.LOW_CONFIDENCE, ParameterReason.LOSS),
         "because",
         should_adjust=True,
+        apply_at_ms=T_MS - 1,
         valid_until_ms=T_MS,
         prediction=forecast(),
+        current=TransportParameters(4, 65_536, 16_384, None, 65_536),
+        expected_mbps=90.0,
+        current_expected_mbps=45.0,
     )
     message = convert.parameters(answer)
     advice = message.parameters
@@ -189,7 +193,22 @@ def test_parameters(pacing):
     assert list(message.reasons) == [pb.PARAMETER_REASON_LOW_CONFIDENCE, pb.PARAMETER_REASON_LOSS]
     assert (message.explanation, message.should_adjust) == ("because", True)
     assert message.valid_until.ToMilliseconds() == T_MS
+    assert message.apply_at.ToMilliseconds() == T_MS - 1
+    assert (advice.not_sent_bytes, advice.window_bytes) == (32_768, 8 * 262_144)
+    assert (message.current.streams, message.current.HasField("pacing_mbps")) == (4, False)
+    assert (message.expected_goodput_mbps, message.current_expected_goodput_mbps) == (90, 45)
     assert message.prediction.link_id == "a"
+
+
+def test_parameters_of_which_little_is_known():
+    answer = ParametersAnswer(
+        TransportParameters(8, 262_144, 65_536, None, 65_536), ParametersSource.DEFAULTS, (), "because",
+        should_adjust=True, apply_at_ms=T_MS, valid_until_ms=T_MS, prediction=None, current=None, expected_mbps=None,
+        current_expected_mbps=None,
+    )  # fmt: skip
+    message = convert.parameters(answer)
+    for field in ("current", "expected_goodput_mbps", "current_expected_goodput_mbps", "prediction"):
+        assert not message.HasField(field)
 
 
 def test_a_push_response():

@@ -10,7 +10,7 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
 from pba_service.domain.errors import InvalidRequestError
-from pba_service.domain.transport import CongestionControl, ParametersAsk
+from pba_service.domain.parameters import BandwidthKind, CongestionControl, ParametersAsk
 from pba_service.engine.subscriptions import Selector
 from pba_service.serving import requests
 from pba_service.serving.convert import timestamp
@@ -97,8 +97,16 @@ def test_an_ask_tells_what_was_said_from_what_was_not():
         max_streams=5,
         max_buffer_bytes=4096,
         memory_budget_bytes=2**40,
+        current_buffer_bytes=1,
+        current_pacing_mbps=0.5,
+        receive_buffer_bytes=8192,
+        bandwidth_kind=pb.BANDWIDTH_KIND_GOODPUT,
+        loss_probes=60,
+        base_latency_ms=1.5,
     )
-    assert requests.read_ask(full) == ParametersAsk("a", 0, CongestionControl.BBR, 5, 4096, 2**40)
+    assert requests.read_ask(full) == ParametersAsk(
+        "a", 0, CongestionControl.BBR, 5, 4096, 2**40, 1, 0.5, 8192, BandwidthKind.GOODPUT, 60, 1.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +116,11 @@ def test_an_ask_tells_what_was_said_from_what_was_not():
         ({"link_id": "a", "congestion_control": 99}, "congestion_control"),
         ({"link_id": "a", "max_streams": 0}, "max_streams"),
         ({"link_id": "a", "max_buffer_bytes": 4095}, "max_buffer_bytes"),
+        ({"link_id": "a", "bandwidth_kind": 99}, "bandwidth_kind"),
+        ({"link_id": "a", "current_pacing_mbps": 0}, "current_pacing_mbps"),
+        ({"link_id": "a", "current_pacing_mbps": float("nan")}, "current_pacing_mbps"),
+        ({"link_id": "a", "base_latency_ms": float("inf")}, "base_latency_ms"),
+        ({"link_id": "a", "loss_probes": 0}, "loss_probes"),
     ],
 )
 def test_an_ask_at_fault(fields, field):

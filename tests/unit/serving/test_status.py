@@ -12,6 +12,7 @@ from pba_service.serving.status import DOMAIN, TABLE, call_status, code_of, inte
 EXAMPLES = {
     errors.InvalidRequestError: errors.InvalidRequestError(errors.Violation("link_id", "is required")),
     errors.LinkUnknownError: errors.LinkUnknownError("a"),
+    errors.MetricAbsentError: errors.MetricAbsentError("a", "bandwidth_mbps"),
     errors.HistoryTooShortError: errors.HistoryTooShortError("a", have=3, need=10, retry_after_s=420.5),
     errors.CapacityExceededError: errors.CapacityExceededError("subscribers", limit=3),
     errors.StoreUnavailableError: errors.StoreUnavailableError(),
@@ -21,6 +22,12 @@ EXAMPLES = {
 EXPECTED = {
     errors.InvalidRequestError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", {}, None),
     errors.LinkUnknownError: (grpc.StatusCode.NOT_FOUND, "LINK_UNKNOWN", {"link_id": "a"}, None),
+    errors.MetricAbsentError: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "METRIC_ABSENT",
+        {"link_id": "a", "metric": "bandwidth_mbps"},
+        None,
+    ),
     errors.HistoryTooShortError: (
         grpc.StatusCode.FAILED_PRECONDITION,
         "HISTORY_TOO_SHORT",
