@@ -14,7 +14,7 @@ import numpy as np
 
 from pba_service.domain import online
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, QUANTILES
-from pba_service.domain.online.experts import EXPERTS, SEASONAL, metrics_last, window_experts
+from pba_service.domain.online.experts import EXPERTS, SEASONAL, listen, metrics_last
 from pba_service.domain.online.intervals import model_quantiles
 from pba_service.domain.samples import METRICS, Series
 from pba_service.domain.window import horizon_ms, windows_at
@@ -34,6 +34,8 @@ BLOCK = 128
 
 _DAY_MS = 86_400_000
 _MODEL_BATCH = 64
+_MEDIAN = QUANTILES.index(0.5)
+_MEDIAN_100 = EXPERTS.index(f"median{BASELINE_SLOTS}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +156,9 @@ class _Run:
         rows = slice(self.count, self.count + len(made_at_ms))
         values = metrics_last(windows)[:, :, -BASELINE_SLOTS:]
         self.made_at_ms[rows], self.step_ms[rows] = made_at_ms, step_ms
-        self.experts[rows], self.recent[rows] = window_experts(values), _recent_quantiles(values)
+        heard = listen(values)
+        self.experts[rows] = heard.experts
+        self.recent[rows] = np.insert(heard.tails, _MEDIAN, heard.experts[:, :, _MEDIAN_100], axis=2)
         self.model[rows] = model
 
     def keep(self, advanced: online.Advance, position: int, bare: int) -> None:
@@ -243,17 +247,3 @@ def _advance(states: NDArray[np.void], blocks: list[_Block], k: int, model: Mode
         levels=model.info.quantile_levels,
         model_version=model.info.version,
     )
-
-
-def _recent_quantiles(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Quantiles of the known slots, float32[n, 4, 5] from float32[n, 4, L]."""
-    ordered = np.sort(values, axis=2)  # NaN last
-    last = np.maximum((~np.isnan(values)).sum(axis=2) - 1, 0)
-    out = np.empty((*values.shape[:2], len(QUANTILES)), np.float32)
-    for column, level in enumerate(QUANTILES):
-        place = last * level
-        below = np.floor(place).astype(np.intp)
-        low = np.take_along_axis(ordered, below[..., None], axis=2)[..., 0]
-        high = np.take_along_axis(ordered, np.minimum(below + 1, last)[..., None], axis=2)[..., 0]
-        out[..., column] = low + (place - below).astype(np.float32) * (high - low)
-    return out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online import codes, combine, confidence, intervals
-from pba_service.domain.online.experts import EXPERTS, MODEL, SEASONAL, metrics_last, window_experts, window_spread
+from pba_service.domain.online.experts import EXPERTS, MODEL, SEASONAL, Heard, listen, metrics_last, window_spread
 from pba_service.domain.online.pending import free_slot, meet
 from pba_service.domain.online.settle import settle
 from pba_service.domain.online.state import PENDING, fresh, version_index
@@ -134,12 +134,12 @@ def _advance_few(
 ) -> Advance:
     timeline = Timeline(series, made_at_ms)
     entries = settle(states, meet(states, timeline, made_at_ms))
-    values = metrics_last(windows)
-    experts = _experts(values, _yesterday(timeline, target_ms, step_ms), model_output, levels)
-    made = _forecast(states, values, experts, intervals.model_tails(model_output, levels))
+    values, model_output = metrics_last(windows), _sane(model_output)
+    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), model_output, levels)
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
     _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
-    return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), entries, experts)
+    return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), entries, heard.experts)
 
 
 def forecast_once(
@@ -153,10 +153,10 @@ def forecast_once(
 ) -> Forecasts:
     """Forecasts from windows alone, with what is known of links in general; arguments as in `advance`."""
     del step_ms, made_at_ms  # part of every forecast's description, without influence on this one
-    values = metrics_last(windows)
+    values, model_output = metrics_last(windows), _sane(model_output)
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
-    experts = _experts(values, no_yesterday, model_output, levels)
-    made = _forecast(fresh(len(windows)), values, experts, intervals.model_tails(model_output, levels))
+    heard = _heard(values, no_yesterday, model_output, levels)
+    made = _forecast(fresh(len(windows)), values, heard, intervals.model_tails(model_output, levels))
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
 
 
@@ -178,7 +178,7 @@ def contributions(
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
     yesterday = _yesterday(Timeline(series, made_at_ms), target_ms, step_ms)
-    experts = _experts(metrics_last(windows), yesterday, model_output, levels)
+    experts = _heard(metrics_last(windows), yesterday, _sane(model_output), levels).experts
     return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 
 
@@ -199,37 +199,45 @@ def _yesterday(timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArra
     return timeline.nearest(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2).values
 
 
-def _experts(
+def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the model says as far as it is a number, within what the contract admits; NaN otherwise."""
+    bounded: NDArray[np.float32] = np.clip(model_output, 0, MAXIMA[:, None])
+    bounded[np.isinf(model_output)] = np.nan
+    return bounded
+
+
+def _heard(
     values: NDArray[np.float32],
     yesterday: NDArray[np.float32],
     model_output: NDArray[np.float32],
     levels: tuple[float, ...],
-) -> NDArray[np.float32]:
-    """What every forecaster says: float32[n, 4, experts], all NaN for an absent metric."""
-    experts = window_experts(values)
+) -> Heard:
+    """What the window says by itself, and in its experts what the seasonal forecaster and the model say."""
+    heard = listen(values)
+    experts = heard.experts
     predictable = ~np.isnan(experts[:, :, 0])
     said = intervals.model_median(model_output, levels)
     experts[:, :, SEASONAL] = np.where(predictable, yesterday, np.float32(np.nan))
-    experts[:, :, MODEL] = np.where(predictable & np.isfinite(said), np.clip(said, 0, MAXIMA), np.float32(np.nan))
-    return experts
+    experts[:, :, MODEL] = np.where(predictable, said, np.float32(np.nan))
+    return heard
 
 
-def _forecast(
-    states: States, window_values: NDArray[np.float32], experts: NDArray[np.float32], tails: NDArray[np.float32]
-) -> _Made:
+def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, tails: NDArray[np.float32]) -> _Made:
     learnt = states["learnt"]
-    awake = ~np.isnan(experts)
-    values = combine.combine(combine.weights(learnt["log_weight"], awake), experts)
+    awake = ~np.isnan(heard.experts)
+    values = combine.combine(combine.weights(learnt["log_weight"], awake), heard.experts)
     np.clip(values, 0, MAXIMA, out=values)
     states["heard"] = np.where(awake, _BITS, 0).sum(axis=2)
     scale = _scale(learnt, window_values, values)
-    quantiles = intervals.quantiles(values, tails, learnt["tail_offset"], learnt["tail_excess"], scale)
+    quantiles = intervals.quantiles(
+        values, heard.tails, tails, offset=learnt["tail_offset"], excess=learnt["tail_excess"], scale=scale
+    )
     evidence = np.stack(
         [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
     )
     sure = confidence.confidence(learnt["confidence"], evidence)
     sure = np.where(awake[:, :2, 0].any(axis=1), sure, np.float32(0))
-    return _Made(values, quantiles, sure, experts, scale, evidence)
+    return _Made(values, quantiles, sure, heard.experts, scale, evidence)
 
 
 def _scale(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RATE = np.float32(0.3)
-DECAY = np.float32(0.995)
+FORGETTING = np.float32(0.005)
+"""The part of what was learnt that each forecast makes the prior take back."""
+
 SHARE = np.float32(0.002)
 LOSS_LIMIT = np.float32(6)
 """One forecast counts at most as this many mean absolute errors more or less than the combination's."""
@@ -76,8 +78,12 @@ def learn(
     excess = (errors - own_error[..., None]) / scale[..., None]
     np.clip(excess, -LOSS_LIMIT, LOSS_LIMIT, out=excess)
     excess[np.isnan(excess)] = 0
-    share = np.exp(DECAY * log_weight + (1 - DECAY) * _LOG_PRIOR - RATE * excess)
-    share *= (1 - SHARE) / share.sum(axis=-1, keepdims=True)
-    share += SHARE * _PRIOR
+    # Where all forecasters did alike nothing was learnt, so nothing need be forgotten: a link whose forecasters differ
+    # only in its daily burst must still know the next day which of them foresaw it.
+    told = np.minimum(np.abs(excess).max(axis=-1, keepdims=True), np.float32(1))
+    forgotten, shared = FORGETTING * told, SHARE * told
+    share = np.exp(log_weight + forgotten * (_LOG_PRIOR - log_weight) - RATE * excess)
+    share *= (1 - shared) / share.sum(axis=-1, keepdims=True)
+    share += shared * _PRIOR
     learnt: NDArray[np.float32] = np.log(share)
     return np.where(np.isfinite(own_error)[..., None], learnt, log_weight)

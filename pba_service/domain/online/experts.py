@@ -6,10 +6,12 @@ median over k slots uses the newest min(k, known) of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.forecast import QUANTILES
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ SEASONAL = EXPERTS.index("seasonal")
 
 MODEL = EXPERTS.index("model")
 
+TAIL_LEVELS = tuple(level for level in QUANTILES if level != 0.5)  # noqa: PLR2004 - the median is no tail
+"""The quantiles besides the median."""
+
 SPREAD_SLOTS = 30
 
 _EWMA = EXPERTS.index("ewma")
@@ -47,14 +52,25 @@ def metrics_last(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(windows[:, :, : len(METRICS)].transpose(0, 2, 1))
 
 
-def window_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What each forecaster says of a window.
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What a window says by itself.
+
+    Attributes:
+        experts: float32[n, 4, experts], what each forecaster says; NaN for an absent metric. Seasonal and model are
+            left NaN for the caller to fill.
+        tails: float32[n, 4, 4], quantiles of the window's newest slots at `TAIL_LEVELS`; NaN for an absent metric.
+    """
+
+    experts: NDArray[np.float32]
+    tails: NDArray[np.float32]
+
+
+def listen(values: NDArray[np.float32]) -> Heard:
+    """Asks the simple forecasters.
 
     Args:
         values: float32[n, 4, L], oldest slot first, unknown slots NaN and older than all known ones.
-
-    Returns:
-        float32[n, 4, experts], NaN for an absent metric; seasonal and model are left NaN for the caller to fill.
     """
     n, metrics, slots = values.shape
     complete = not np.isnan(values[:, :, 0]).any()  # no metric is absent or known for a part of the window only
@@ -67,28 +83,35 @@ def window_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
         total = np.einsum("nml->nm", summed[:, :, -length:])
         np.divide(total, np.clip(count, 1, length), out=out[:, :, column], casting="same_kind")
     for column, length in enumerate(MEDIANS, start=1 + len(MEANS)):
-        width = min(length, slots)
-        out[:, :, column] = _median(values[:, :, -width:], np.minimum(count, width))
+        ordered = np.sort(values[:, :, -length:], axis=2)  # NaN last
+        known = np.minimum(count, length)
+        out[:, :, column] = _quantile(ordered, known, 0.5)
     recent = min(slots, _EWMA_SLOTS)
     weighted = np.einsum("nml,l->nm", summed[:, :, -recent:], _EWMA_WEIGHTS[-recent:])
     out[:, :, _EWMA] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
+    tails = np.stack([_quantile(ordered, known, level) for level in TAIL_LEVELS], axis=2)  # of the longest median's
     if not complete:
         out[count == 0] = np.nan
-    return out
+    return Heard(out, tails)
 
 
-def _median(values: NDArray[np.float32], count: NDArray[np.int_]) -> NDArray[np.float32]:
-    """Median of the last `count` (int[n, 4]) of float32[n, 4, k], the others being NaN; any value where count is 0."""
-    ordered = np.sort(values, axis=2)  # NaN last
-    width = values.shape[2]
+def _quantile(ordered: NDArray[np.float32], count: NDArray[np.int_], level: float) -> NDArray[np.float32]:
+    """The quantile of the first `count` (int[n, 4]) of float32[n, 4, k], between two of them by interpolation.
+
+    Beyond `count` there is NaN, and NaN is the quantile where count is 0.
+    """
+    width = ordered.shape[2]
     if ((count == width) | (count == 0)).all():
-        low, high = ordered[:, :, (width - 1) // 2], ordered[:, :, width // 2]
-    else:
-        lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, width - 1)
-        low = np.take_along_axis(ordered, lower[..., None], axis=2)[..., 0]
-        high = np.take_along_axis(ordered, upper[..., None], axis=2)[..., 0]
-    middle: NDArray[np.float32] = (low + high) * np.float32(0.5)
-    return middle
+        below, part = divmod((width - 1) * level, 1)
+        low, high = ordered[:, :, int(below)], ordered[:, :, min(int(below) + 1, width - 1)]
+        return low + np.float32(part) * (high - low)
+    last = np.maximum(count - 1, 0)
+    place = last * level
+    below_each = place.astype(np.intp)
+    low = np.take_along_axis(ordered, below_each[..., None], axis=2)[..., 0]
+    high = np.take_along_axis(ordered, np.minimum(below_each + 1, last)[..., None], axis=2)[..., 0]
+    quantile: NDArray[np.float32] = low + (place - below_each).astype(np.float32) * (high - low)
+    return quantile
 
 
 def window_spread(values: NDArray[np.float32]) -> NDArray[np.float32]:

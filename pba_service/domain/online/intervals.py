@@ -1,8 +1,9 @@
 """Honest quantiles: each tail of each link and metric is tracked online.
 
-A tail starts from a mean of what the model states and of what a usual error distribution has at the link's mean
-absolute error. To it a learnt distance is added, in units of that error, by the rule of conformal PID control
-(Angelopoulos, Candes and Tibshirani 2023), a descendant of adaptive conformal inference (Gibbs and Candes 2021):
+A tail starts from a mean of three: the quantile of the newest slots; the model's distance of that quantile from its
+median; and the distance that a usual error distribution has at the link's mean absolute error. To it a learnt distance
+is added, in units of that error, by the rule of conformal PID control (Angelopoulos, Candes and Tibshirani 2023), a
+descendant of adaptive conformal inference (Gibbs and Candes 2021):
 
 - quantile tracking: each realised value beyond the tail moves it out by `STEP * (1 - share)`, each other one in by
   `STEP * share`. In the long run the stated share lies beyond, whatever the link does.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.forecast import QUANTILES
-from pba_service.domain.online import priors
+from pba_service.domain.online import experts, priors
 from pba_service.domain.samples import MAXIMA
 
 if TYPE_CHECKING:
@@ -27,17 +28,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STEP = np.float32(0.05)
+STEP = np.float32(0.04)
 EXCESS_MEMORY = np.float32(0.98)
-EXCESS_GAIN = np.float32(15)
-MODEL_SHARE = np.float32(0.4)
-"""The model's part in where a tail starts."""
+EXCESS_GAIN = np.float32(10)
+
+RECENT_SHARE = np.float32(0.5)
+MODEL_SHARE = np.float32(0.2)
+"""The parts of the newest slots and of the model in where a tail starts; the rest is the usual distribution's."""
 
 MEDIAN = QUANTILES.index(0.5)
 LOWER = MEDIAN
 """Number of tails below the median; they come first."""
 
-TAIL_LEVELS = np.array([level for level in QUANTILES if level != QUANTILES[MEDIAN]], np.float32)
+TAIL_LEVELS = np.array(experts.TAIL_LEVELS, np.float32)
 
 _SAME_LEVEL = 1e-6  # levels may have been through float32
 
@@ -111,7 +114,9 @@ def model_tails(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArr
 
 def quantiles(
     values: NDArray[np.float32],
+    recent: NDArray[np.float32],
     tails: NDArray[np.float32],
+    *,
     offset: NDArray[np.float32],
     excess: NDArray[np.float32],
     scale: NDArray[np.float32],
@@ -120,6 +125,7 @@ def quantiles(
 
     Args:
         values: float32[n, 4], the medians.
+        recent: float32[n, 4, 4], the quantiles of the newest slots.
         tails: float32[n, 4, 4], the model's distances from its median, NaN where it states none.
         offset: float32[n, 4, 4], learnt by tracking, in units of `scale`.
         excess: float32[n, 4, 4], recent excess of values beyond each tail.
@@ -128,10 +134,11 @@ def quantiles(
     Returns:
         float32[n, 4, 5], non-decreasing, within what the contract admits, NaN where `values` is.
     """
-    unit = scale[..., None]
+    unit, middle = scale[..., None], values[..., None]
     usual = priors.TAIL_WIDTH * unit
-    known = np.isfinite(tails)
-    distance = usual + np.where(known, MODEL_SHARE * (tails - usual), np.float32(0))
+    known = ~np.isnan(tails)
+    distance = usual + RECENT_SHARE * (recent - middle - usual)
+    distance += np.where(known, MODEL_SHARE * (tails - usual), np.float32(0))
     distance += (offset + EXCESS_GAIN * excess) * unit
     low = np.minimum(distance[..., :LOWER], 0)
     high = np.maximum(distance[..., LOWER:], 0)
@@ -139,7 +146,6 @@ def quantiles(
         low[..., column] = np.minimum(low[..., column], low[..., column + 1])
     for column in range(1, high.shape[-1]):
         high[..., column] = np.maximum(high[..., column], high[..., column - 1])
-    middle = values[..., None]
     out = np.concatenate([middle + low, middle, middle + high], axis=-1)
     return np.clip(out, 0, _TOP, out=out)
 

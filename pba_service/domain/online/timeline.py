@@ -71,7 +71,7 @@ class Timeline:
         lengths = np.array([len(one.times_ms) for one in chosen])
         beyond = np.cumsum(lengths)
         first, beyond, now = (beyond - lengths)[position], beyond[position], self._now_ms[link]
-        after = _first_not_before(times, first, beyond, wanted_ms)
+        after = _first_not_before(times, first, beyond, np.minimum(wanted_ms, now))
         best, distance = np.full(len(rows), -1), tolerance_ms + 1
         for candidate in (after - 1, after):
             inside = (candidate >= first) & (candidate < beyond)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pba_service.domain import online
-from pba_service.domain.samples import Series
+from pba_service.domain.samples import MAXIMA, Series
 from pba_service.domain.window import horizon_ms, windows_at
 
 START_MS = 1_760_000_000_000
@@ -150,3 +152,141 @@ def test_a_silent_link_gives_up_what_it_waited_for():
     replay.step(60 + 20)
     assert online.records(replay.states)[0].pending == 1
     assert len(replay.entries[0]) == 25
+
+
+def test_the_seasonal_forecaster_wakes_when_the_past_reaches_back_a_day():
+    day = 24 * 12
+    times = START_MS + 300_000 * np.arange(3 * day, dtype=np.int64)
+    burst = np.where(np.arange(3 * day) % day < 6, 100.0, 10.0)
+    series = Series(times, np.repeat(burst[:, None], 4, axis=1).astype(np.float32) * [1, 1, 0.001, 1])
+    series = Series(series.times_ms, series.values.astype(np.float32))
+    replay = Replay(series).run(range(20, 3 * day))
+    said = online.records(replay.states)[0]
+    seasonal = online.EXPERTS.index("seasonal")
+    assert said.weights[0, seasonal] > 0.5
+    before_burst = 2 * day - 3 - 20  # its target is the first sample of the third burst, which no recent sample tells
+    assert replay.forecasts[before_burst].values[0, 0] > 50
+
+
+def test_what_is_not_predicted_has_no_weights():
+    [record] = online.records(Replay(walk(metrics=(True, False, True, True))).run(range(20, 60)).states)
+    assert record.weights.sum(axis=1) == pytest.approx([1, 0, 1, 1], abs=1e-6)
+    assert np.isnan(record.mean_absolute_error).tolist() == [False, True, False, False]
+
+
+def test_contributions_add_up_to_the_forecast():
+    series = walk(120)
+    replay = Replay(series).run(range(20, 100))
+    window = windows_at(series, np.array([100]), 60, STEP_MS)
+    arguments = {
+        "series": [series],
+        "made_at_ms": window.made_at_ms,
+        "step_ms": window.step_ms,
+        "target_ms": window.made_at_ms + 900_000,
+        "windows": window.values,
+        "model_output": guess(window.values),
+        "levels": LEVELS,
+    }
+    before = replay.states.copy()
+    # the forecast settles one of those waiting before it weighs: so must the explanation's state have
+    made = replay.step(100).forecasts.values
+    weights, forecasts = online.contributions(replay.states, **arguments)
+    assert (weights * np.nan_to_num(forecasts)).sum(axis=2) == pytest.approx(made, rel=1e-5)
+    assert weights.sum(axis=2) == pytest.approx(np.ones((1, 4)), abs=1e-6)
+    assert before["last_made_at_ms"] != replay.states["last_made_at_ms"]
+
+
+def test_a_caller_without_history_gets_the_prior():
+    series = walk(80)
+    window = windows_at(series, np.array([79]), 60, STEP_MS)
+    once = online.forecast_once(
+        windows=window.values,
+        step_ms=window.step_ms,
+        made_at_ms=window.made_at_ms,
+        target_ms=window.made_at_ms + 900_000,
+        model_output=guess(window.values),
+        levels=LEVELS,
+    )
+    first = Replay(series).step(79).forecasts
+    assert same([once], [first])
+
+
+def test_finer_cadences_than_the_ring_holds_are_thinned_evenly():
+    series = walk(400, step_ms=10_000)
+    states, kept = online.decode([b""]), []
+    for end in range(60, 400):
+        window = windows_at(series, np.array([end]), 60, 10_000)
+        result = online.advance(
+            states,
+            series=[Series(series.times_ms[: end + 1], series.values[: end + 1])],
+            made_at_ms=window.made_at_ms,
+            step_ms=window.step_ms,
+            target_ms=window.made_at_ms + 900_000,
+            windows=window.values,
+            model_output=guess(window.values),
+            levels=LEVELS,
+            model_version="m",
+        )
+        states = result.states
+        kept.extend(entry.made_at_ms for entry in result.entries[0])
+    gaps = np.diff(kept)
+    assert len(kept) > 30
+    assert gaps.max() - gaps.min() <= 10_000
+    assert gaps.mean() < 70_000
+
+
+def test_a_link_that_skips_a_metric_for_a_while_goes_on_learning_the_others():
+    series = walk(200)
+    series.values[80:120, 1] = np.nan
+    replay = Replay(series).run(range(20, 200))
+    settled = replay.states["learnt"]["settled"][0]
+    assert settled[0] > settled[1] > 60
+    assert np.isfinite(replay.forecasts[-1].values).all()
+
+
+admitted = st.sampled_from([0.0, 1e-30, 1e-6, 0.3, 1.0, 17.25, 999.0, 3.6e6, 1e8, float("nan")])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(st.tuples(admitted, admitted, admitted, admitted), min_size=12, max_size=45),
+    repeats=st.integers(1, 4),
+    gaps=st.lists(st.sampled_from([1, 30_000, 60_000, 61_500, 180_000, 4_000_000]), min_size=1, max_size=8),
+    said=st.lists(
+        st.sampled_from([0.0, 1.0, -5.0, 1e30, float("nan"), float("inf"), -float("inf")]), min_size=5, max_size=5
+    ),
+    levels=st.sampled_from([(0.5,), (0.05, 0.1, 0.5, 0.9, 0.95), (0.1, 0.3, 0.7), (0.9, 0.95)]),
+)
+def test_whatever_is_measured_and_said_forecasts_stay_finite_ordered_and_possible(values, repeats, gaps, said, levels):
+    rows = np.minimum(np.repeat(np.array(values, np.float32), repeats, axis=0), MAXIMA)
+    times = START_MS + np.cumsum(np.resize(gaps, len(rows))).astype(np.int64)
+    series = Series(times, rows)
+    states = online.decode([b""])
+    for end in range(10, len(rows)):
+        window = windows_at(series, np.array([end]), 20, STEP_MS)
+        if not window.usable[0]:
+            continue
+        output = np.tile(np.array(said[: len(levels)], np.float32), (1, 4, 1))
+        result = online.advance(
+            states,
+            series=[series],
+            made_at_ms=window.made_at_ms,
+            step_ms=window.step_ms,
+            target_ms=window.made_at_ms + horizon_ms(window.step_ms, 900_000),
+            windows=window.values,
+            model_output=output,
+            levels=levels,
+            model_version="m",
+        )
+        states = online.decode(online.encode(result.states))
+        made = result.forecasts
+        known = np.isfinite(window.values[:, -1, :4])
+        assert (np.isfinite(made.values) == known).all()
+        assert (np.isfinite(made.quantiles) == known[..., None]).all()
+        stated = made.quantiles[known]
+        assert (np.diff(stated, axis=1) >= 0).all()
+        assert (stated >= 0).all()
+        assert (made.quantiles <= MAXIMA[:, None])[known].all()
+        assert 0 <= made.confidence[0] <= 1
+        for field in ("log_weight", "scale", "tail_offset", "tail_excess", "confidence", "hit_rate"):
+            assert np.isfinite(states["learnt"][field]).all(), field

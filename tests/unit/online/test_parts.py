@@ -1,0 +1,211 @@
+"""The parts of online learning, each held to what it promises."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pba_service.domain.forecast import QUANTILES
+from pba_service.domain.online import EXPERTS, codes, combine, confidence, intervals
+from pba_service.domain.online.experts import MODEL, TAIL_LEVELS, listen, metrics_last
+from pba_service.domain.online.timeline import Timeline
+from pba_service.domain.samples import Series
+
+LAST = EXPERTS.index("last")
+
+
+def learnt(errors, rounds=1, start=None):
+    """Log weights after some rounds of the same errors, the combination's own being the weighted mean of them."""
+    errors = np.asarray(errors, np.float32)[None, None]
+    weight = np.log(combine._PRIOR)[None, None] if start is None else start
+    for _ in range(rounds):
+        own = (np.exp(weight) * np.nan_to_num(errors)).sum(axis=-1)
+        weight = combine.learn(weight, errors, own, np.ones((1, 1), np.float32))
+    return weight
+
+
+def test_the_best_forecaster_takes_over_and_is_left_again():
+    errors = np.ones(len(EXPERTS))
+    errors[LAST] = 0.2
+    weight = learnt(errors, 100)
+    assert np.exp(weight[0, 0, LAST]) > 0.8
+    errors[LAST], errors[MODEL] = 1, 0.2
+    assert np.exp(learnt(errors, 100, weight)[0, 0, MODEL]) > 0.8
+
+
+def test_the_combination_is_hardly_worse_than_the_best_forecaster():
+    """The regret over 1,000 forecasts of noisy forecasters, the best of which is not known before."""
+    rng = np.random.default_rng(3)
+    weight, scale = np.log(combine._PRIOR)[None, None], np.ones((1, 1), np.float32)
+    quality = np.linspace(0.5, 2, len(EXPERTS))
+    quality[MODEL] = 3  # the prior favours what turns out to be the worst
+    own_loss, losses = 0.0, np.zeros(len(EXPERTS))
+    for _ in range(1000):
+        said = (rng.standard_normal(len(EXPERTS)) * quality).astype(np.float32)
+        own = combine.combine(combine.weights(weight, np.ones_like(weight, bool)), said[None, None])
+        weight = combine.learn(weight, np.abs(said)[None, None], np.abs(own), scale)
+        own_loss += abs(float(own[0, 0]))
+        losses += np.abs(said)
+    assert own_loss < 1.05 * losses.min()
+
+
+def test_a_sleeping_forecaster_keeps_its_standing():
+    errors = np.full((1, 1, len(EXPERTS)), 1.0, np.float32)
+    errors[..., LAST], errors[..., MODEL] = np.nan, 3.0
+    weight, scale = np.log(combine._PRIOR)[None, None], np.ones((1, 1), np.float32)
+    for _ in range(30):
+        weight = combine.learn(weight, errors, np.ones((1, 1), np.float32), scale)
+    after = np.exp(weight)[0, 0]
+    assert after[LAST] == pytest.approx(after[EXPERTS.index("ewma")], rel=1e-3)  # which was as good as the combination
+    assert after[LAST] > 2 * after[MODEL]
+    share = combine.weights(weight, np.isfinite(errors))[0, 0]
+    assert share[LAST] == 0
+    assert share.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_nothing_is_learnt_where_nothing_was_measured():
+    weight = np.log(np.full((1, 1, len(EXPERTS)), 1 / len(EXPERTS), np.float32))
+    missing = np.full((1, 1), np.nan, np.float32)
+    after = combine.learn(weight, np.full(weight.shape, np.nan, np.float32), missing, np.ones((1, 1), np.float32))
+    assert np.array_equal(after, weight)
+
+
+@given(st.lists(st.floats(0, 1e6, width=32), min_size=10, max_size=120), st.integers(0, 100))
+def test_simple_forecasters_are_what_they_are_called(values, unknown):
+    values = np.array(values, np.float32)
+    unknown = min(unknown, len(values) - 10)
+    values[:unknown] = np.nan
+    window = np.full((1, len(values), 6), np.nan, np.float32)
+    window[0, :, 1] = values
+    heard = listen(metrics_last(window))
+    said = dict(zip(EXPERTS, heard.experts[0, 1], strict=True))
+    known = values[unknown:].astype(float)
+    assert said["last"] == known[-1]
+    for slots in (10, 30, 100):
+        assert said[f"mean{slots}"] == pytest.approx(known[-slots:].mean(), rel=1e-4, abs=1e-6)
+        assert said[f"median{slots}"] == pytest.approx(np.median(known[-slots:]), rel=1e-5, abs=1e-6)
+    weight = 0.7 ** np.arange(len(known))[::-1]
+    assert said["ewma"] == pytest.approx((known * weight).sum() / weight.sum(), rel=1e-3, abs=max(known) * 1e-4)
+    assert np.isnan([said["seasonal"], said["model"]]).all()
+    assert heard.tails[0, 1] == pytest.approx(np.quantile(known[-100:], TAIL_LEVELS), rel=1e-4, abs=1e-3)
+    assert np.isnan(heard.experts[0, [0, 2, 3]]).all()
+    assert np.isnan(heard.tails[0, [0, 2, 3]]).all()
+
+
+@given(st.floats(-1e9, 1e9, allow_nan=False, width=32))
+def test_packed_distances_keep_sign_and_size(distance):
+    back = float(codes.unpack(codes.pack(np.array([distance], np.float32)))[0])
+    if abs(distance) < 2**-6.1:
+        assert abs(back) <= 2**-6
+    elif abs(distance) > 2**7:
+        assert back == pytest.approx(np.sign(distance) * 2**7, rel=0.04)
+    else:
+        assert back == pytest.approx(distance, rel=0.04)
+
+
+def test_packing_keeps_absence():
+    assert np.isnan(codes.unpack(codes.pack(np.array([np.nan], np.float32)))[0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ((0.05, 0.1, 0.5, 0.9, 0.95), [0, 1, 2, 3, 4]),
+        ((0.05, 0.25, 0.5, 0.75, 0.95), [0, 0.25, 2, 3.75, 4]),
+        ((0.5,), [np.nan, np.nan, 0, np.nan, np.nan]),
+        ((0.25, 0.75), [np.nan, np.nan, 0.5, np.nan, np.nan]),
+        ((0.6, 0.9), [np.nan, np.nan, np.nan, 1, np.nan]),
+    ],
+)
+def test_a_models_quantiles_are_read_between_its_levels_and_never_beyond(levels, expected):
+    output = np.tile(np.arange(len(levels), dtype=np.float32), (1, 4, 1))
+    read = intervals.model_quantiles(output, levels)[0, 0]
+    np.testing.assert_allclose(read, expected, atol=1e-6)
+    tails = intervals.model_tails(output, levels)[0, 0]
+    np.testing.assert_allclose(tails, np.delete(expected, 2) - expected[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", ["normal", "exponential", "jumping"])
+def test_intervals_cover_what_they_say_whatever_the_noise(noise):
+    rng = np.random.default_rng(5)
+    n = 4000
+    draws = {
+        "normal": rng.standard_normal(n),
+        "exponential": rng.exponential(size=n) - 0.7,
+        "jumping": rng.standard_normal(n) * np.where(np.arange(n) // 500 % 2, 6, 1),
+    }[noise].astype(np.float32)
+    offset = excess = np.zeros((1, 4, 4), np.float32)
+    level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 1, np.float32)
+    nothing = np.full((1, 4, 4), np.nan, np.float32)
+    inside, recent = [], level[..., None] + np.array([-1, -0.5, 0.5, 1], np.float32)
+    for draw in draws:
+        stated = intervals.quantiles(level, recent, nothing, offset=offset, excess=excess, scale=scale)
+        assert (np.diff(stated) >= 0).all()
+        actual = level + draw
+        inside.append((stated[0, 0, [0, 1]] <= actual[0, 0]) & (actual[0, 0] <= stated[0, 0, [4, 3]]))
+        tails = np.delete(stated, intervals.MEDIAN, axis=2)
+        offset, excess = intervals.learn(offset, excess, tails, actual, np.ones((1, 4), bool))
+        scale = scale + np.float32(0.05) * (np.abs(actual - level) - scale)
+    of_90, of_80 = np.mean(inside, axis=0)
+    assert of_90 == pytest.approx(0.9, abs=0.015)
+    assert of_80 == pytest.approx(0.8, abs=0.015)
+    stretches = np.convolve(np.array(inside)[:, 0], np.ones(200) / 200, "valid")
+    assert stretches.min() >= 0.8
+
+
+def test_the_intervals_of_a_constant_link_shrink_to_nothing():
+    offset = excess = np.zeros((1, 4, 4), np.float32)
+    level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 0.01, np.float32)
+    nothing = np.full((1, 4, 4), np.nan, np.float32)
+    recent = np.repeat(level[..., None], 4, axis=2)
+    for _ in range(1000):
+        stated = intervals.quantiles(level, recent, nothing, offset=offset, excess=excess, scale=scale)
+        tails = np.delete(stated, intervals.MEDIAN, axis=2)
+        offset, excess = intervals.learn(offset, excess, tails, level, np.ones((1, 4), bool))
+    assert np.ptp(stated[0, 0]) < 0.01
+
+
+def test_confidence_becomes_the_hit_rate():
+    rng = np.random.default_rng(2)
+    coefficients = np.array([[0.0, 0.5, 0.5]], np.float32)
+    evidence = np.array([[2.0, 2.0]], np.float32)  # both say 88 %
+    said = []
+    for _ in range(3000):
+        said.append(confidence.confidence(coefficients, evidence)[0])
+        coefficients = confidence.learn(coefficients, evidence, np.array([rng.random() < 0.4]))
+    assert np.mean(said[-1000:]) == pytest.approx(0.4, abs=0.03)
+
+
+def test_the_quantiles_probability_of_a_hit():
+    quantiles = np.full((3, 4, len(QUANTILES)), np.nan, np.float32)
+    quantiles[0, 0] = [95, 97, 100, 103, 105]  # certainly within 20 %
+    quantiles[1, 0] = [20, 60, 100, 140, 180]  # half of what lies between the 10 % and 90 % quantiles
+    quantiles[2, 3] = [1, 2, 3, 4, 5]  # jitter alone cannot hit
+    sure, half, never = confidence.probability_within(quantiles)
+    assert sure == pytest.approx(1, abs=0.02)
+    assert half == pytest.approx(0.4, abs=0.01)
+    assert never == 0
+    quantiles[0, 1] = quantiles[1, 0]
+    assert confidence.probability_within(quantiles)[0] == pytest.approx(sure * half, rel=0.01)
+
+
+@given(st.data())
+def test_the_nearest_sample_is_found_among_many_links(data):
+    count = data.draw(st.integers(1, 3))
+    series, now, wanted, tolerance = [], [], [], []
+    for _ in range(count):
+        times = sorted(data.draw(st.sets(st.integers(0, 60), max_size=8)))
+        series.append(Series(np.array(times, np.int64), np.array(times, np.float32)[:, None].repeat(4, 1)))
+        now.append(data.draw(st.integers(0, 60)))
+        wanted.append(data.draw(st.integers(0, 60)))
+        tolerance.append(data.draw(st.integers(0, 20)))
+    found = Timeline(series, np.array(now)).nearest(np.arange(count), np.array(wanted), np.array(tolerance))
+    for i in range(count):
+        distances = [abs(t - wanted[i]) for t in series[i].times_ms if t <= now[i]]
+        if distances and min(distances) <= tolerance[i]:
+            assert found.exists[i]
+            assert abs(found.measured_at_ms[i] - wanted[i]) == min(distances)
+            assert found.measured_at_ms[i] <= now[i]
+            assert (found.values[i] == found.measured_at_ms[i]).all()
+        else:
+            assert not found.exists[i]
