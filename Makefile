@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check evaluate docs lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -53,6 +53,11 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 	for file in $$(cd "$$fresh" && find . -name '*.py*'); do \
 		diff -u "protos/$$file" "$$fresh/$$file" || { echo "the contract's Python is stale: make proto"; exit 1; }; \
 	done && echo "the contract's Python is current"
+
+bench: $(VENV)/dev ## Measure what the store and online learning cost, and score transport parameters on the recorded sweep
+	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.online
+	$(BIN)/python -m benchmarks.amst sweep
 
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	$(BIN)/pba evaluate --data $(TRACES_DIR)/dev.parquet
