@@ -199,13 +199,13 @@ class Follower:
 
     async def hears(self, link_id, bandwidth):
         async with asyncio.timeout(5):
-            while not any((one.link_id, one.values[0]) == (link_id, bandwidth) for one in self.heard):  # noqa: ASYNC110 - a helper of tests may poll
+            while not any((one.link_id, one.values[0]) == (link_id, bandwidth) for one in self.heard):
                 assert not self._task.done(), self._task
                 await asyncio.sleep(0.005)
 
     async def wait_for(self, count):
         async with asyncio.timeout(5):
-            while len(self.heard) < count:  # noqa: ASYNC110 - a helper of tests may poll
+            while len(self.heard) < count:
                 await asyncio.sleep(0.005)
         return [(one.link_id, float(one.values[0])) for one in self.heard]
 
