@@ -132,7 +132,7 @@ def _advance_few(
     levels: tuple[float, ...],
     model_version: str,
 ) -> Advance:
-    timeline = Timeline(series, made_at_ms)
+    timeline = Timeline(series, made_at_ms, step_ms)
     entries = settle(states, meet(states, timeline, made_at_ms))
     values, model_output = metrics_last(windows), _sane(model_output)
     heard = _heard(values, _yesterday(timeline, target_ms, step_ms), model_output, levels)
@@ -177,7 +177,7 @@ def contributions(
         Weights float32[n, 4, experts] that add up to one over those with a forecast, and their forecasts
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
-    yesterday = _yesterday(Timeline(series, made_at_ms), target_ms, step_ms)
+    yesterday = _yesterday(Timeline(series, made_at_ms, step_ms), target_ms, step_ms)
     experts = _heard(metrics_last(windows), yesterday, _sane(model_output), levels).experts
     return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.samples import METRICS, Series
+from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-_NEVER = np.iinfo(np.int64).max
+    from pba_service.domain.samples import Series
+
+_AROUND = 3  # samples looked at beside each other: the one expected and its neighbours
+_LONG_AGO = np.iinfo(np.int64).min // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,11 +32,12 @@ class Found:
 class Timeline:
     """The samples of n links up to each link's now; what is later is never found."""
 
-    def __init__(self, series: Sequence[Series], now_ms: NDArray[np.int64]) -> None:
-        """Takes the series and int64[n], the time of each link beyond which nothing may be looked at."""
-        self._series, self._now_ms = series, now_ms
-        self._oldest_ms = np.array([one.times_ms[0] if len(one.times_ms) else _NEVER for one in series], np.int64)
-        self._newest_ms = np.array([one.times_ms[-1] if len(one.times_ms) else -1 for one in series], np.int64)
+    def __init__(self, series: Sequence[Series], now_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> None:
+        """Takes the series, and int64[n] each: the time beyond which nothing may be looked at, and the cadence."""
+        self._series, self._now_ms, self._step_ms = series, now_ms, step_ms
+        self._times = [one.times_ms for one in series]
+        self._last = np.fromiter(map(len, self._times), np.int64, len(series)) - 1
+        self._newest_ms = np.array([times[-1] if len(times) else _LONG_AGO for times in self._times], np.int64)
 
     def nearest(self, link: NDArray[np.intp], wanted_ms: NDArray[np.int64], tolerance_ms: NDArray[np.int64]) -> Found:
         """The sample of some links nearest to a time each, at most a tolerance away.
@@ -43,56 +47,65 @@ class Timeline:
             wanted_ms: int64[k].
             tolerance_ms: int64[k].
         """
-        newest, now = self._newest_ms[link], self._now_ms[link]
-        # most often what is wanted is the newest sample itself; then there is nothing to search
-        exact = (newest == wanted_ms) & (newest <= now)
-        values = np.full((len(link), len(METRICS)), np.nan, np.float32)
-        if exact.any():
-            values[exact] = np.concatenate([self._series[i].values[-1:] for i in link[exact].tolist()])
-        reaches = (self._oldest_ms[link] <= wanted_ms + tolerance_ms) & (newest >= wanted_ms - tolerance_ms)
-        rest = np.flatnonzero(reaches & ~exact)
-        found = Found(exact, np.where(exact, newest, 0), values)
-        if len(rest):
-            self._search(found, rest, link[rest], wanted_ms[rest], tolerance_ms[rest])
-        return found
+        best, measured = np.full(len(link), -1), np.zeros(len(link), np.int64)
+        # where the sample is if none is missing in between
+        last, step = self._last[link], self._step_ms[link]
+        place = last - (self._newest_ms[link] - wanted_ms + step // 2) // step
+        may_be = (last >= 0) & (self._newest_ms[link] >= wanted_ms - tolerance_ms)
+        early = np.flatnonzero(may_be & (place < 1))
+        oldest = np.array([self._times[i][0] for i in link[early].tolist()], np.int64)
+        may_be[early] = oldest <= wanted_ms[early] + tolerance_ms[early]
+        guessed = may_be & (last >= _AROUND - 1)
+        at = np.clip(place, 1, last - 1)
+        sure = self._look_around(best, measured, np.flatnonzero(guessed), link, at, wanted_ms, tolerance_ms)
+        for row in np.flatnonzero(may_be & ~sure).tolist():
+            best[row], measured[row] = self._search(int(link[row]), int(wanted_ms[row]), int(tolerance_ms[row]))
+        return self._found(link, best, measured)
 
-    def _search(
+    def _found(self, link: NDArray[np.intp], best: NDArray[np.intp], measured: NDArray[np.int64]) -> Found:
+        exists = best >= 0
+        values = np.full((len(link), len(METRICS)), np.nan, np.float32)
+        pairs = zip(link[exists].tolist(), best[exists].tolist(), strict=True)
+        rows = [self._series[i].values[at] for i, at in pairs]
+        if rows:
+            values[exists] = np.concatenate(rows).reshape(-1, len(METRICS))
+        return Found(exists, measured, values)
+
+    def _look_around(  # noqa: PLR0917 - columns of one table
         self,
-        found: Found,
+        best: NDArray[np.intp],
+        measured: NDArray[np.int64],
         rows: NDArray[np.intp],
         link: NDArray[np.intp],
+        at: NDArray[np.intp],
         wanted_ms: NDArray[np.int64],
         tolerance_ms: NDArray[np.int64],
-    ) -> None:
-        """Fills some rows of what is found by bisection in their links' series, laid end to end."""
-        links, position = np.unique(link, return_inverse=True)
-        chosen = [self._series[i] for i in links.tolist()]
-        times = np.concatenate([one.times_ms for one in chosen])
-        lengths = np.array([len(one.times_ms) for one in chosen])
-        beyond = np.cumsum(lengths)
-        first, beyond, now = (beyond - lengths)[position], beyond[position], self._now_ms[link]
-        after = _first_not_before(times, first, beyond, np.minimum(wanted_ms, now))
-        best, distance = np.full(len(rows), -1), tolerance_ms + 1
-        for candidate in (after - 1, after):
-            inside = (candidate >= first) & (candidate < beyond)
-            time = times[np.where(inside, candidate, 0)]
-            apart = np.abs(time - wanted_ms)
-            closer = inside & (time <= now) & (apart < distance)
-            best, distance = np.where(closer, candidate, best), np.where(closer, apart, distance)
-        met = best >= 0
-        found.exists[rows] = met
-        found.measured_at_ms[rows] = np.where(met, times[best], 0)
-        values = np.concatenate([one.values for one in chosen])
-        found.values[rows] = np.where(met[:, None], values[best], np.float32(np.nan))
+    ) -> NDArray[np.bool_]:
+        """Fills some rows with the nearest sample around a position; bool[k], where it is the nearest of all."""
+        sure = np.zeros(len(link), np.bool_)
+        if not len(rows):
+            return sure
+        link, at, wanted_ms = link[rows], at[rows], wanted_ms[rows]
+        spots = zip(link.tolist(), at.tolist(), strict=True)
+        around = np.concatenate([self._times[i][k - 1 : k + 2] for i, k in spots]).reshape(-1, _AROUND)
+        now = self._now_ms[link]
+        apart = np.abs(around - wanted_ms[:, None])
+        apart[around > now[:, None]] = np.iinfo(np.int64).max
+        nearest = apart.argmin(axis=1)
+        every = np.arange(len(rows))
+        met = apart[every, nearest] <= tolerance_ms[rows]
+        best[rows] = np.where(met, at - 1 + nearest, -1)
+        measured[rows] = around[every, nearest]
+        # what is wanted lies among these samples, or they are the series' last
+        reached = np.minimum(wanted_ms, now)
+        sure[rows] = (around[:, 0] <= reached) & ((around[:, -1] >= reached) | (at == self._last[link] - 1))
+        return sure
 
-
-def _first_not_before(
-    times_ms: NDArray[np.int64], first: NDArray[np.intp], beyond: NDArray[np.intp], wanted_ms: NDArray[np.int64]
-) -> NDArray[np.intp]:
-    """The first position in [first, beyond), a part in increasing order, whose time is not before the wanted one."""
-    low, high, last = first, beyond, len(times_ms) - 1
-    for _ in range(int((high - low).max(initial=0)).bit_length()):
-        middle = (low + high) >> 1
-        before = (times_ms[np.minimum(middle, last)] < wanted_ms) & (middle < high)
-        low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
-    return low
+    def _search(self, link: int, wanted_ms: int, tolerance_ms: int) -> tuple[int, int]:
+        """Position and time of one link's sample; (-1, 0) where there is none within tolerance."""
+        times = self._times[link]
+        end = int(times.searchsorted(self._now_ms[link], side="right"))
+        after = int(times[:end].searchsorted(wanted_ms))
+        near = [(abs(int(times[at]) - wanted_ms), at) for at in (after - 1, after) if 0 <= at < end]
+        distance, at = min(near, default=(tolerance_ms + 1, -1))
+        return (at, int(times[at])) if distance <= tolerance_ms else (-1, 0)

@@ -1,0 +1,1 @@
+"""What online learning costs beside inference."""
