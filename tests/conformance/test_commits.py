@@ -205,7 +205,7 @@ class Follower:
 
     async def wait_for(self, count):
         async with asyncio.timeout(5):
-            while len(self.heard) < count:
+            while len(self.heard) < count:  # noqa: ASYNC110 - a helper of tests may poll
                 await asyncio.sleep(0.005)
         return [(one.link_id, float(one.values[0])) for one in self.heard]
 
