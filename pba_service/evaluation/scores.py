@@ -27,6 +27,9 @@ RECENT_FORECASTS = 50
 LEAST_FORECASTS = 30
 """A metric of a link with fewer forecasts to judge is not scored, unless that is all there are."""
 
+SETTLED_AFTER, LEAST_SETTLED = 1000, 200
+"""Forecasts after which the combination must have found the best forecaster, and how many it is then judged by."""
+
 STRETCH = 200
 """Consecutive forecasts whose coverage is looked at."""
 
@@ -43,6 +46,9 @@ class MetricScores:
         forecasts: Forecasts with something to compare.
         mae: Mean absolute error by forecaster; those without a forecast for every one of them are left out.
         mape: Mean absolute percentage error of `served` and `last`, over values above zero.
+        settled_ratio: The served error over the least of any single forecaster that takes part in the combination, with
+            hindsight, both over those scored forecasts that had `SETTLED_AFTER` of the link before them; NaN where
+            fewer than `LEAST_SETTLED` had.
         mase: The served error over that of repeating each sample once, over the whole series.
         pinball: Mean pinball loss of the served quantiles.
         coverage_80: Share of values within the served 10 % and 90 % quantiles.
@@ -57,6 +63,7 @@ class MetricScores:
     forecasts: int
     mae: Mapping[str, float]
     mape: Mapping[str, float]
+    settled_ratio: float
     mase: float
     pinball: float
     coverage_80: float
@@ -69,11 +76,6 @@ class MetricScores:
     def best_simple(self) -> str:
         """The simple forecaster that did best, with hindsight."""
         return min(SIMPLE, key=self.mae.__getitem__)
-
-    @property
-    def best_single(self) -> float:
-        """The least error of any single forecaster that takes part in the combination, with hindsight."""
-        return min(self.mae[name] for name in EXPERTS if name in self.mae)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +165,7 @@ def _score_metric(
         forecasts=len(actual),
         mae=mae,
         mape={name: _mape(complete[name], actual) for name in ("served", "last")},
+        settled_ratio=_settled_ratio(complete, actual, np.cumsum(known)[rows] > SETTLED_AFTER),
         mase=mae["served"] / _naive_error(link.series.values[:, column]),
         pinball=_pinball(stated["served"], actual),
         coverage_80=float(((actual >= low_80) & (actual <= high_80)).mean()),
@@ -182,6 +185,16 @@ def _naive_error(values: NDArray[np.float32]) -> float:
     known = values[np.isfinite(values)].astype(np.float64)
     error = float(np.abs(np.diff(known)).mean()) if len(known) > 1 else 0.0
     return error or np.nan
+
+
+def _settled_ratio(
+    forecasts: Mapping[str, NDArray[np.float64]], actual: NDArray[np.float64], settled: NDArray[np.bool_]
+) -> float:
+    if settled.sum() < LEAST_SETTLED:
+        return np.nan
+    mae = {name: float(np.abs(values - actual)[settled].mean()) for name, values in forecasts.items()}
+    best = min(mae[name] for name in EXPERTS if name in mae)
+    return mae["served"] / best if best else np.nan
 
 
 def _mape(forecast: NDArray[np.float64], actual: NDArray[np.float64]) -> float:

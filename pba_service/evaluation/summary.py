@@ -48,7 +48,8 @@ class Summary:
         to_better: By metric, the served error relative to the better of last value and median of 10, link by link.
         to_best: Likewise relative to the simple forecaster that did best on the link, with hindsight.
         to_without_model: Likewise relative to the combination without the model.
-        near_best: Share of long link-metrics with an error within `NEAR` of the best single forecaster's.
+        near_best: Share of link-metrics with an error within `NEAR` of the best single forecaster's, over those that
+            had `SETTLED_AFTER` before them.
         mean_coverage: Mean share of values within the 80 % and the 90 % interval, over medium link-metrics.
         coverage_long: Share of long link-metrics whose 90 % intervals cover 88 to 92 %.
         coverage_medium: Share of medium link-metrics whose 90 % intervals cover 85 to 95 %.
@@ -95,7 +96,7 @@ def summarise(scored: Sequence[LinkScores]) -> Summary:
         to_better=_ratios(scored, "served", lambda metric: min(metric.mae["last"], metric.mae["median10"])),
         to_best=_ratios(scored, "served", lambda metric: metric.mae[metric.best_simple]),
         to_without_model=_ratios(scored, "served", lambda metric: metric.mae["without_model"]),
-        near_best=_share(metric.mae["served"] <= NEAR * metric.best_single for metric in long),
+        near_best=_share(metric.settled_ratio <= NEAR for metric in every if np.isfinite(metric.settled_ratio)),
         mean_coverage=(
             _share(metric.coverage_80 for metric in medium),
             _share(metric.coverage_90 for metric in medium),
