@@ -60,6 +60,14 @@ class Follower(threading.Thread):
             for prediction in update.predictions:
                 self.made.put(prediction)
 
+    def prediction_of(self, time_s):
+        """The prediction made from the sample of a time. A sweep may have a link predicted twice from one sample."""
+        while True:
+            prediction = self.made.get(timeout=10)
+            if prediction.made_at.timestamp() == time_s:
+                return prediction
+            assert prediction.made_at.timestamp() < time_s
+
     def stop(self):
         self._watch.close()
         self._client.close()
@@ -82,8 +90,7 @@ def replayed(trace, tmp_path_factory):
         for time_s, row in zip(times, values, strict=True):
             assert client.push(sample(time_s, row)).stored == 1
             if time_s - times[0] >= FIRST_PREDICTION_AFTER_S:
-                prediction = follower.made.get(timeout=10)
-                streamed[prediction.made_at.timestamp()] = prediction
+                streamed[float(time_s)] = follower.prediction_of(time_s)
         follower.stop()
         yield {
             "streamed": streamed,
