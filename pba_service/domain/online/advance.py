@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online import codes, combine, confidence, intervals
-from pba_service.domain.online.experts import EXPERTS, MODEL, SEASONAL, Heard, listen, metrics_last, window_spread
+from pba_service.domain.online import codes, combine, confidence, hourly, intervals
+from pba_service.domain.online.experts import (
+    EXPERTS,
+    HOURLY,
+    HOURLY_FALLBACK,
+    MODEL,
+    SEASONAL,
+    Heard,
+    listen,
+    metrics_last,
+    window_spread,
+)
 from pba_service.domain.online.pending import free_slot, meet
 from pba_service.domain.online.settle import settle
 from pba_service.domain.online.state import PENDING, fresh, version_index
@@ -135,7 +145,8 @@ def _advance_few(
     timeline = Timeline(series, made_at_ms, step_ms)
     entries = settle(states, meet(states, timeline, made_at_ms))
     values, model_output = metrics_last(windows), _sane(model_output)
-    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), model_output, levels)
+    said = intervals.model_median(model_output, levels)
+    heard = _heard(states, values, _yesterday(timeline, target_ms, step_ms), said, target_ms)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
     _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
@@ -155,8 +166,9 @@ def forecast_once(
     del step_ms, made_at_ms  # part of every forecast's description, without influence on this one
     values, model_output = metrics_last(windows), _sane(model_output)
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
-    heard = _heard(values, no_yesterday, model_output, levels)
-    made = _forecast(fresh(len(windows)), values, heard, intervals.model_tails(model_output, levels))
+    states = fresh(len(windows))
+    heard = _heard(states, values, no_yesterday, intervals.model_median(model_output, levels), target_ms)
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
 
 
@@ -178,7 +190,8 @@ def contributions(
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
     yesterday = _yesterday(Timeline(series, made_at_ms, step_ms), target_ms, step_ms)
-    experts = _heard(metrics_last(windows), yesterday, _sane(model_output), levels).experts
+    said = intervals.model_median(_sane(model_output), levels)
+    experts = _heard(states, metrics_last(windows), yesterday, said, target_ms).experts
     return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 
 
@@ -207,18 +220,21 @@ def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _heard(
+    states: States,
     values: NDArray[np.float32],
     yesterday: NDArray[np.float32],
-    model_output: NDArray[np.float32],
-    levels: tuple[float, ...],
+    said: NDArray[np.float32],
+    target_ms: NDArray[np.int64],
 ) -> Heard:
-    """What the window says by itself, and in its experts what the seasonal forecaster and the model say."""
+    """What the window says by itself, and in its experts what yesterday, the model, and its usual errors add."""
     heard = listen(values)
     experts = heard.experts
-    predictable = ~np.isnan(experts[:, :, 0])
-    said = intervals.model_median(model_output, levels)
-    experts[:, :, SEASONAL] = np.where(predictable, yesterday, np.float32(np.nan))
-    experts[:, :, MODEL] = np.where(predictable, said, np.float32(np.nan))
+    absent = np.isnan(experts[:, :, 0])
+    experts[:, :, SEASONAL], experts[:, :, MODEL] = yesterday, said
+    experts[absent] = np.nan
+    base = np.where(np.isnan(experts[:, :, MODEL]), experts[:, :, HOURLY_FALLBACK], experts[:, :, MODEL])
+    corrected = base + hourly.usual_error(states["learnt"]["hourly"], target_ms)
+    experts[:, :, HOURLY] = np.clip(corrected, 0, MAXIMA)
     return heard
 
 

@@ -27,6 +27,7 @@ EXPERTS = (
     *(f"median{slots}" for slots in MEDIANS),
     "ewma",
     "seasonal",
+    "hourly",
     "model",
 )
 """The expert axis of every array and of a link's state; a change of it needs a new state format."""
@@ -34,7 +35,12 @@ EXPERTS = (
 SEASONAL = EXPERTS.index("seasonal")
 """The sample of the same time a day earlier; asleep where the series does not hold it."""
 
+HOURLY = EXPERTS.index("hourly")
+"""The model, or the median of 10 where it says nothing, plus what it usually misses at the target's hour of day."""
+
 MODEL = EXPERTS.index("model")
+
+HOURLY_FALLBACK = EXPERTS.index("median10")
 
 TAIL_LEVELS = tuple(level for level in QUANTILES if level != 0.5)  # noqa: PLR2004 - the median is no tail
 """The quantiles besides the median."""
@@ -57,8 +63,8 @@ class Heard:
     """What a window says by itself.
 
     Attributes:
-        experts: float32[n, 4, experts], what each forecaster says; NaN for an absent metric. Seasonal and model are
-            left NaN for the caller to fill.
+        experts: float32[n, 4, experts], what each forecaster says; NaN for an absent metric. Seasonal, hourly
+            and model are left NaN for the caller to fill.
         tails: float32[n, 4, 4], quantiles of the window's newest slots at `TAIL_LEVELS`; NaN for an absent metric.
     """
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.forecast import LedgerEntry, hits
-from pba_service.domain.online import codes, combine, confidence, intervals
+from pba_service.domain.online import codes, combine, confidence, hourly, intervals
+from pba_service.domain.online.experts import HOURLY_FALLBACK, MODEL
 from pba_service.domain.online.pending import release
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def settle(states: States, meetings: Meetings) -> list[list[LedgerEntry]]:
         waiting = states["pending"][rows, slots]
         every = len(rows) == len(states)  # most often each link settles one forecast: then nothing is gathered
         learnt = states["learnt"] if every else states["learnt"][rows]
-        _learn(learnt, waiting, actual)
+        _learn(learnt, waiting, actual, states["target_ms"][rows, slots])
         if not every:
             states["learnt"][rows] = learnt
         closed = _entries(
@@ -50,7 +51,9 @@ def settle(states: States, meetings: Meetings) -> list[list[LedgerEntry]]:
     return entries
 
 
-def _learn(learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[np.float32]) -> None:
+def _learn(
+    learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[np.float32], target_ms: NDArray[np.int64]
+) -> None:
     """Updates LEARNT[n] by one forecast each."""
     predicted, unit = waiting["predicted"], waiting["scale"]
     distance = actual - predicted
@@ -61,8 +64,17 @@ def _learn(learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[
 
     experts = codes.unpack(waiting["experts"])
     experts *= unit[..., None]
-    np.abs(np.subtract(distance[..., None], experts, out=experts), out=experts)
-    learnt["log_weight"] = combine.learn(learnt["log_weight"], experts, error, scale)
+    misses = np.subtract(distance[..., None], experts, out=experts)
+    said, fallback = misses[..., MODEL], misses[..., HOURLY_FALLBACK]
+    hourly.learn(
+        learnt["hourly"],
+        np.where(np.isnan(said), fallback, said),
+        scale,
+        target_ms=target_ms,
+        step_ms=2 * waiting["tolerance_ms"].astype(np.int64),
+        settled=settled,
+    )
+    learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
 
     tails = predicted[..., None] + waiting["tails"].astype(np.float32) * unit[..., None]
     learnt["tail_offset"], learnt["tail_excess"] = intervals.learn(

@@ -13,6 +13,7 @@ import numpy as np
 
 from pba_service.domain.online import priors
 from pba_service.domain.online.experts import EXPERTS
+from pba_service.domain.online.hourly import HOURS
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424105  # "PBA", layout 5
+_FORMAT = 0x50424106  # "PBA", layout 6
 
 PENDING = np.dtype(
     [
@@ -55,6 +56,7 @@ LEARNT = np.dtype(
         ("confidence", "<f4", (3,)),
         ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
+        ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
         ("tail_offset", "<f4", (_METRICS, TAILS)),
         ("tail_excess", "<f4", (_METRICS, TAILS)),
     ]

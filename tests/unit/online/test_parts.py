@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pba_service.domain.forecast import QUANTILES
-from pba_service.domain.online import EXPERTS, codes, combine, confidence, intervals
+from pba_service.domain.online import EXPERTS, codes, combine, confidence, hourly, intervals
 from pba_service.domain.online.experts import MODEL, TAIL_LEVELS, listen, metrics_last
 from pba_service.domain.online.timeline import Timeline
 from pba_service.domain.samples import Series
@@ -212,3 +212,26 @@ def test_the_nearest_sample_is_found_among_many_links(data):
             assert (found.values[i] == found.measured_at_ms[i]).all()
         else:
             assert not found.exists[i]
+
+
+def test_what_is_missed_at_each_hour_is_learnt_and_told_between_hours():
+    hour_ms, day = 3_600_000, 24
+    table, scale = np.zeros((1, 4, 24), np.float32), np.ones((1, 4), np.float32)
+    settled = np.zeros((1, 4), np.uint32)
+    for k in range(10 * day * 12):
+        target = np.array([k * 300_000], np.int64)
+        error = np.where(np.arange(4) < 3, np.sin(2 * np.pi * k / (12 * day)) + 1, np.nan).astype(np.float32)[None]
+        step = np.array([300_000], np.int64)
+        hourly.learn(table, error, scale, target_ms=target, step_ms=step, settled=settled)
+        settled = settled + np.uint32([1, 1, 1, 0])
+    for hour in (0.0, 3.5, 6.0, 13.25, 23.9):
+        told = hourly.usual_error(table, np.array([int(hour * hour_ms)], np.int64))[0]
+        assert told[:3] == pytest.approx(np.full(3, np.sin(2 * np.pi * hour / day) + 1), abs=0.1)
+        assert told[3] == 0
+
+
+def test_one_outage_does_not_make_an_hour_bad():
+    table, scale = np.zeros((1, 4, 24), np.float32), np.ones((1, 4), np.float32)
+    at = {"target_ms": np.zeros(1, np.int64), "step_ms": np.full(1, 60_000), "settled": np.full((1, 4), 2000)}
+    hourly.learn(table, np.full((1, 4), -1e6, np.float32), scale, **at)
+    assert (np.abs(table) < 0.1).all()

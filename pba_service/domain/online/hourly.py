@@ -1,0 +1,61 @@
+"""What a forecaster misses at each hour of the day, learnt per link and metric.
+
+Rush hours, nightly backups and the bends between them repeat. A window of recent samples shows where a link is, not
+that it turns every evening at seven; the mean error of earlier days at that hour does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HOURS = 24
+MEMORY_DAYS = 5.0
+ERROR_LIMIT = np.float32(3)
+"""One error counts at most as this many mean absolute errors."""
+
+_HOUR_MS = 3_600_000
+_DAY_MS = HOURS * _HOUR_MS
+
+
+def usual_error(table: NDArray[np.float32], target_ms: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The mean error at the time of day of each target: float32[n, 4] from float32[n, 4, 24], linear between hours."""
+    hour, within = np.divmod(target_ms - _HOUR_MS // 2, _HOUR_MS)
+    part = (within / _HOUR_MS).astype(np.float32)[:, None]
+    link = np.arange(len(table))
+    before, after = table[link, :, hour % HOURS], table[link, :, (hour + 1) % HOURS]
+    usual: NDArray[np.float32] = before + part * (after - before)
+    return usual
+
+
+def learn(
+    table: NDArray[np.float32],
+    error: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    *,
+    target_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
+    settled: NDArray[np.uint32],
+) -> None:
+    """Moves the hour of each target towards the error made there.
+
+    Args:
+        table: float32[n, 4, 24], changed in place.
+        error: float32[n, 4], realised minus forecast; NaN where there is nothing to compare.
+        scale: float32[n, 4], the mean absolute error.
+        target_ms: int64[n].
+        step_ms: int64[n], cadence.
+        settled: uint32[n, 4], forecasts compared before.
+    """
+    step = step_ms[:, None].astype(np.float32)
+    days = np.minimum(1 + settled * step / _DAY_MS, np.float32(MEMORY_DAYS))
+    pace = np.minimum(step / _HOUR_MS / days, np.float32(1))
+    link, hour = np.arange(len(table)), target_ms // _HOUR_MS % HOURS
+    known = table[link, :, hour]
+    limit = ERROR_LIMIT * scale
+    moved = known + pace * (np.clip(error, -limit, limit) - known)
+    table[link, :, hour] = np.where(np.isnan(error), known, moved)
