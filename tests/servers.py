@@ -162,9 +162,11 @@ def sentinels():
     """A `SentinelGroup` whose Sentinels know each other and the replica."""
     with short_folder() as folder, contextlib.ExitStack() as stack:
         primary_port, replica_port, *ports = free_ports(5)
-        primary = _started(stack, folder / "primary", port=primary_port)
-        follow = ("--replicaof", f"127.0.0.1 {primary_port}", "--repl-diskless-sync-delay", "0")
-        replica = _started(stack, folder / "replica", *follow, port=replica_port)
+        soon = ("--repl-diskless-sync-delay", "0")
+        primary = _started(stack, folder / "primary", *soon, port=primary_port)
+        follow = ("--replicaof", f"127.0.0.1 {primary_port}")
+        replica = _started(stack, folder / "replica", *soon, *follow, port=replica_port)
+        wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up", what="replication")
         watchers = []
         for port in ports:
             config = folder / str(port) / "sentinel.conf"

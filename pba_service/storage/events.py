@@ -24,6 +24,7 @@ EVENTS_KEPT = 10_000
 RECONCILE_EVERY_S = 30.0
 
 _READ_AT_ONCE = 1_000
+_BLOCK_S = 1.0
 _BACKOFF_S = (0.05, 1.0)
 
 _log = structlog.get_logger(__name__)
@@ -89,7 +90,7 @@ async def _end_of_stream(server: Server) -> bytes:
 
 async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Prediction]]:
     # Well below the deadline, or an idle stream would look like a server that hangs.
-    block_ms = int(server.timeout_s * 500)
+    block_ms = int(min(_BLOCK_S, server.timeout_s / 2) * 1_000)
     reply = await server.command("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", keys.EVENTS, cursor)
     if not reply:
         return cursor, []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 
 _ASK_TIMEOUT_S = 0.5
+_RETIRED = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -46,17 +47,20 @@ class SentinelServer(SingleServer):
         ]
         self._primary: tuple[str, int] | None = None
         self._current: Redis | None = None
+        self._retired: list[Redis] = []
         self._watcher: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self._closed = False
 
     async def close(self) -> None:
         """Frees connections."""
+        self._closed = True  # redis-py may swallow a cancellation, see Server._guard
         if self._watcher:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        for client in (*self._sentinels, self._current):
-            if client:
-                await client.aclose()
+        current = [self._current] if self._current else []
+        for client in (*self._sentinels, *self._retired, *current):
+            await client.aclose()
         self._current = None
 
     async def _client_now(self) -> Redis:
@@ -87,7 +91,7 @@ class SentinelServer(SingleServer):
 
     async def _watch(self) -> None:
         failed_over = False
-        while True:
+        while not self._closed:
             await asyncio.sleep(POLL_S)
             try:
                 failed_over = await self._look() or failed_over
@@ -107,7 +111,7 @@ class SentinelServer(SingleServer):
             if not named:
                 return False
             [(primary, _)] = named.most_common(1)
-            if primary == self._primary:
+            if primary == self._primary or self._closed:
                 return False
             before, old = self._primary, self._current
             self._primary = primary
@@ -117,7 +121,11 @@ class SentinelServer(SingleServer):
             if old is None:
                 return False
             _log.warning("store_failed_over", before=before, after=primary)
+            # What is under way on the old connections may open some again by itself: closed once more later.
+            self._retired.append(old)
             await old.aclose()
+            if len(self._retired) > _RETIRED:
+                await self._retired.pop(0).aclose()
             return True
 
     async def _ask(self, sentinel: Redis) -> tuple[str, int] | None:
