@@ -30,10 +30,12 @@ test: $(VENV)/dev ## Run every test (PYTEST= to run them otherwise, T= for some 
 
 check: lint types proto-check test ## Everything that CI checks
 
-lint: $(VENV)/dev ## Check style, formatting, and which module knows which
+lint: $(VENV)/dev ## Check style, formatting, which module knows which, and the contract where npx is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@if command -v npx >/dev/null; then npx --yes @bufbuild/buf@1.75.0 lint protos && echo "the contract passes buf"; \
+	else echo "SKIPPED: buf lint of the contract, which needs npx"; fi
 
 fmt: $(VENV)/dev ## Format, and mend what can be mended safely
 	$(BIN)/ruff check --fix-only .
@@ -60,6 +62,7 @@ bench: $(VENV)/dev ## Measure what the store and online learning cost, and score
 	$(BIN)/python -m benchmarks.amst sweep
 
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
+	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }
 	$(BIN)/pba evaluate --data $(TRACES_DIR)/dev.parquet
 
 docs: $(VENV)/dev ## Write the pages that are generated

@@ -28,17 +28,18 @@ from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server
+from pba_service.settings import Settings, SettingsError
+from pba_service.storage import address
 from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
     from pba_service.engine.ports import Store
-    from pba_service.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +57,29 @@ class Running:
     grpc_port: int
     metrics_port: int
     service: PbaService
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings, with all that can be wrong with them found before anything starts.
+
+    Raises:
+        SettingsError: It lists every fault.
+    """
+    faults: list[str] = []
+    settings = None
+    try:
+        settings = Settings.from_env(environment)
+    except SettingsError as error:
+        faults += error.faults
+    url = environment.get("PBA_REDIS_URL", "").strip()
+    if url and not any(fault.startswith("PBA_REDIS_URL") for fault in faults):
+        try:
+            address.parse(url)
+        except ValueError as fault:
+            faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is None or faults:
+        raise SettingsError(faults)
+    return settings
 
 
 async def run(settings: Settings) -> None:

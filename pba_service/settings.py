@@ -258,6 +258,9 @@ def _cross_faults(values: Mapping[str, Any]) -> list[str]:
         values["metrics_port"],
     ):
         faults.append(f"PBA_GRPC_PORT and PBA_METRICS_PORT are both {values['grpc_port']} on {values['grpc_host']}")
+    file = values["data_path"]
+    if file is not None and (file.is_dir() or not file.name.removesuffix(".gz").endswith(".jsonl")):
+        faults.append("PBA_DATA_PATH must name a .jsonl or .jsonl.gz file")
     if values["update_interval_ms"] > values["retention_ms"]:
         faults.append("PBA_UPDATE_INTERVAL must not be longer than PBA_RETENTION")
     return faults

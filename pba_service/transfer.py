@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,8 @@ _log = structlog.get_logger(__name__)
 async def import_history(service: Service, file: Path) -> None:
     """Pushes the samples of a file, if it is there. What cannot be used is counted and left out.
 
+    The file will be replaced when the history is exported: if any of it could not be used, a copy is kept beside it.
+
     Raises:
         StoreUnavailableError: The store is away.
     """
@@ -41,8 +44,13 @@ async def import_history(service: Service, file: Path) -> None:
             stored += outcome.stored + outcome.replaced
             faulty += len(outcome.refusals)
     except MeasurementFileError as error:
+        faulty += 1
         _log.error("import_failed", file=file.name, reason=str(error))
     _log.info("history_imported", file=file.name, stored=stored, refused=faulty)
+    if faulty:
+        kept = file.with_name(f"{file.name}.kept")
+        await asyncio.to_thread(shutil.copy2, file, kept)
+        _log.warning("import_incomplete", file=file.name, refused=faulty, kept=kept.name)
 
 
 async def export_history(store: Store, file: Path) -> None:

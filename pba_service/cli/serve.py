@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from pba_service.cli.told import CommandError, ExitCode
-from pba_service.settings import Settings, SettingsError
+from pba_service.settings import SettingsError
 from pba_service.settings_page import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pba_service.observability.logs import LogFormat
+    from pba_service.settings import Settings
 
 
 def settings_in_effect() -> Settings:
@@ -25,8 +26,10 @@ def settings_in_effect() -> Settings:
     Raises:
         CommandError: They are wrong; its text lists every fault.
     """
+    from pba_service.app import read_settings  # noqa: PLC0415 - loads the service
+
     try:
-        return Settings.from_env(os.environ)
+        return read_settings(os.environ)
     except SettingsError as error:
         raise CommandError(str(error)) from None
 
@@ -52,8 +55,8 @@ def log_format(settings: Settings) -> LogFormat:
 def run_service() -> None:
     """Serves until a signal says stop."""
     settings = settings_in_effect()
-    from pba_service.app import run  # noqa: PLC0415 - wrong settings are told without loading the service
-    from pba_service.observability.logs import configure_logs  # noqa: PLC0415 - the same
+    from pba_service.app import run  # noqa: PLC0415 - loads the service
+    from pba_service.observability.logs import configure_logs  # noqa: PLC0415 - loads structlog
 
     configure_logs(settings.log_level, log_format(settings))
     with starting():

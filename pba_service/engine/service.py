@@ -129,6 +129,9 @@ class PbaService:
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
         self._observe(kept, changed)
+        new = np.bincount(kept.link_index[outcomes == Outcome.STORED], minlength=len(kept.links))
+        for position in np.flatnonzero(new).tolist():
+            self._metrics.link_samples_added(kept.links[position].link_id, int(new[position]))
         return PushOutcome(stored=stored, replaced=replaced, duplicates=duplicates, refusals=refusals)
 
     async def predict(self, link_id: str) -> Prediction:

@@ -72,6 +72,11 @@ class LinkTable(Collector):
         """The links that have labels."""
         return set(self._links)
 
+    def samples_added(self, link_id: str, count: int) -> None:
+        """So many samples of a link were new; what trimming takes is told by the next `sample_count`."""
+        if link := self._link(link_id):
+            link.sample_count = count + (0 if math.isnan(link.sample_count) else link.sample_count)
+
     def sample_count(self, link_id: str, count: int) -> None:
         """How many samples of a link are stored."""
         if link := self._link(link_id):
@@ -103,7 +108,11 @@ class LinkTable(Collector):
         yield _family(
             "dwcp_pba_confidence", "Confidence of the link's newest prediction, 0 to 1.", _column(links, "confidence")
         )
-        yield _family("dwcp_pba_sample_count", "Samples of the link that are stored.", _column(links, "sample_count"))
+        yield _family(
+            "dwcp_pba_sample_count",
+            "Samples of the link that are stored, exact as of the last sweep.",
+            _column(links, "sample_count"),
+        )
         yield _family(
             "dwcp_pba_prediction_accuracy",
             "Mean of 1 - |predicted - actual| / max(predicted, actual) over about the last 50 predictions, 0 to 1.",

@@ -162,6 +162,10 @@ class Metrics:
         """A sample (float32[4], NaN where absent) was stored; it is current if none newer is known."""
         self._links.current(link_id, measured_at_ms, values.tolist())
 
+    def link_samples_added(self, link_id: str, count: int) -> None:
+        """So many new samples of a link were stored."""
+        self._links.samples_added(link_id, count)
+
     def link_sample_count(self, link_id: str, count: int) -> None:
         """So many samples of a link are stored now."""
         self._links.sample_count(link_id, count)

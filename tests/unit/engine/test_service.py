@@ -282,6 +282,15 @@ async def test_a_sweep_finds_links_left_behind():
         assert world.read("dwcp_pba_sample_count", link="a") == 20
 
 
+async def test_the_sample_count_follows_pushes_between_sweeps():
+    async with running() as world:
+        await world.push()
+        await world.push()
+        assert world.read("dwcp_pba_sample_count", link="a") == 30
+        await world.push(minutes=[-5])
+        assert world.read("dwcp_pba_sample_count", link="a") == 31
+
+
 async def test_links_that_expired_lose_their_metrics():
     async with running() as world:
         await world.push("a")
