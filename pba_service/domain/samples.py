@@ -174,7 +174,7 @@ def validate(batch: SampleBatch, now_ms: int, limits: Limits) -> tuple[NDArray[n
         finite = np.isfinite(values)
         refuse(np.flatnonzero(present & ~finite), metric, Reason.NOT_FINITE, "is not a finite number")
         outside = present & finite & ((values < 0) | (values > maximum))
-        refuse(np.flatnonzero(outside), metric, Reason.OUT_OF_RANGE, f"is outside 0 to {maximum:g}")
+        refuse(np.flatnonzero(outside), metric, Reason.OUT_OF_RANGE, f"is outside 0 to {maximum:,.0f}")
     refuse(
         np.flatnonzero(~batch.present.any(axis=1)),
         "bandwidth_mbps",

@@ -132,7 +132,8 @@ class PredictionServiceServicer:
 
     def StreamSamples(self, request_iterator, context):
         """The same over one long-lived stream: each request is acknowledged, by its sequence number and in order, once it is
-        stored. Refused samples are reported in the acknowledgement and do not end the stream.
+        stored. Refused samples are reported in the acknowledgement and do not end the stream. A malformed or empty request
+        ends it with INVALID_ARGUMENT once the requests before it are acknowledged; send again what was not.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -150,7 +151,8 @@ class PredictionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchPredict(self, request, context):
-        """Predicts many links in one call; each gets its own prediction or its own status.
+        """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
+        the whole call with INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,8 @@ class PredictionServiceStub:
     """
     StreamSamples: _grpc.StreamStreamMultiCallable[_prediction_service_pb2.PushSamplesRequest, _prediction_service_pb2.PushSamplesResponse]
     """The same over one long-lived stream: each request is acknowledged, by its sequence number and in order, once it is
-    stored. Refused samples are reported in the acknowledgement and do not end the stream.
+    stored. Refused samples are reported in the acknowledgement and do not end the stream. A malformed or empty request
+    ends it with INVALID_ARGUMENT once the requests before it are acknowledged; send again what was not.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -57,7 +58,9 @@ class PredictionServiceStub:
     carries have and need, RetryInfo when to come back.
     """
     BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
-    """Predicts many links in one call; each gets its own prediction or its own status."""
+    """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
+    the whole call with INVALID_ARGUMENT.
+    """
     GetOptimalParameters: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOptimalParametersRequest, _prediction_service_pb2.GetOptimalParametersResponse]
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
     the present measurements, or conservative defaults, and says which.
@@ -113,7 +116,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """
     StreamSamples: _aio.StreamStreamMultiCallable[_prediction_service_pb2.PushSamplesRequest, _prediction_service_pb2.PushSamplesResponse]  # type: ignore[assignment]
     """The same over one long-lived stream: each request is acknowledged, by its sequence number and in order, once it is
-    stored. Refused samples are reported in the acknowledgement and do not end the stream.
+    stored. Refused samples are reported in the acknowledgement and do not end the stream. A malformed or empty request
+    ends it with INVALID_ARGUMENT once the requests before it are acknowledged; send again what was not.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -123,7 +127,9 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     carries have and need, RetryInfo when to come back.
     """
     BatchPredict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]  # type: ignore[assignment]
-    """Predicts many links in one call; each gets its own prediction or its own status."""
+    """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
+    the whole call with INVALID_ARGUMENT.
+    """
     GetOptimalParameters: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOptimalParametersRequest, _prediction_service_pb2.GetOptimalParametersResponse]  # type: ignore[assignment]
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
     the present measurements, or conservative defaults, and says which.
@@ -188,7 +194,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prediction_service_pb2.PushSamplesResponse], _abc.AsyncIterator[_prediction_service_pb2.PushSamplesResponse]]:
         """The same over one long-lived stream: each request is acknowledged, by its sequence number and in order, once it is
-        stored. Refused samples are reported in the acknowledgement and do not end the stream.
+        stored. Refused samples are reported in the acknowledgement and do not end the stream. A malformed or empty request
+        ends it with INVALID_ARGUMENT once the requests before it are acknowledged; send again what was not.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -210,7 +217,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prediction_service_pb2.BatchPredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
-        """Predicts many links in one call; each gets its own prediction or its own status."""
+        """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
+        the whole call with INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def GetOptimalParameters(
