@@ -108,21 +108,24 @@ def main() -> int:
 
     rounds = []
     for _ in range(options.rounds):
-        fresh, blobs = states.copy(), online.encode(states)
+        fresh, blobs, done = states.copy(), online.encode(states), []
         rounds.append(
             (
                 seconds(links.infer),
-                seconds(lambda fresh=fresh: links.advance(fresh, past, newest)),
+                seconds(lambda fresh=fresh, done=done: done.append(links.advance(fresh, past, newest))),
+                seconds(lambda done=done: done[0].entries),
                 seconds(lambda blobs=blobs: online.encode(online.decode(blobs))),
             )
         )
-    inferred, advanced, coded = (1e6 * statistics.median(column) / links.count for column in zip(*rounds, strict=True))
-    ratio = statistics.median(step / model for model, step, _ in rounds)
+    costs = (1e6 * statistics.median(column) / links.count for column in zip(*rounds, strict=True))
+    inferred, advanced, entered, coded = costs
+    ratio = statistics.median(step / model for model, step, _, _ in rounds)
     sizes = [len(online.encode(some)[0]) for some in (states, online.decode([b""]))]
     sys.stdout.write(
         f"{links.count} links, processor time of one thread, median of {options.rounds} rounds\n"
         f"model              {inferred:8.2f} us per link ({links.model.info.version}, batches of {BATCH})\n"
         f"advance            {advanced:8.2f} us per link: {ratio:.3f} of the model\n"
+        f"ledger entries     {entered:8.2f} us per link\n"
         f"decode and encode  {coded:8.2f} us per link\n"
         f"state              {sizes[0]} bytes with {HORIZON_STEPS} pending forecasts, {sizes[1]} new\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from pba_service.domain.online.experts import (
     window_spread,
 )
 from pba_service.domain.online.pending import free_slot, meet
-from pba_service.domain.online.settle import settle
+from pba_service.domain.online.settle import Closed, settle
 from pba_service.domain.online.state import PENDING, fresh, version_index
 from pba_service.domain.online.timeline import Timeline
 from pba_service.domain.samples import MAXIMA, METRICS
@@ -59,21 +60,31 @@ class Forecasts:
     target_ms: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Advance:
     """What came of one step.
 
     Attributes:
         states: STATE[n], the states given, which were changed in place.
         forecasts: The new forecasts.
-        entries: For each link the pending forecasts that met their sample, oldest target first.
         experts: float32[n, 4, experts], what each of `EXPERTS` said, NaN where it had nothing to say.
+        closed: The pending forecasts that met their sample, a link's oldest target first; `link` counts from the
+            number beside them.
     """
 
     states: States
     forecasts: Forecasts
-    entries: list[list[LedgerEntry]]
     experts: NDArray[np.float32]
+    closed: list[tuple[int, Closed]]
+
+    @cached_property
+    def entries(self) -> list[list[LedgerEntry]]:
+        """For each link the ledger entries of the forecasts that met their sample, oldest target first."""
+        entries: list[list[LedgerEntry]] = [[] for _ in range(len(self.states))]
+        for start, closed in self.closed:
+            for link, entry in zip(closed.link.tolist(), closed.entries(), strict=True):
+                entries[start + link].append(entry)
+        return entries
 
 
 def advance(
@@ -117,6 +128,7 @@ def advance(
         for rows in (slice(start, start + FEW) for start in range(0, max(len(states), 1), FEW))
     ]
     made = [part.forecasts for part in parts]
+    closed = [(i * FEW, closed) for i, part in enumerate(parts) for _, closed in part.closed]
     return Advance(
         states,
         Forecasts(
@@ -125,8 +137,8 @@ def advance(
             np.concatenate([forecasts.confidence for forecasts in made]),
             target_ms,
         ),
-        [entries for part in parts for entries in part.entries],
         np.concatenate([part.experts for part in parts]),
+        closed,
     )
 
 
@@ -143,14 +155,14 @@ def _advance_few(
     model_version: str,
 ) -> Advance:
     timeline = Timeline(series, made_at_ms, step_ms)
-    entries = settle(states, meet(states, timeline, made_at_ms))
+    closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
     heard = _heard(states, values, _yesterday(timeline, target_ms, step_ms), said, target_ms)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
     _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
-    return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), entries, heard.experts)
+    return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), heard.experts, closed)
 
 
 def forecast_once(
@@ -243,7 +255,7 @@ def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, 
     awake = ~np.isnan(heard.experts)
     values = combine.combine(combine.weights(learnt["log_weight"], awake), heard.experts)
     np.clip(values, 0, MAXIMA, out=values)
-    states["heard"] = np.where(awake, _BITS, 0).sum(axis=2)
+    states["heard"] = np.einsum("nme,e->nm", awake.astype(np.uint16), _BITS)
     scale = _scale(learnt, window_values, values)
     quantiles = intervals.quantiles(
         values, heard.tails, tails, offset=learnt["tail_offset"], excess=learnt["tail_excess"], scale=scale

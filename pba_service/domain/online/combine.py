@@ -43,19 +43,22 @@ def weights(log_weight: NDArray[np.float32], awake: NDArray[np.bool_]) -> NDArra
     """
     share = np.exp(log_weight)
     share *= awake
-    total = share.sum(axis=-1, keepdims=True)
-    share /= np.where(total > 0, total, np.float32(1))
+    total = over_experts(share)
+    share /= np.where(total > 0, total, np.float32(1))[..., None]
     return share
+
+
+def over_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum over the last axis; for one as short as this several times as fast as `sum`."""
+    total: NDArray[np.float32] = np.einsum("...e->...", values)
+    return total
 
 
 def combine(share: NDArray[np.float32], experts: NDArray[np.float32]) -> NDArray[np.float32]:
     """The weighted forecast: float32[n, 4] from shares and forecasts float32[n, 4, experts]; NaN where all sleep."""
-    heard = share > 0
-    mixed: NDArray[np.float32] = np.where(heard, experts, np.float32(0))
-    mixed *= share
-    total: NDArray[np.float32] = mixed.sum(axis=-1)
-    total[~heard.any(axis=-1)] = np.nan
-    return total
+    said = np.where(share > 0, experts, np.float32(0))
+    mixed: NDArray[np.float32] = np.einsum("...e,...e->...", said, share)
+    return np.where(over_experts(share) > 0, mixed, np.float32(np.nan))
 
 
 def learn(
@@ -75,15 +78,21 @@ def learn(
     Returns:
         float32[n, 4, experts], normalised; unchanged where there is nothing to compare.
     """
-    excess = (errors - own_error[..., None]) / scale[..., None]
+    excess = errors - own_error[..., None]
+    excess /= scale[..., None]
     np.clip(excess, -LOSS_LIMIT, LOSS_LIMIT, out=excess)
-    excess[np.isnan(excess)] = 0
+    np.copyto(excess, 0, where=np.isnan(excess))
     # Where all forecasters did alike nothing was learnt, so nothing need be forgotten: a link whose forecasters differ
     # only in its daily burst must still know the next day which of them foresaw it.
-    told = np.minimum(np.abs(excess).max(axis=-1, keepdims=True), np.float32(1))
+    told = np.minimum(np.sqrt(np.einsum("...e,...e->...", excess, excess)), np.float32(1))[..., None]
     forgotten, shared = FORGETTING * told, SHARE * told
-    share = np.exp(log_weight + forgotten * (_LOG_PRIOR - log_weight) - RATE * excess)
-    share *= (1 - shared) / share.sum(axis=-1, keepdims=True)
+    excess *= -RATE
+    share = (1 - forgotten) * log_weight
+    share += excess
+    share += forgotten * _LOG_PRIOR
+    np.exp(share, out=share)
+    share *= (1 - shared) / over_experts(share)[..., None]
     share += shared * _PRIOR
-    learnt: NDArray[np.float32] = np.log(share)
-    return np.where(np.isfinite(own_error)[..., None], learnt, log_weight)
+    learnt: NDArray[np.float32] = np.log(share, out=share)
+    np.copyto(learnt, log_weight, where=np.isnan(own_error)[..., None])
+    return learnt

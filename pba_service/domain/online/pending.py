@@ -62,7 +62,6 @@ def meet(states: States, timeline: Timeline, now_ms: NDArray[np.int64]) -> Meeti
 def release(states: States, link: NDArray[np.intp], slot: NDArray[np.intp]) -> None:
     """Frees slots of some links; what they held becomes zeros, which the state's bytes may leave off."""
     states["target_ms"][link, slot] = FREE
-    states["made_at_ms"][link, slot] = 0
     states["pending"][link, slot] = _NOTHING
 
 

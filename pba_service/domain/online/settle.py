@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,30 +26,62 @@ SCALE_GROWTH = np.float32(30)
 """One error raises the scale as if it were at most this many times the scale."""
 
 
-def settle(states: States, meetings: Meetings) -> list[list[LedgerEntry]]:
-    """Learns from each meeting, oldest target first, and frees its slot; the entries of each link."""
-    entries: list[list[LedgerEntry]] = [[] for _ in range(len(states))]
+@dataclass(frozen=True, slots=True, eq=False)
+class Closed:
+    """Forecasts that met their sample, as columns.
+
+    Attributes:
+        link: int[k], the link of each.
+        made_at_ms, target_ms, measured_at_ms: int64[k].
+        predicted, actual: float32[k, 4].
+        confidence: float32[k].
+        version: bytes[k], the model's.
+    """
+
+    link: NDArray[np.intp]
+    made_at_ms: NDArray[np.int64]
+    target_ms: NDArray[np.int64]
+    measured_at_ms: NDArray[np.int64]
+    predicted: NDArray[np.float32]
+    actual: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    version: NDArray[np.bytes_]
+
+    def entries(self) -> list[LedgerEntry]:
+        """The ledger entry of each."""
+        versions = self.version.tolist()
+        texts = {name: name.decode(errors="ignore") for name in set(versions)}
+        times = (column.tolist() for column in (self.made_at_ms, self.target_ms, self.measured_at_ms))
+        names = map(texts.__getitem__, versions)
+        return list(map(LedgerEntry, *times, self.predicted, self.actual, self.confidence.tolist(), names))
+
+
+def settle(states: States, meetings: Meetings) -> list[Closed]:
+    """Learns from each meeting, oldest target first, and frees its slot; at most one forecast of a link at a time."""
+    closed = []
     for turn in range(int(meetings.turn.max(initial=-1)) + 1):
         now = np.flatnonzero(meetings.turn == turn)
         rows, slots, actual = meetings.link[now], meetings.slot[now], meetings.actual[now]
-        waiting = states["pending"][rows, slots]
+        waiting, target_ms = states["pending"][rows, slots], states["target_ms"][rows, slots]
         every = len(rows) == len(states)  # most often each link settles one forecast: then nothing is gathered
         learnt = states["learnt"] if every else states["learnt"][rows]
-        _learn(learnt, waiting, actual, states["target_ms"][rows, slots])
+        _learn(learnt, waiting, actual, target_ms)
         if not every:
             states["learnt"][rows] = learnt
-        closed = _entries(
-            states["versions"][rows, waiting["version"]],
-            states["made_at_ms"][rows, slots],
-            states["target_ms"][rows, slots],
-            meetings.measured_at_ms[now],
-            waiting=waiting,
-            actual=actual,
+        closed.append(
+            Closed(
+                link=rows,
+                made_at_ms=states["made_at_ms"][rows, slots],
+                target_ms=target_ms,
+                measured_at_ms=meetings.measured_at_ms[now],
+                predicted=np.ascontiguousarray(waiting["predicted"]),
+                actual=actual,
+                confidence=waiting["confidence"],
+                version=states["versions"][rows, waiting["version"]],
+            )
         )
         release(states, rows, slots)
-        for row, entry in zip(rows.tolist(), closed, strict=True):
-            entries[row].append(entry)
-    return entries
+    return closed
 
 
 def _learn(
@@ -100,20 +133,3 @@ def _judge(
     learnt["confidence"] = np.where(judged[:, None], coefficients, learnt["confidence"])
     learnt["hit_rate"] = np.where(judged, rate, learnt["hit_rate"])
     learnt["judged"] += judged
-
-
-def _entries(
-    version: NDArray[np.bytes_],
-    *times_ms: NDArray[np.int64],
-    waiting: NDArray[np.void],
-    actual: NDArray[np.float32],
-) -> list[LedgerEntry]:
-    """Ledger entries from columns; the times are when each was made, its target, and when it was measured."""
-    versions = version.tolist()
-    texts = {name: name.decode(errors="ignore") for name in set(versions)}
-    made_at, target, measured_at = (column.tolist() for column in times_ms)
-    predicted = np.ascontiguousarray(waiting["predicted"])
-    names = map(texts.__getitem__, versions)
-    return list(
-        map(LedgerEntry, made_at, target, measured_at, predicted, actual, waiting["confidence"].tolist(), names)
-    )
