@@ -18,6 +18,10 @@ from pba_service.storage.binary import find_server
 from pba_service.storage.process import GuardedProcess
 
 START_TIMEOUT_S = 15.0
+
+BINARY = os.environ.get("TEST_REDIS_SERVER")
+"""The server to test with, for trying another version; by default the one that the service embeds."""
+
 SERVICE = "primary"
 """The name by which the Sentinels of `sentinels` know their primary."""
 
@@ -55,7 +59,7 @@ class RunningServer:
             where = ["--port", "0", "--unixsocket", str(path)]
             self.url = f"unix://{path}"
             self.client = Redis(unix_socket_path=str(path), protocol=2, socket_timeout=5)
-        self._command = [str(find_server()), *args, *where, "--dir", str(self.folder), "--save", ""]
+        self._command = [str(BINARY or find_server()), *args, *where, "--dir", str(self.folder), "--save", ""]
         self.start()
 
     def start(self):
@@ -164,7 +168,7 @@ def sentinels():
         primary_port, replica_port, *ports = free_ports(5)
         soon = ("--repl-diskless-sync-delay", "0")
         primary = _started(stack, folder / "primary", *soon, port=primary_port)
-        follow = ("--replicaof", f"127.0.0.1 {primary_port}")
+        follow = ("--replicaof", "127.0.0.1", str(primary_port))
         replica = _started(stack, folder / "replica", *soon, *follow, port=replica_port)
         wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up", what="replication")
         watchers = []
