@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PENDING_SLOTS = 18
 """Forecasts that wait for their target: 15 minutes at a cadence of 60 s, and slack for missing samples."""
 
+VERSIONS = 3
+"""Model versions that pending forecasts may be of at a time."""
+
 TAILS = 4
 """Quantiles besides the median: 0.05, 0.10, 0.90, 0.95."""
 
@@ -69,7 +72,7 @@ STATE = np.dtype(
         ("last_made_at_ms", "<i8"),
         ("last_kept_ms", "<i8"),  # when the newest forecast in `pending` was made
         ("heard", "<u2", (_METRICS,)),  # a bit for each forecaster that took part in the newest forecast
-        ("versions", "S32", (3,)),
+        ("versions", "S32", (VERSIONS,)),
         ("learnt", LEARNT),
         # of each slot of `pending`, beside each other since every step looks at all of them
         ("made_at_ms", "<i8", (PENDING_SLOTS,)),
@@ -108,13 +111,12 @@ def decode(blobs: Sequence[bytes]) -> States:
 
 
 def encode(states: States) -> list[bytes]:
-    """The bytes of each state."""
-    signed = states.copy()
-    signed["checksum"] = _checksums(states)
+    """The bytes of each state; writes their checksums into the states too."""
+    states["checksum"] = _checksums(states)
     used = states["target_ms"] != FREE
     slots = np.where(used.any(axis=1), PENDING_SLOTS - np.argmax(used[:, ::-1], axis=1), 0)
     lengths = (_HEAD_BYTES + slots * PENDING.itemsize).tolist()
-    data = signed.view(np.uint8).data if len(signed) else memoryview(b"")
+    data = np.ascontiguousarray(states).view(np.uint8).data if len(states) else memoryview(b"")
     starts = range(0, len(data), STATE.itemsize)
     return [bytes(data[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
 
@@ -132,16 +134,16 @@ def version_index(states: States, rows: NDArray[np.intp], version: str) -> NDArr
     index: NDArray[np.intp] = np.argmax(same, axis=1)
     for i in np.flatnonzero(~same.any(axis=1)).tolist():
         state = states[rows[i]]
-        used, kept = set(state["pending"]["version"][state["target_ms"] != FREE].tolist()), state["versions"]
+        used = set(state["pending"]["version"][state["target_ms"] != FREE].tolist())
         # models change far less often than forecasts come true: should all places be taken, the first one's few
         # pending forecasts are entered under the new name
-        index[i] = next((k for k in range(len(kept)) if k not in used), 0)
+        index[i] = next((k for k in range(VERSIONS) if k not in used), 0)
         states["versions"][rows[i], index[i]] = name
     return index
 
 
 def _checksums(states: States) -> NDArray[np.uint32]:
     words: NDArray[Any] = np.ascontiguousarray(states).view(np.uint32).reshape(len(states), _WORDS)
-    total = words @ _ODD
+    total = np.einsum("nw,w->n", words, _ODD)
     result: NDArray[np.uint32] = total - words[:, _CHECKSUM_WORD] * _ODD[_CHECKSUM_WORD]
     return result

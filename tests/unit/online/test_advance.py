@@ -88,6 +88,16 @@ def test_each_forecast_is_closed_by_the_sample_of_its_target():
         assert entry.model_version == "m1"
 
 
+def test_each_entry_names_the_model_that_took_part():
+    replay = Replay(walk(130), walk(130, seed=1))
+    for version, ends in (("m1", range(20, 40)), ("m2", range(40, 50)), ("m3", range(50, 60)), ("m4", range(60, 110))):
+        replay.version = version
+        replay.run(ends)
+    for entries in replay.entries:
+        versions = [entry.model_version for entry in entries]
+        assert versions == ["m1"] * 20 + ["m2"] * 10 + ["m3"] * 10 + ["m4"] * 35
+
+
 def test_nothing_measured_later_is_looked_at():
     series = walk(150)
     changed = Series(series.times_ms, series.values.copy())
