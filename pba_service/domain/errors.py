@@ -56,7 +56,7 @@ class HistoryTooShortError(PbaError):
     """
 
     def __init__(self, link_id: str, *, have: int, need: int, retry_after_s: float) -> None:
-        super().__init__(f"link {link_id!r} has {have} of the {need} recent consecutive samples that a prediction needs")
+        super().__init__(f"link {link_id!r} has {have} of the {need} recent consecutive samples a prediction needs")
         self.link_id = link_id
         self.have = have
         self.need = need

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pba_service.domain.errors import StoreUnavailableError
-from pba_service.storage import codec, keys
+from pba_service.storage import codec, keys, scripts
 from pba_service.storage.codec import StoredDataError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EVENTS_KEPT = 10_000
 RECONCILE_EVERY_S = 30.0
 
+_ANNOUNCED_AT_ONCE = 500
 _READ_AT_ONCE = 1_000
 _BLOCK_S = 1.0
 _BACKOFF_S = (0.05, 1.0)
@@ -32,10 +33,10 @@ _log = structlog.get_logger(__name__)
 
 async def announce(server: Server, predictions: Sequence[Prediction]) -> None:
     """Adds predictions to the stream; what cannot be added is left to reconciliation, since it has been written."""
+    blobs = [codec.encode_prediction(prediction) for prediction in predictions]
+    parts = [blobs[first : first + _ANNOUNCED_AT_ONCE] for first in range(0, len(blobs), _ANNOUNCED_AT_ONCE)]
     try:
-        for prediction in predictions:
-            blob = codec.encode_prediction(prediction)
-            await server.command("XADD", keys.EVENTS, "MAXLEN", "~", EVENTS_KEPT, "*", "p", blob)
+        await server.run(scripts.ANNOUNCE, [([keys.EVENTS], [EVENTS_KEPT, *part]) for part in parts])
     except StoreUnavailableError:
         _log.warning("predictions_not_announced", predictions=len(predictions))
 

@@ -68,11 +68,21 @@ def replay(
     ] = 1.0,
     past: Annotated[
         timedelta,
-        typer.Option(parser=parse_duration, metavar="SPAN", help="How much of the beginning is pushed at once.", show_default="6h"),
+        typer.Option(
+            parser=parse_duration,
+            metavar="SPAN",
+            help="How much of the beginning is pushed at once.",
+            show_default="6h",
+        ),
     ] = timedelta(hours=6),
     max_age: Annotated[
         timedelta,
-        typer.Option(parser=parse_duration, metavar="SPAN", help="Leave out what would be older: the retention.", show_default="30d"),
+        typer.Option(
+            parser=parse_duration,
+            metavar="SPAN",
+            help="Leave out what would be older: the retention.",
+            show_default="30d",
+        ),
     ] = timedelta(days=30),
     prefix: Annotated[str, typer.Option(help="Put before each link id.")] = "",
     *,
@@ -105,10 +115,12 @@ def simulate(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", dir_okay=False, help="JSONL file to write.")] = None,
     links: Annotated[int, typer.Option(min=1, max=10_000, help="How many links.")] = 6,
     span: Annotated[
-        timedelta, typer.Option(parser=parse_duration, metavar="SPAN", help="How long their past is.", show_default="1d")
+        timedelta,
+        typer.Option(parser=parse_duration, metavar="SPAN", help="How long their past is.", show_default="1d"),
     ] = timedelta(days=1),
     cadence: Annotated[
-        timedelta, typer.Option(parser=parse_duration, metavar="SPAN", help="Time between samples of a link.", show_default="60s")
+        timedelta,
+        typer.Option(parser=parse_duration, metavar="SPAN", help="Time between samples of a link.", show_default="60s"),
     ] = timedelta(minutes=1),
     profile: Annotated[
         list[str] | None,

