@@ -42,7 +42,10 @@ async def announce(server: Server, predictions: Sequence[Prediction]) -> None:
 
 
 async def follow(
-    server: Server, everything: Callable[[], AsyncIterator[list[Prediction]]]
+    server: Server,
+    everything: Callable[[], AsyncIterator[list[Prediction]]],
+    *,
+    reconcile_every_s: float = RECONCILE_EVERY_S,
 ) -> AsyncIterator[list[Prediction]]:
     """Reads the stream for ever.
 
@@ -50,6 +53,7 @@ async def follow(
         server: Where it is.
         everything: Reads the newest predictions of all links, in pages: done after an error, because events may have
             been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
+        reconcile_every_s: How often that is.
 
     Yields:
         First an empty list: what is committed from then on will be delivered. Then predictions.
@@ -68,11 +72,11 @@ async def follow(
                 else:
                     started = True
                     yield []
-                reconcile_at = loop.time() + RECONCILE_EVERY_S
+                reconcile_at = loop.time() + reconcile_every_s
             elif not server.holds_everything and loop.time() >= reconcile_at:
                 async for page in everything():
                     yield page
-                reconcile_at = loop.time() + RECONCILE_EVERY_S
+                reconcile_at = loop.time() + reconcile_every_s
             cursor, predictions = await _read_on(server, cursor)
             delay_s = _BACKOFF_S[0]
             if predictions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.samples import LinkInfo, SampleBatch, Series
     from pba_service.engine.ports import Clock, Commit, LinkSummary, Snapshot
-    from pba_service.storage.scripts import Script
     from pba_service.storage.server import Server
 
 _SAMPLES_PER_CHUNK = 10_000
@@ -132,7 +131,9 @@ class RedisStore:
 
     async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
         """Reads what predictions are made from, as `Store.snapshots` says."""
-        found = await self._ask(scripts.READ, link_ids, self._floor_ms(), tail=[int(context) for context in context_ms])
+        found = await self._server.run_for_links(
+            scripts.READ, link_ids, self._floor_ms(), tail=[int(context) for context in context_ms]
+        )
         return [readable(link_id, replies.snapshot, reply) for link_id, reply in zip(link_ids, found, strict=True)]
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
@@ -148,7 +149,7 @@ class RedisStore:
     async def newest(self, link_ids: Sequence[str]) -> list[Prediction | None]:
         """The newest prediction of each link."""
         floor = self._floor_ms()
-        found = await self._ask(scripts.NEWEST, link_ids)
+        found = await self._server.run_for_links(scripts.NEWEST, link_ids)
         newest = [readable(link_id, replies.prediction, reply) for link_id, reply in zip(link_ids, found, strict=True)]
         return [prediction if prediction and prediction.made_at_ms >= floor else None for prediction in newest]
 
@@ -189,7 +190,7 @@ class RedisStore:
         start = max(now - self._ledger_retention_ms, start_ms or 0, 0)
         end = now + DAY_MS if end_ms is None else min(end_ms, now + DAY_MS)  # no target lies that far ahead
         for day in range(start // DAY_MS, -(-end // DAY_MS)):
-            [reply] = await self._ask(scripts.LEDGER, [link_id], day)
+            [reply] = await self._server.run_for_links(scripts.LEDGER, [link_id], day)
             entries = readable(link_id, replies.ledger, reply and (day, *reply)) or []
             wanted = [entry for entry in entries if start <= entry.target_ms < end]
             if wanted:
@@ -246,21 +247,8 @@ class RedisStore:
         """Nothing measured before this time is kept."""
         return max((self._clock() if now_ms is None else now_ms) - self._retention_ms, 0)
 
-    async def _ask(
-        self, script: Script, link_ids: Sequence[str], *head: Any, tail: Sequence[Any] | None = None
-    ) -> list[Any]:
-        """Runs a script for links: `head` is the same for each call, `tail` has one argument for each link."""
-        size = self._server.links_per_call
-        calls = []
-        for first in range(0, len(link_ids), size):
-            part = slice(first, first + size)
-            calls.append(
-                ([keys.link_key(link_id) for link_id in link_ids[part]], [*head, *(tail[part] if tail else ())])
-            )
-        return [reply for part in await self._server.run(script, calls) for reply in part]
-
     async def _summarise(self, link_ids: Sequence[str]) -> list[LinkSummary | None]:
-        found = await self._ask(scripts.SUMMARISE, link_ids, self._floor_ms())
+        found = await self._server.run_for_links(scripts.SUMMARISE, link_ids, self._floor_ms())
         return [readable(link_id, replies.summary, reply) for link_id, reply in zip(link_ids, found, strict=True)]
 
     async def _living(self, page: Sequence[str], region: str) -> list[LinkSummary]:

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from pba_service.domain.errors import StoreUnavailableError
+from pba_service.storage.keys import link_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -99,6 +100,30 @@ class Server(ABC):
         for first in range(0, len(calls), self._together):
             replies += await self._guard(self._run(script, calls[first : first + self._together]))
         return replies
+
+    async def run_for_links(
+        self, script: Script, link_ids: Sequence[str], *head: Any, tail: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """Runs a script for links.
+
+        Args:
+            script: The script, which answers one entry for each link.
+            link_ids: The links.
+            head: The same arguments for each run.
+            tail: After them, one argument for each link.
+
+        Returns:
+            One answer for each link.
+
+        Raises:
+            StoreUnavailableError: The server is away, slow, or refuses.
+        """
+        calls: list[Call] = []
+        for first in range(0, len(link_ids), self.links_per_call):
+            part = slice(first, first + self.links_per_call)
+            args = [*head, *(tail[part] if tail else ())]
+            calls.append(([link_key(link_id) for link_id in link_ids[part]], args))
+        return [reply for replies in await self.run(script, calls) for reply in replies]
 
     async def command(self, *command: Any) -> Any:
         """Runs one command.

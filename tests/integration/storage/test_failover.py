@@ -6,6 +6,9 @@ import contextlib
 import pytest
 
 from pba_service.domain.errors import StoreUnavailableError
+from pba_service.storage.codec import encode_prediction
+from pba_service.storage.connect import open_server
+from pba_service.storage.events import follow
 from pba_service.storage.redis_store import RedisStore
 from tests import servers
 from tests.conformance.test_commits import Follower
@@ -175,6 +178,28 @@ async def test_a_link_that_moves_to_another_node_is_followed(redis_cluster):
         redis_cluster.flush()
         for node in (source, *redis_cluster.nodes):
             node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", home)
+
+
+async def test_what_a_writer_on_a_cluster_died_before_announcing_is_found(redis_cluster):
+    store = connect(redis_cluster.url)
+    server = open_server(redis_cluster.url, timeout_s=0.4)
+    await store.put(samples("a", [NOW_MS]))
+
+    async def everything():
+        yield [one for one in await store.newest(["a"]) if one]
+
+    stream = follow(server, everything, reconcile_every_s=0.1)
+    assert await anext(stream) == []
+    _, node = slot_and_owner(redis_cluster, "pba:{a}:s")
+    node.client.hset("pba:{a}:s", "p", encode_prediction(prediction("a", bandwidth=3)))
+
+    async with asyncio.timeout(5):
+        while not (heard := await anext(stream)):
+            pass
+    assert heard[0].same_as(prediction("a", bandwidth=3))
+    await stream.aclose()
+    await server.close()
+    await store.close()
 
 
 @pytest.fixture
