@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online import codes, combine, confidence, hourly, intervals
+from pba_service.domain.online import combine, confidence, hourly, intervals
 from pba_service.domain.online.experts import (
     EXPERTS,
     HOURLY,
@@ -20,9 +20,10 @@ from pba_service.domain.online.experts import (
     metrics_last,
     window_spread,
 )
-from pba_service.domain.online.pending import free_slot, meet
+from pba_service.domain.online.pending import meet
+from pba_service.domain.online.remember import Made, remember
 from pba_service.domain.online.settle import Closed, settle
-from pba_service.domain.online.state import PENDING, fresh, version_index
+from pba_service.domain.online.state import fresh
 from pba_service.domain.online.timeline import Timeline
 from pba_service.domain.samples import MAXIMA, METRICS
 
@@ -39,7 +40,6 @@ FEW = 1024
 """Links that are advanced at once: what belongs to them stays in the processor's cache."""
 
 _DAY_MS = 86_400_000
-_HALF_LIMIT = np.float32(60_000)  # within float16
 _BITS = (1 << np.arange(len(EXPERTS))).astype(np.uint16)
 
 
@@ -160,7 +160,7 @@ def _advance_few(
     said = intervals.model_median(model_output, levels)
     heard = _heard(states, values, _yesterday(timeline, target_ms, step_ms), said, target_ms)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
-    _remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
+    remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
     return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), heard.experts, closed)
 
@@ -207,18 +207,6 @@ def contributions(
     return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Made:
-    """Forecasts and what they were made of."""
-
-    values: NDArray[np.float32]
-    quantiles: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    experts: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-
-
 def _yesterday(timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:
     """The sample one day before each target, float32[n, 4]; NaN where the series holds none."""
     return timeline.nearest(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2).values
@@ -250,7 +238,7 @@ def _heard(
     return heard
 
 
-def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, tails: NDArray[np.float32]) -> _Made:
+def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, tails: NDArray[np.float32]) -> Made:
     learnt = states["learnt"]
     awake = ~np.isnan(heard.experts)
     values = combine.combine(combine.weights(learnt["log_weight"], awake), heard.experts)
@@ -265,7 +253,7 @@ def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, 
     )
     sure = confidence.confidence(learnt["confidence"], evidence)
     sure = np.where(awake[:, :2, 0].any(axis=1), sure, np.float32(0))
-    return _Made(values, quantiles, sure, heard.experts, scale, evidence)
+    return Made(values, quantiles, sure, heard.experts, scale, evidence)
 
 
 def _scale(
@@ -280,35 +268,3 @@ def _scale(
         scale[rows] = np.where(new[rows], window_spread(window_values[rows]), scale[rows])
     bounded: NDArray[np.float32] = np.fmax(scale, intervals.smallest_scale(values))
     return bounded
-
-
-def _remember(
-    states: States,
-    made: _Made,
-    *,
-    made_at_ms: NDArray[np.int64],
-    step_ms: NDArray[np.int64],
-    target_ms: NDArray[np.int64],
-    version: str,
-) -> None:
-    slot, kept = free_slot(states, made_at_ms, target_ms - made_at_ms, step_ms)
-    rows = np.flatnonzero(kept)
-    chosen = slice(None) if len(rows) == len(states) else rows
-    new = np.zeros(len(rows), PENDING)
-    values, scale = made.values[chosen], made.scale[chosen]
-    middle, unit = values[..., None], scale[..., None]
-    new["tolerance_ms"] = step_ms[chosen] // 2
-    new["predicted"] = values
-    new["scale"] = scale
-    new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
-    tails = np.clip((made.quantiles[chosen] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
-    new["tails"][..., : intervals.LOWER] = tails[..., : intervals.MEDIAN]
-    new["tails"][..., intervals.LOWER :] = tails[..., intervals.MEDIAN + 1 :]
-    new["confidence"] = made.confidence[chosen]
-    new["evidence"] = made.evidence[chosen]
-    new["version"] = version_index(states, rows, version)
-    slots = slot[chosen]
-    states["made_at_ms"][rows, slots] = made_at_ms[chosen]
-    states["target_ms"][rows, slots] = target_ms[chosen]
-    states["pending"][rows, slots] = new
-    states["last_kept_ms"] = np.where(kept, made_at_ms, states["last_kept_ms"])

@@ -1,0 +1,64 @@
+"""Keeping a forecast until its target comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.online import codes, intervals
+from pba_service.domain.online.pending import free_slot
+from pba_service.domain.online.state import PENDING, version_index
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pba_service.domain.online.state import States
+
+_HALF_LIMIT = np.float32(60_000)  # within float16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """Forecasts and what they were made of."""
+
+    values: NDArray[np.float32]
+    quantiles: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    experts: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+
+
+def remember(
+    states: States,
+    made: Made,
+    *,
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
+    target_ms: NDArray[np.int64],
+    version: str,
+) -> None:
+    """Puts forecasts into the states' rings, except those that are too close to the one before on a fine cadence."""
+    slot, kept = free_slot(states, made_at_ms, target_ms - made_at_ms, step_ms)
+    rows = np.flatnonzero(kept)
+    chosen = slice(None) if len(rows) == len(states) else rows
+    new = np.zeros(len(rows), PENDING)
+    values, scale = made.values[chosen], made.scale[chosen]
+    middle, unit = values[..., None], scale[..., None]
+    new["tolerance_ms"] = step_ms[chosen] // 2
+    new["predicted"] = values
+    new["scale"] = scale
+    new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
+    tails = np.clip((made.quantiles[chosen] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
+    new["tails"][..., : intervals.LOWER] = tails[..., : intervals.MEDIAN]
+    new["tails"][..., intervals.LOWER :] = tails[..., intervals.MEDIAN + 1 :]
+    new["confidence"] = made.confidence[chosen]
+    new["evidence"] = made.evidence[chosen]
+    new["version"] = version_index(states, rows, version)
+    slots = slot[chosen]
+    states["made_at_ms"][rows, slots] = made_at_ms[chosen]
+    states["target_ms"][rows, slots] = target_ms[chosen]
+    states["pending"][rows, slots] = new
+    states["last_kept_ms"] = np.where(kept, made_at_ms, states["last_kept_ms"])
