@@ -80,7 +80,8 @@ async def test_every_key_of_a_link_expires(redis_server, store):
     for key in days:
         wanted_ms = (int(key.rsplit(":", 1)[1]) + 1) * DAY_MS + 7 * DAY_MS - NOW_MS
         assert 0 <= wanted_ms - left_ms[key] < 60_000
-        assert left_ms["pba:{a}:v"] >= left_ms[key]
+        # the keys are asked one after the other, a moment apart
+        assert left_ms["pba:{a}:v"] >= left_ms[key] - 1_000
 
 
 async def test_what_outlives_its_link_is_only_the_index_and_the_events(redis_server, store):
