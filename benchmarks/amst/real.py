@@ -21,7 +21,6 @@ SEARCHED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 BUDGET_MBPS = 300.0
 AT_ONCE = 8
 TRIES = 3
-SETUP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)

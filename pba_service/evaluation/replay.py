@@ -18,6 +18,7 @@ from pba_service.domain.online.experts import EXPERTS, SEASONAL, listen, metrics
 from pba_service.domain.online.intervals import model_quantiles
 from pba_service.domain.samples import METRICS, Series
 from pba_service.domain.window import horizon_ms, windows_at
+from pba_service.engine.advance import horizon_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -220,8 +221,7 @@ def _block(run: _Run, start: int, model: Model, base_ms: int) -> _Block:
 
 def _infer(windows: NDArray[np.float32], step_ms: NDArray[np.int64], model: Model) -> NDArray[np.float32]:
     """The model's answers at the product's horizon: float32[n, 4, levels]."""
-    horizons = model.info.horizons_ms
-    at = min(range(len(horizons)), key=lambda i: abs(horizons[i] - PRODUCT_HORIZON_MS))
+    at = horizon_index(model)
     answers = [
         model.predict(windows[i : i + _MODEL_BATCH], step_ms[i : i + _MODEL_BATCH])[:, at]
         for i in range(0, len(windows), _MODEL_BATCH)
