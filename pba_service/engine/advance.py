@@ -8,15 +8,18 @@ samples was corrected or came late) is predicted again from its newest sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pba_service.domain import online
+from pba_service.domain.columns import Columns
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
+from pba_service.domain.samples import METRICS
 from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, horizon_ms, steps_ms, windows_at
+from pba_service.domain.window_columns import windows_of
 from pba_service.engine.ports import Commit
 
 if TYPE_CHECKING:
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pba_service.domain.forecast import LedgerEntry
+    from pba_service.domain.online.state import States
     from pba_service.domain.samples import Series
     from pba_service.domain.window import Windows
-    from pba_service.engine.ports import Model, Snapshot
+    from pba_service.engine.ports import Model, ModelInfo, Snapshot
 
 DAY_MS = 86_400_000
 
@@ -94,62 +98,128 @@ def horizon_index(model: Model) -> int:
     return distances.index(min(distances))
 
 
-def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> list[Advanced]:
-    """Advances links over their new samples; one result per snapshot, in order."""
-    slots = model.info.window_slots
-    states = online.decode([snapshot.state.blob for snapshot in snapshots])
-    last = online.last_made_at_ms(states)
-    windows = [
-        windows_at(snapshot.recent, _ends(snapshot.recent, int(seen), options), slots, options.base_ms)
-        for snapshot, seen in zip(snapshots, last, strict=True)
-    ]
-    usable = [window.usable for window in windows]
-    outputs = _infer(windows, usable, model)
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """n links as they are before they are advanced.
 
-    predictions: list[Prediction | None] = [None] * len(snapshots)
-    entries: list[list[LedgerEntry]] = [[] for _ in snapshots]
-    todo = [np.flatnonzero(mask) for mask in usable]
-    for k in range(max((len(ends) for ends in todo), default=0)):
-        links = [i for i, ends in enumerate(todo) if k < len(ends)]
-        at = [int(todo[i][k]) for i in links]
-        made_at = np.array([windows[i].made_at_ms[j] for i, j in zip(links, at, strict=True)])
-        step = np.array([windows[i].step_ms[j] for i, j in zip(links, at, strict=True)])
+    Attributes:
+        link_ids: Which.
+        columns: Their newest samples.
+        states: STATE[n], their learned states; `finish` changes them in place.
+        versions: The version of each state.
+    """
+
+    link_ids: Sequence[str]
+    columns: Columns
+    states: States
+    versions: Sequence[int]
+
+    @staticmethod
+    def of(snapshots: Sequence[Snapshot]) -> Links:
+        """The links of some snapshots that hold samples."""
+        return Links(
+            [snapshot.link_id for snapshot in snapshots],
+            Columns.of([snapshot.recent for snapshot in snapshots]),
+            online.decode([snapshot.state.blob for snapshot in snapshots]),
+            [snapshot.state.version for snapshot in snapshots],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Links and the windows that a model has to see before they can go on.
+
+    Attributes:
+        links: The links.
+        link: int[k], which of them each window is of, non-decreasing; of one link the oldest window comes first.
+        place: int[k], the place of each window's newest sample in the columns.
+        windows: The k windows.
+    """
+
+    links: Links
+    link: NDArray[np.intp]
+    place: NDArray[np.intp]
+    windows: Windows
+
+
+def prepare(links: Links, slots: int, options: Options) -> Prepared:
+    """The windows that end at the samples which each link's state has not seen; at the newest where it saw all."""
+    columns = links.columns
+    every = np.arange(len(columns))
+    first_new = columns.places_after(online.last_made_at_ms(links.states), every)
+    oldest = np.maximum(columns.last + 1 - options.catch_up, columns.first)
+    start = np.maximum(np.minimum(first_new, columns.last), oldest)
+    count = columns.last + 1 - start
+    link = np.repeat(every, count)
+    place = np.arange(len(link)) + np.repeat(start - np.cumsum(count) + count, count)
+    return Prepared(links, link, place, windows_of(columns.up_to(link, place), slots, options.base_ms))
+
+
+def infer(prepared: Prepared, model: Model) -> NDArray[np.float32]:
+    """float32[usable windows, 4, levels], what the model says at the product's horizon; the only costly part."""
+    windows, usable = prepared.windows, prepared.windows.usable
+    if usable.all():
+        return model.predict(windows.values, windows.step_ms)[:, horizon_index(model)]
+    if not usable.any():
+        return np.empty((0, len(METRICS), len(model.info.quantile_levels)), np.float32)
+    return model.predict(windows.values[usable], windows.step_ms[usable])[:, horizon_index(model)]
+
+
+def finish(prepared: Prepared, outputs: NDArray[np.float32], info: ModelInfo) -> list[Advanced]:
+    """Advances the states over the windows, in order of time; one result per link, in order."""
+    links, windows = prepared.links, prepared.windows
+    usable = np.flatnonzero(windows.usable)
+    link = prepared.link[usable]
+    starts = np.flatnonzero(np.diff(link, prepend=-1))
+    turn = np.arange(len(link)) - np.repeat(starts, np.diff(starts, append=len(link)))
+    newest = prepared.place == links.columns.last[prepared.link]
+    predictions: list[Prediction | None] = [None] * len(links.link_ids)
+    entries: list[list[LedgerEntry]] = [[] for _ in links.link_ids]
+    for k in range(int(turn.max(initial=-1)) + 1):
+        of_turn = np.flatnonzero(turn == k)
+        window, rows = usable[of_turn], link[of_turn]
+        made_at, step = windows.made_at_ms[window], windows.step_ms[window]
+        every = len(rows) == len(links.states)
         result = online.advance(
-            states[links],
-            series=[snapshots[i].recent for i in links],
+            links.states if every else links.states[rows],
+            series=links.columns.up_to(rows, prepared.place[window]),
             made_at_ms=made_at,
             step_ms=step,
             target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
-            windows=np.stack([windows[i].values[j] for i, j in zip(links, at, strict=True)]),
-            model_output=np.stack([outputs[i][k] for i in links]),
-            levels=model.info.quantile_levels,
-            model_version=model.info.version,
+            windows=windows.values if len(window) == len(windows.values) else windows.values[window],
+            model_output=outputs if len(of_turn) == len(outputs) else outputs[of_turn],
+            levels=info.quantile_levels,
+            model_version=info.version,
         )
-        states[links] = result.states
-        for position, (i, j) in enumerate(zip(links, at, strict=True)):
-            entries[i].extend(result.entries[position])
-            if j == len(windows[i].made_at_ms) - 1:
-                predictions[i] = _prediction(
-                    snapshots[i].link_id,
-                    step_ms=int(step[position]),
-                    made_at_ms=int(made_at[position]),
-                    forecasts=result.forecasts,
-                    position=position,
-                    model_version=model.info.version,
-                    source=Source.COMBINED,
-                )
+        if not every:
+            links.states[rows] = result.states
+        made = _predictions([links.link_ids[i] for i in rows.tolist()], made_at, step, result.forecasts, info.version)
+        for i, prediction, closed, last in zip(
+            rows.tolist(), made, result.entries, newest[window].tolist(), strict=True
+        ):
+            entries[i].extend(closed)
+            if last:
+                predictions[i] = prediction
 
-    blobs = online.encode(states)
+    blobs = online.encode(links.states)
+    advanced = np.zeros(len(links.link_ids), np.bool_)
+    advanced[link] = True
+    last_window = np.cumsum(np.bincount(prepared.link, minlength=len(links.link_ids))) - 1
+    steps = windows.step_ms[last_window].tolist()
     return [
         Advanced(
-            Commit(snapshot.link_id, snapshot.state.version, blobs[i], predictions[i], tuple(entries[i]))
-            if len(todo[i])
-            else None,
-            predictions[i] or _too_short(snapshot.link_id, windows[i]),
-            int(windows[i].step_ms[-1]),
+            Commit(link_id, links.versions[i], blobs[i], predictions[i], tuple(entries[i])) if advanced[i] else None,
+            predictions[i] or _too_short(link_id, windows, int(last_window[i])),
+            steps[i],
         )
-        for i, snapshot in enumerate(snapshots)
+        for i, link_id in enumerate(links.link_ids)
     ]
+
+
+def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> list[Advanced]:
+    """Advances links over their new samples; one result per snapshot, in order."""
+    prepared = prepare(Links.of(snapshots), model.info.window_slots, options)
+    return finish(prepared, infer(prepared, model), model.info)
 
 
 def predict_window(link_id: str, series: Series, model: Model, options: Options) -> Prediction:
@@ -172,61 +242,27 @@ def predict_window(link_id: str, series: Series, model: Model, options: Options)
         model_output=output,
         levels=model.info.quantile_levels,
     )
-    return _prediction(
-        link_id,
-        step_ms=int(window.step_ms[0]),
-        made_at_ms=int(window.made_at_ms[0]),
-        forecasts=forecasts,
-        position=0,
-        model_version=model.info.version,
-        source=Source.CALLER_WINDOW,
-    )
+    [made] = _predictions([link_id], window.made_at_ms, window.step_ms, forecasts, model.info.version)
+    return replace(made, source=Source.CALLER_WINDOW)
 
 
-def _ends(series: Series, last_made_at_ms: int, options: Options) -> NDArray[np.intp]:
-    """Positions of the samples to advance over; of a link without new ones the newest."""
-    count = len(series)
-    first = int(np.searchsorted(series.times_ms, last_made_at_ms, side="right"))
-    return np.arange(max(min(first, count - 1), count - options.catch_up, 0), count)
-
-
-def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], model: Model) -> list[NDArray[np.float32]]:
-    """For each link float32[usable windows, 4, levels] at the product's horizon, from one batch over all of them."""
-    counts = [int(mask.sum()) for mask in usable]
-    if not sum(counts):
-        return [np.empty((0, 0, 0), np.float32) for _ in windows]
-    output = model.predict(
-        np.concatenate([window.values[mask] for window, mask in zip(windows, usable, strict=True)]),
-        np.concatenate([window.step_ms[mask] for window, mask in zip(windows, usable, strict=True)]),
-    )[:, horizon_index(model)]
-    return np.split(output, np.cumsum(counts)[:-1])
-
-
-def _prediction(
-    link_id: str,
-    *,
-    step_ms: int,
-    made_at_ms: int,
+def _predictions(
+    link_ids: Sequence[str],
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
     forecasts: online.Forecasts,
-    position: int,
     model_version: str,
-    source: Source,
-) -> Prediction:
-    return Prediction(
-        link_id=link_id,
-        made_at_ms=made_at_ms,
-        step_ms=step_ms,
-        target_ms=int(forecasts.target_ms[position]),
-        values=forecasts.values[position],
-        quantiles=forecasts.quantiles[position],
-        confidence=float(forecasts.confidence[position]),
-        model_version=model_version,
-        source=source,
-    )
+) -> list[Prediction]:
+    times = (made_at_ms.tolist(), step_ms.tolist(), forecasts.target_ms.tolist())
+    said = (forecasts.values, forecasts.quantiles, forecasts.confidence.tolist())
+    return [
+        Prediction(link_id, made_at, step, target, values, quantiles, sure, model_version, Source.COMBINED)
+        for link_id, made_at, step, target, values, quantiles, sure in zip(link_ids, *times, *said, strict=True)
+    ]
 
 
-def _too_short(link_id: str, window: Windows) -> HistoryTooShortError:
-    have, step = int(window.have[-1]), int(window.step_ms[-1])
+def _too_short(link_id: str, windows: Windows, position: int = 0) -> HistoryTooShortError:
+    have, step = int(windows.have[position]), int(windows.step_ms[position])
     return HistoryTooShortError(
         link_id, have=have, need=MIN_SLOTS, retry_after_s=max(MIN_SLOTS - have, 1) * step / 1000
     )
