@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain import online
+from pba_service.domain import online, parts, trials
 from pba_service.domain.columns import Columns
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
-from pba_service.domain.samples import METRICS
-from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, horizon_ms, steps_ms, windows_at
+from pba_service.domain.samples import MAXIMA
+from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, Windows, horizon_ms, steps_ms, windows_at
 from pba_service.domain.window_columns import windows_of
 from pba_service.engine.ports import Commit
+from pba_service.engine.trying import try_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry
     from pba_service.domain.online.state import States
     from pba_service.domain.samples import Series
-    from pba_service.domain.window import Windows
-    from pba_service.engine.ports import Model, ModelInfo, Snapshot
-
+    from pba_service.engine.models import Route
+    from pba_service.engine.ports import Model, Snapshot
+    from pba_service.engine.trying import Outputs
 DAY_MS = 86_400_000
 
 USUAL_BACKLOG = 4
@@ -60,11 +61,13 @@ class Advanced:
         commit: What to write; None when there was too little history for anything.
         prediction: The prediction from the newest sample, or why there is none.
         step_ms: The link's cadence.
+        settled: What became of pairs of forecasts that are tried against each other; None where none met its sample.
     """
 
     commit: Commit | None
     prediction: Prediction | HistoryTooShortError
     step_ms: int
+    settled: trials.Settled | None = None
 
 
 def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
@@ -88,7 +91,7 @@ def wanted_context_ms(snapshot: Snapshot, slots: int, options: Options) -> int:
     """How much of the past of a link must be read before it can be advanced, judged by a first look at it."""
     times = snapshot.recent.times_ms
     step = int(steps_ms(times, np.array([len(times) - 1]), options.base_ms)[0])
-    last = int(online.last_made_at_ms(online.decode([snapshot.state.blob]))[0])
+    last = int(online.last_made_at_ms(online.decode([parts.split(snapshot.state.blob)[0]]))[0])
     return context_ms(step, slots, min(int(times[-1]) - last, options.catch_up * step))
 
 
@@ -107,42 +110,48 @@ class Links:
         columns: Their newest samples.
         states: STATE[n], their learned states; `finish` changes them in place.
         versions: The version of each state.
+        extras: What else is written with each state (`domain.parts`).
     """
 
     link_ids: Sequence[str]
     columns: Columns
     states: States
     versions: Sequence[int]
+    extras: Sequence[dict[bytes, bytes]]
 
     @staticmethod
     def of(snapshots: Sequence[Snapshot]) -> Links:
         """The links of some snapshots that hold samples."""
+        stored = [parts.split(snapshot.state.blob) for snapshot in snapshots]
         return Links(
             [snapshot.link_id for snapshot in snapshots],
             Columns.of([snapshot.recent for snapshot in snapshots]),
-            online.decode([snapshot.state.blob for snapshot in snapshots]),
+            online.decode([blob for blob, _ in stored]),
             [snapshot.state.version for snapshot in snapshots],
+            [extra for _, extra in stored],
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Links and the windows that a model has to see before they can go on.
+    """Links of one route, and the windows that its models have to see before they can go on.
 
     Attributes:
         links: The links.
+        route: Their models.
         link: int[k], which of them each window is of, non-decreasing; of one link the oldest window comes first.
         place: int[k], the place of each window's newest sample in the columns.
         windows: The k windows.
     """
 
     links: Links
+    route: Route
     link: NDArray[np.intp]
     place: NDArray[np.intp]
     windows: Windows
 
 
-def prepare(links: Links, slots: int, options: Options) -> Prepared:
+def prepare(links: Links, route: Route, options: Options) -> Prepared:
     """The windows that end at the samples which each link's state has not seen; at the newest where it saw all."""
     columns = links.columns
     every = np.arange(len(columns))
@@ -152,74 +161,133 @@ def prepare(links: Links, slots: int, options: Options) -> Prepared:
     count = columns.last + 1 - start
     link = np.repeat(every, count)
     place = np.arange(len(link)) + np.repeat(start - np.cumsum(count) + count, count)
-    return Prepared(links, link, place, windows_of(columns.up_to(link, place), slots, options.base_ms))
+    windows = windows_of(columns.up_to(link, place), route.window_slots, options.base_ms)
+    return Prepared(links, route, link, place, windows)
 
 
-def infer(prepared: Prepared, model: Model) -> NDArray[np.float32]:
-    """float32[usable windows, 4, levels], what the model says at the product's horizon; the only costly part."""
+def infer(prepared: Prepared) -> Outputs:
+    """What each model says; the only part that costs more than the rest together, and free of Python meanwhile."""
     windows, usable = prepared.windows, prepared.windows.usable
-    if usable.all():
-        return model.predict(windows.values, windows.step_ms)[:, horizon_index(model)]
-    if not usable.any():
-        return np.empty((0, len(METRICS), len(model.info.quantile_levels)), np.float32)
-    return model.predict(windows.values[usable], windows.step_ms[usable])[:, horizon_index(model)]
+    values, steps = windows.values, windows.step_ms
+    if not usable.all():
+        values, steps = values[usable], steps[usable]
+    outputs = {}
+    for model in prepared.route.models:
+        said = np.empty((0, len(MAXIMA), len(model.info.quantile_levels)), np.float32)
+        if len(values):
+            said = model.predict(values[:, -model.info.window_slots :], steps)[:, horizon_index(model)]
+        outputs[id(model)] = said
+    return outputs
 
 
-def finish(prepared: Prepared, outputs: NDArray[np.float32], info: ModelInfo) -> list[Advanced]:
+def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
     """Advances the states over the windows, in order of time; one result per link, in order."""
     links, windows = prepared.links, prepared.windows
     usable = np.flatnonzero(windows.usable)
+    made = _go_on(prepared, usable, outputs[id(prepared.route.serving)])
+    every = np.arange(len(links.link_ids))
+    advanced = np.isin(every, prepared.link[usable])
+    newest_window = np.searchsorted(prepared.link, every, side="right") - 1
+    steps = windows.step_ms[newest_window].tolist()
+    results = []
+    for i, (link_id, blob) in enumerate(zip(links.link_ids, online.encode(links.states), strict=True)):
+        prediction = made.predictions[i] or _too_short(link_id, windows, int(newest_window[i]))
+        if not advanced[i]:
+            results.append(Advanced(None, prediction, steps[i]))
+            continue
+        extra, settled = links.extras[i], None
+        if extra or prepared.route.trials:
+            extra, settled = _tried(prepared, i, usable, outputs)
+        commit = Commit(
+            link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], tuple(made.entries[i])
+        )
+        results.append(Advanced(commit, prediction, steps[i], settled))
+    return results
+
+
+def _tried(
+    prepared: Prepared, position: int, usable: NDArray[np.intp], outputs: Outputs
+) -> tuple[dict[bytes, bytes], trials.Settled | None]:
+    """`try_on` for one of the links."""
+    links, windows = prepared.links, prepared.windows
+    its = np.flatnonzero(prepared.link[usable] == position)
+    seen = usable[its]
+    extra, met = try_on(
+        links.extras[position],
+        links.columns.series(position),
+        Windows(windows.made_at_ms[seen], windows.step_ms[seen], windows.values[seen], windows.have[seen]),
+        prepared.route.trials,
+        {model: output[its] for model, output in outputs.items()},
+    )
+    return extra, trials.Settled(links.link_ids[position], met) if met else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of each link's windows: the newest prediction if its newest sample has one, and ledger entries."""
+
+    predictions: list[Prediction | None]
+    entries: list[list[LedgerEntry]]
+
+
+def _go_on(prepared: Prepared, usable: NDArray[np.intp], output: NDArray[np.float32]) -> _Made:
+    """Advances the states, each link by one window at a time, the oldest first."""
+    links, windows, info = prepared.links, prepared.windows, prepared.route.serving.info
     link = prepared.link[usable]
     starts = np.flatnonzero(np.diff(link, prepend=-1))
     turn = np.arange(len(link)) - np.repeat(starts, np.diff(starts, append=len(link)))
     newest = prepared.place == links.columns.last[prepared.link]
-    predictions: list[Prediction | None] = [None] * len(links.link_ids)
-    entries: list[list[LedgerEntry]] = [[] for _ in links.link_ids]
+    made = _Made([None] * len(links.link_ids), [[] for _ in links.link_ids])
     for k in range(int(turn.max(initial=-1)) + 1):
         of_turn = np.flatnonzero(turn == k)
         window, rows = usable[of_turn], link[of_turn]
         made_at, step = windows.made_at_ms[window], windows.step_ms[window]
-        every = len(rows) == len(links.states)
+        every = len(rows) == len(links.states)  # most often each link has one window: then nothing is gathered
         result = online.advance(
             links.states if every else links.states[rows],
             series=links.columns.up_to(rows, prepared.place[window]),
             made_at_ms=made_at,
             step_ms=step,
             target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
-            windows=windows.values if len(window) == len(windows.values) else windows.values[window],
-            model_output=outputs if len(of_turn) == len(outputs) else outputs[of_turn],
+            windows=windows.values[window, -info.window_slots :],
+            model_output=output[of_turn],
             levels=info.quantile_levels,
             model_version=info.version,
         )
         if not every:
             links.states[rows] = result.states
-        made = _predictions([links.link_ids[i] for i in rows.tolist()], made_at, step, result.forecasts, info.version)
-        for i, prediction, closed, last in zip(
-            rows.tolist(), made, result.entries, newest[window].tolist(), strict=True
-        ):
-            entries[i].extend(closed)
+        names = [links.link_ids[i] for i in rows.tolist()]
+        predictions = _predictions(names, made_at, step, result.forecasts, info.version)
+        of_newest = newest[window].tolist()
+        for i, prediction, closed, last in zip(rows.tolist(), predictions, result.entries, of_newest, strict=True):
+            made.entries[i].extend(closed)
             if last:
-                predictions[i] = prediction
-
-    blobs = online.encode(links.states)
-    advanced = np.zeros(len(links.link_ids), np.bool_)
-    advanced[link] = True
-    last_window = np.cumsum(np.bincount(prepared.link, minlength=len(links.link_ids))) - 1
-    steps = windows.step_ms[last_window].tolist()
-    return [
-        Advanced(
-            Commit(link_id, links.versions[i], blobs[i], predictions[i], tuple(entries[i])) if advanced[i] else None,
-            predictions[i] or _too_short(link_id, windows, int(last_window[i])),
-            steps[i],
-        )
-        for i, link_id in enumerate(links.link_ids)
-    ]
+                made.predictions[i] = prediction
+    return made
 
 
-def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> list[Advanced]:
-    """Advances links over their new samples; one result per snapshot, in order."""
-    prepared = prepare(Links.of(snapshots), model.info.window_slots, options)
-    return finish(prepared, infer(prepared, model), model.info)
+def advance(snapshots: Sequence[Snapshot], routes: Sequence[Route], options: Options) -> list[Advanced]:
+    """Advances links over their new samples; one result per snapshot, in order.
+
+    Args:
+        snapshots: The links.
+        routes: The models of each.
+        options: How they are advanced.
+    """
+    results: dict[int, Advanced] = {}
+    for positions in by_route(routes):
+        links = Links.of([snapshots[i] for i in positions])
+        prepared = prepare(links, routes[positions[0]], options)
+        results |= zip(positions, finish(prepared, infer(prepared)), strict=True)
+    return [results[i] for i in range(len(snapshots))]
+
+
+def by_route(routes: Sequence[Route]) -> list[list[int]]:
+    """Positions of links together with those of the same route."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, route in enumerate(routes):
+        groups.setdefault((id(route.serving), *map(id, route.trials)), []).append(i)
+    return list(groups.values())
 
 
 def predict_window(link_id: str, series: Series, model: Model, options: Options) -> Prediction:
