@@ -19,11 +19,13 @@ from pba_service.domain.errors import (
     StoreUnavailableError,
 )
 from pba_service.domain.forecast import Prediction, Source
+from pba_service.domain.lifecycle import Desired
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds
 from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Selector, Subscriptions
@@ -109,7 +111,7 @@ class World:
 async def running(**options):
     with ThreadPoolExecutor(1) as worker:
         world = World(worker, **options)
-        world.refresher.serve_with(LastValueModel())
+        world.refresher.serve_with(ModelSet.of(LastValueModel()))
         world.supervisor.start("ingest", world.ingest.run)
         world.supervisor.start("refresh", world.refresher.run)
         world.supervisor.start(
@@ -217,7 +219,7 @@ async def test_many_links_in_one_call_each_get_their_own_answer():
 
 async def test_without_a_model_there_is_no_prediction_but_samples_are_kept():
     async with running() as world:
-        world.refresher.model = None
+        world.refresher.serve_with(ModelSet({}, Desired()))
         await world.push()
         with pytest.raises(ModelUnavailableError):
             await world.service.predict("a")
@@ -385,7 +387,7 @@ async def test_a_transfer_is_estimated_on_each_link_that_can_be_predicted():
         assert answer.best == 1
         assert (slow.deadline_probability, fast.deadline_probability) == (0.0, 1.0)
         assert fast.completion_s[0] <= fast.completion_s[1] <= fast.completion_s[2]
-        assert fast.completion_s[1] == pytest.approx(80, rel=0.25)
+        assert fast.completion_s[1] == pytest.approx(80, rel=0.1)
         assert slow.completion_s[1] == pytest.approx(800, rel=0.1)
 
 
@@ -469,7 +471,7 @@ async def test_parameters_follow_the_last_known_prediction_while_the_store_is_aw
         assert answer.source is ParametersSource.PREDICTION
         assert ParameterReason.STORE_UNAVAILABLE in answer.reasons
         assert answer.prediction.stale_since_ms == world.clock.now_ms
-        assert answer.parameters.streams == pytest.approx(asked.parameters.streams, rel=0.1)
+        assert answer.parameters.streams == pytest.approx(asked.parameters.streams, rel=0.25)
 
 
 async def test_a_replica_that_just_started_learns_all_predictions_from_its_first_sweep():
