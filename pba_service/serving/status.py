@@ -63,6 +63,9 @@ TABLE: dict[type[errors.PbaError], Row] = {
         grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY_EXCEEDED", lambda e: {"what": e.what, "limit": str(e.limit)}
     ),
     errors.StoreUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    errors.DurabilityUnmetError: Row(
+        grpc.StatusCode.UNAVAILABLE, "DURABILITY_UNMET", lambda e: {"durability": e.wanted}
+    ),
     errors.ModelUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
     errors.ModelUnknownError: Row(grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", lambda e: {"what": e.what}),
     errors.ModelConflictError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT"),
