@@ -18,12 +18,12 @@ COPY protos /src/protos
 COPY models /src/models
 RUN /opt/build/bin/pip --python /opt/pba/bin/python install --no-cache-dir --disable-pip-version-check --no-compile --no-deps /src
 # what serving never opens: the wheels' own tests, headers and type stubs; then bytecode, since the root is read-only
-RUN cd /opt/pba/lib/python3*/site-packages && \
-    find . -type d \( -name tests -o -name test -o -name include \) -prune -exec rm -rf {} + && \
-    find . -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.h' \) -delete && \
-    rm -rf pyarrow/src pyarrow/libarrow_flight* pyarrow/_flight* pyarrow/libarrow_s3* pyarrow/_s3fs* \
-      numpy/f2py onnxruntime/tools onnxruntime/transformers && \
-    /opt/pba/bin/python -m compileall -q . && \
+RUN site=$(echo /opt/pba/lib/python3*/site-packages) && \
+    find "$site" -type d \( -name tests -o -name test -o -name include \) -prune -exec rm -rf {} + && \
+    find "$site" -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.h' \) -delete && \
+    rm -rf "$site"/pyarrow/src "$site"/pyarrow/libarrow_flight* "$site"/pyarrow/_flight* "$site"/pyarrow/libarrow_s3* \
+      "$site"/pyarrow/_s3fs* "$site"/numpy/f2py "$site"/onnxruntime/tools "$site"/onnxruntime/transformers && \
+    /opt/pba/bin/python -m compileall -q "$site" && \
     /opt/pba/bin/python -c 'import pyarrow.csv, pyarrow.parquet, onnxruntime, pba_service.app'
 
 FROM ${PYTHON_IMAGE}
