@@ -45,7 +45,8 @@ class Patterns:
         Raises:
             ValueError: A text is no pattern.
         """
-        ids, prefixes = set(), set()
+        ids: set[str] = set()
+        prefixes: set[str] = set()
         for text in texts:
             stem = text.removesuffix("*")
             if "*" in stem or text_fault(stem, required=text == stem):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 ValueT = TypeVar("ValueT")
 
@@ -70,7 +70,7 @@ class Watched(Generic[ValueT]):
         try:
             value = self._load()
         except FileRefusedError as error:
-            _log.error("file_refused", what=self.name, reason=str(error), kept="what was read before")  # noqa: TRY400 - the text says it all, and a traceback could say more than it should
+            _log.error("file_refused", what=self.name, reason=str(error), kept="what was read before")
             self._on_reload(self.name, False)  # noqa: FBT003 - good or not is what it is told
             return False
         self.value = value
@@ -89,7 +89,7 @@ async def poll_all(
     """Looks after some values until cancelled; `changed` is called when any of them is new."""
     while True:
         await asyncio.sleep(every_s)
-        if any([one.poll() for one in watched]):  # each of them, not up to the first that changed
+        if any(one.poll() for one in watched):  # each of them, not up to the first that changed
             changed()
 
 
@@ -113,7 +113,9 @@ def read_bytes(path: Path, *, secret: bool = False) -> bytes:
         raise FileRefusedError(f"{path}: is no file of at most {MAX_FILE_BYTES} bytes")
     if mode & (stat.S_IWOTH | (stat.S_IRWXO if secret else 0)):
         too_wide = "read" if secret else "written"
-        raise FileRefusedError(f"{path}: can be {too_wide} by everybody (mode {stat.S_IMODE(mode):04o}); chmod o-rwx it")
+        raise FileRefusedError(
+            f"{path}: can be {too_wide} by everybody (mode {stat.S_IMODE(mode):04o}); chmod o-rwx it"
+        )
     return content
 
 

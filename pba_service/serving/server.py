@@ -88,7 +88,9 @@ class Server:
 
         Health is found out before the first call is accepted.
         """
-        server = grpc.aio.server(interceptors=[Guard(self._metrics, self._gate)], options=self._options.channel_options())
+        server = grpc.aio.server(
+            interceptors=[Guard(self._metrics, self._gate)], options=self._options.channel_options()
+        )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), server
         )

@@ -28,7 +28,7 @@ def server_credentials(certificates: Watched[Certificates]) -> grpc.ServerCreden
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(certificates.value),
-        newer,
+        newer,  # type: ignore[arg-type]  # its types do not know that None means no change
         require_client_authentication=certificates.value.client_ca is not None,
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pba_service.access.callers import Patterns
 from pba_service.serving.gate import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pba_service.access.callers import Patterns
     from pba_service.engine.api import Service
     from pba_service.engine.ports import LinkSummary
     from pba_service.engine.subscriptions import Update

@@ -71,11 +71,11 @@ CHANGED = {
     "PBA_MAX_STREAMS": ("2", 2),
     "PBA_MIN_BUFFER": ("4096", 4_096),
     "PBA_MAX_BUFFER": ("16777216", 16_777_216),
-    "PBA_GRPC_HOST": ("::", "::"),
+    "PBA_GRPC_HOST": ("::1", "::1"),
     "PBA_GRPC_PORT": ("0", 0),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
-    "PBA_METRICS_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - only read
+    "PBA_METRICS_HOST": ("localhost", "localhost"),
     "PBA_METRICS_PORT": ("65535", 65_535),
     "PBA_METRICS_MAX_LINKS": ("0", 0),
     "PBA_PORTS_FILE": ("ports.json", Path("ports.json")),
