@@ -66,14 +66,17 @@ class Credentials:
     def renewed(self, error: PbaClientError, shown: tuple[tuple[str, str], ...]) -> PbaClientError:
         """The error of a call that showed `shown`: worth another try if there is a newer token by now."""
         outdated = isinstance(error, NotPermittedError) and error.code == grpc.StatusCode.UNAUTHENTICATED.name
-        if outdated and self.metadata() != shown:
+        if not outdated:
+            return error
+        self._refresh(at_once=True)
+        if self.metadata() != shown:
             return AbortedError("the token was renewed meanwhile", code=error.code)
         return error
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, at_once: bool = False) -> None:
         with self._lock:
             now_s = self._clock()
-            if now_s - self._looked_s < LOOK_EVERY_S:
+            if now_s - self._looked_s < LOOK_EVERY_S and not at_once:
                 return
             self._looked_s = now_s
             stamp = self._look()

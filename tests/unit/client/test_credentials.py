@@ -93,7 +93,7 @@ def test_beyond_it_it_may_not(target):
 def test_an_outdated_token_is_worth_another_try_when_there_is_a_newer_one(tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
-    credentials = Credentials(TARGET, Options(token_file=file), Clock())
+    credentials = Credentials(TARGET, Options(token_file=file), lambda: 0.0)  # it would not look by itself
     shown = credentials.metadata()
     refused = NotPermittedError("authentication is required", code="UNAUTHENTICATED")
     denied = NotPermittedError("permission denied", code="PERMISSION_DENIED")
