@@ -81,7 +81,7 @@ class _AioCall(Generic[ItemT]):
             async for item in self._call:
                 yield item
         except aio.AioRpcError as error:
-            raise self._credentials.renewed(_client_error(error), self._shown) from error
+            raise self._credentials.of_stream(_client_error(error), self._shown) from error
         except asyncio.CancelledError:
             # grpc.aio ends a call that was cancelled on this side as if its reader had been cancelled
             reader = asyncio.current_task()
@@ -123,7 +123,13 @@ class AioTransport:
         try:
             return await call(request, timeout=timeout_s, metadata=shown)
         except aio.AioRpcError as error:
-            raise self._credentials.renewed(_client_error(error), shown) from error
+            failure = _client_error(error)
+            if not self._credentials.outdated(failure, shown):
+                raise failure from error
+        try:  # nothing was done for the older token
+            return await call(request, timeout=timeout_s, metadata=self._credentials.metadata())
+        except aio.AioRpcError as error:
+            raise _client_error(error) from error
 
     def download(
         self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float | None

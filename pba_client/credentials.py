@@ -63,13 +63,16 @@ class Credentials:
         self._refresh()
         return self._generation, self._tls
 
-    def renewed(self, error: PbaClientError, shown: tuple[tuple[str, str], ...]) -> PbaClientError:
-        """The error of a call that showed `shown`: worth another try if there is a newer token by now."""
-        outdated = isinstance(error, NotPermittedError) and error.code == grpc.StatusCode.UNAUTHENTICATED.name
-        if not outdated:
-            return error
+    def outdated(self, error: PbaClientError, shown: tuple[tuple[str, str], ...]) -> bool:
+        """Whether a call that showed `shown` was refused for that, and there is something newer to show."""
+        if not isinstance(error, NotPermittedError) or error.code != grpc.StatusCode.UNAUTHENTICATED.name:
+            return False
         self._refresh(at_once=True)
-        if self.metadata() != shown:
+        return self.metadata() != shown
+
+    def of_stream(self, error: PbaClientError, shown: tuple[tuple[str, str], ...]) -> PbaClientError:
+        """The error of a stream that showed `shown`: worth another try if there is something newer to show."""
+        if self.outdated(error, shown):
             return AbortedError("the token was renewed meanwhile", code=error.code)
         return error
 

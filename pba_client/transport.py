@@ -75,7 +75,7 @@ def _translated(credentials: Credentials, shown: Metadata) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise credentials.renewed(_client_error(error), shown) from error
+        raise credentials.of_stream(_client_error(error), shown) from error
 
 
 def _client_error(error: grpc.RpcError) -> PbaClientError:
@@ -135,6 +135,14 @@ class GrpcTransport:
         call = self._channel(health_checked=health_checked).unary_unary(
             rpc.path, rpc.request.SerializeToString, rpc.response.FromString
         )
+        shown = self._credentials.metadata()
+        try:
+            return call(request, timeout=timeout_s, metadata=shown)
+        except grpc.RpcError as error:
+            failure = _client_error(error)
+            if not self._credentials.outdated(failure, shown):
+                raise failure from error
+        # nothing was done for the older token
         shown = self._credentials.metadata()
         with _translated(self._credentials, shown):
             return call(request, timeout=timeout_s, metadata=shown)

@@ -97,10 +97,10 @@ def test_an_outdated_token_is_worth_another_try_when_there_is_a_newer_one(tmp_pa
     shown = credentials.metadata()
     refused = NotPermittedError("authentication is required", code="UNAUTHENTICATED")
     denied = NotPermittedError("permission denied", code="PERMISSION_DENIED")
-    assert credentials.renewed(refused, shown) is refused
+    assert credentials.of_stream(refused, shown) is refused
     file.write_text("another")
-    assert isinstance(credentials.renewed(refused, shown), AbortedError)
-    assert credentials.renewed(denied, shown) is denied
+    assert isinstance(credentials.of_stream(refused, shown), AbortedError)
+    assert credentials.of_stream(denied, shown) is denied
 
 
 def test_options_from_an_environment(tmp_path):
