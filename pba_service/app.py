@@ -160,8 +160,9 @@ async def _service(
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
     subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers, on_skipped=metrics.updates_skipped)
     service = PbaService(
         store=store,
