@@ -107,6 +107,18 @@ class Settings:
         default_text="an embedded server",
         secret=True,
     )
+    store_timeout_ms: int = _row(
+        "PBA_STORE_TIMEOUT",
+        "2s",
+        DurationMs("50ms", "1m"),
+        "The longest that one round trip to Redis may last; one call may take two and a half times as long.",
+    )
+    max_staleness_ms: int = _row(
+        "PBA_MAX_STALENESS",
+        "5m",
+        DurationMs("0s", "15m"),
+        "How long after Redis last answered predictions are still given from memory, marked as stale.",
+    )
     data_dir: Path = _row(
         "PBA_DATA_DIR",
         "",
@@ -178,6 +190,13 @@ class Settings:
         "10s",
         DurationMs("0s", "10m"),
         "How long calls may still take when the service is told to stop.",
+    )
+    max_connection_age_ms: int = _row(
+        "PBA_MAX_CONNECTION_AGE",
+        "0s",
+        DurationMs("0s", "24h"),
+        "How old a connection gets before it is closed in order, so that clients spread again over replicas that were "
+        "added; `0s`: any age. Streams end with it, and clients resume them.",
     )
     metrics_host: str = _row("PBA_METRICS_HOST", "127.0.0.1", Host(), "Where the Prometheus endpoint listens.")
     metrics_port: int = _row("PBA_METRICS_PORT", "9464", Whole(0, 65_535), "Its port; 0 takes a free one.")

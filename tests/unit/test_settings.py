@@ -60,6 +60,8 @@ CHANGED = {
     "PBA_MAX_LINKS": ("5", 5),
     "PBA_DATA_PATH": ("~/samples.jsonl", Path.home() / "samples.jsonl"),
     "PBA_REDIS_URL": ("redis+sentinel://:pw@a:1,b:2/primary", "redis+sentinel://:pw@a:1,b:2/primary"),
+    "PBA_STORE_TIMEOUT": ("500ms", 500),
+    "PBA_MAX_STALENESS": ("0s", 0),
     "PBA_DATA_DIR": ("/var/lib/pba", Path("/var/lib/pba")),
     "PBA_MODEL_PATH": ("/models/x.onnx", Path("/models/x.onnx")),
     "PBA_UPDATE_INTERVAL": ("5s", 5_000),
@@ -75,6 +77,7 @@ CHANGED = {
     "PBA_GRPC_PORT": ("0", 0),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
+    "PBA_MAX_CONNECTION_AGE": ("5m", 300_000),
     "PBA_METRICS_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - only read
     "PBA_METRICS_PORT": ("65535", 65_535),
     "PBA_METRICS_MAX_LINKS": ("0", 0),
