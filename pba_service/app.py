@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
+from pba_service.console.app import Console
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.doors import open_doors
@@ -137,6 +138,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        if doors.shows_console:
+            console = Console(service, asyncio.get_running_loop(), _bounds(settings))
+            metrics_server.mount(console, console.open_paths)
         gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
@@ -204,9 +208,7 @@ async def _service(
         options=options,
         policy=Policy(
             sample_limits=Limits(max_ahead_ms=settings.max_clock_skew_ms, max_age_ms=settings.retention_ms),
-            bounds=TransportBounds(
-                settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
-            ),
+            bounds=_bounds(settings),
             confidence_threshold=settings.confidence_threshold,
         ),
         clock=now_ms,
@@ -222,6 +224,12 @@ async def _service(
     supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
+
+
+def _bounds(settings: Settings) -> TransportBounds:
+    return TransportBounds(
+        settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
+    )
 
 
 def _metrics_server(registry: CollectorRegistry, settings: Settings, doors: Doors) -> MetricsServer:

@@ -21,7 +21,7 @@ SILENT = "ping-only"
 def service(tmp_path_factory):
     with ServiceProcess(tmp_path_factory.mktemp("console")) as running:
         with running.client() as client:
-            client.push(*samples())
+            client.push(list(samples()))
             running.wait_until(lambda: client.predict(LINK), "predict")
         yield running
 
@@ -142,8 +142,7 @@ def test_models_come_with_their_scores(service):
         ("#/models", ["pba_lstm", "serving"]),
     ],
 )
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it(service, tmp_path, page, wanted, width):
+def test_a_browser_shows_it(service, tmp_path, page, wanted):
     browser = shutil.which("chromium") or pytest.skip("chromium is not installed")
     done = subprocess.run(
         [
@@ -157,7 +156,7 @@ def test_a_browser_shows_it(service, tmp_path, page, wanted, width):
             "--disable-component-update",
             "--disable-sync",
             f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},900",
+            "--window-size=390,900",
             "--virtual-time-budget=4000",
             "--dump-dom",
             f"http://127.0.0.1:{service.metrics_port}/{page}",

@@ -54,7 +54,7 @@ export function sparkline(times, values) {
  * now: a time to mark; label: for those who do not see it; format: of values.
  */
 export function chart({ lines, bands = [], now = null, label, format }) {
-  const width = 560, height = 190, left = 52, right = 8, top = 8, bottom = 22;
+  const width = 560, height = 190, left = 66, right = 8, top = 8, bottom = 22;
   const times = [...lines, ...bands].flatMap((one) => one.times);
   const [first, last] = times.length ? [Math.min(...times), Math.max(...times)] : [0, 1];
   const [low, high] = range([...lines.flatMap((one) => one.values), ...bands.flatMap((one) => [...one.low, ...one.high])]);

@@ -19,7 +19,7 @@ const three = (value) => value === 0 ? "0" : Math.abs(value) >= 1000 ? Math.roun
 const FORMATS = [
   (value) => value >= 1000 ? `${three(value / 1000)} Gb/s` : `${three(value)} Mb/s`,
   (value) => `${three(value)} ms`,
-  (value) => `${three(value * 100)} %`,
+  (value) => value > 0 && value < 1e-4 ? "<0.01 %" : `${three(value * 100)} %`,
   (value) => `${three(value)} ms`,
 ];
 const show = (metric, value) => value === null || value === undefined ? "–" : FORMATS[metric](value);
