@@ -20,6 +20,7 @@ from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -196,7 +197,11 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
+    interval_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+    supervisor.start(
+        "sweep",
+        lambda: sweep(store, refresher, metrics, interval_s, last_known=last_known, population=population),
+    )
     stack.push_async_callback(ingest.drain)
     return service, refresher
 

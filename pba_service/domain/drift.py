@@ -10,7 +10,7 @@ samples, and until all of them and those before do, so that an hour's congestion
 
 Faults, sample by sample. Outage: no bandwidth, or nothing but loss, in two samples running. Stuck: the same positive
 value again and again, longer than chance and the link's own habit of repeating itself explain. Jump: a change by such a
-factor as only a change of units makes.
+factor as only a change of units makes. Silence cannot be told by samples: whoever knows the time asks `silence`.
 
 A link's record is a few hundred bytes beside its learned state and changes once a block, unless something is wrong.
 """
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pba_service.domain.columns import Columns
     from pba_service.domain.samples import Series
 
 BLOCK_SAMPLES = 15
@@ -53,8 +54,10 @@ HOLD_BLOCKS = OLD + NEW
 STUCK_CHANCE = 1e-7
 STUCK_LEAST, STUCK_MOST = 12, 400
 HABIT_LEAST = 30
-JUMP = math.log(300.0)
+_JUMP_RATIO = 300.0
+JUMP = math.log(_JUMP_RATIO)
 JUMP_HOLD = 5
+SILENT_SAMPLES = 5
 
 _BANDWIDTH, _LATENCY, _LOSS = (METRICS.index(name) for name in ("bandwidth_mbps", "latency_ms", "packet_loss_ratio"))
 _LEVELLED = (_BANDWIDTH, _LATENCY)
@@ -71,6 +74,7 @@ class ConditionKind(IntEnum):
     SENSOR_STUCK = 2
     SENSOR_JUMP = 3
     OUTAGE = 4
+    SILENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ class Condition:
     Attributes:
         kind: What.
         since_ms: When it began, as far as can be told.
-        strength: Of a shift the change over the largest usual one, of an outage and of stuck values the samples they
-            have lasted, of a jump the factor; at least 1.
+        strength: Of a shift the change over the largest usual one; of an outage, of stuck values and of silence the
+            samples they have lasted; of a jump the factor; at least 1.
         metrics: Names of the metrics that show it.
     """
 
@@ -120,46 +124,42 @@ class Record:
 
 
 def follow(
-    blobs: Sequence[bytes], series: Sequence[Series], step_ms: NDArray[np.int64]
+    blobs: Sequence[bytes], columns: Columns, step_ms: Sequence[int]
 ) -> tuple[list[bytes], list[Condition | None]]:
     """Brings the records of some links up to their newest samples, and says what is wrong with each.
 
     Args:
         blobs: Encoded records; empty ones for links that have none.
-        series: Recent samples, at least one each, at least as far back as the newest block of the record.
-        step_ms: int64[n], cadences.
+        columns: Their recent samples, at least as far back as the newest block of the record.
+        step_ms: Their cadences.
     """
     heads = [_HEAD.unpack_from(blob) if len(blob) >= _HEAD.size else (0, 0, 0) for blob in blobs]
-    suspects = _suspects(series)
+    suspects = _suspects(columns)
+    newest = columns.newest_ms.tolist()
     told: list[Condition | None] = [None] * len(blobs)
     kept = list(blobs)
-    for i, (head, suspect) in enumerate(zip(heads, suspects, strict=True)):
-        newest_ms, step = int(series[i].times_ms[-1]), int(step_ms[i])
+    for i, (head, suspect, newest_ms, step) in enumerate(zip(heads, suspects, newest, step_ms, strict=True)):
         if newest_ms - head[1] < BLOCK_SAMPLES * step and not head[2] and not suspect:
             continue
-        record = _levelled(decode(blobs[i]), series[i], step)
+        series = columns.series(i)
+        record = _levelled(decode(blobs[i]), series, step)
         if suspect or head[2]:
-            record = _judged(record, series[i], step)
+            record = _judged(record, series, step)
         kept[i], told[i] = encode(record), record.condition
     return kept, told
 
 
-def _suspects(series: Sequence[Series]) -> list[bool]:
+def _suspects(columns: Columns) -> list[bool]:
     """Of which links the newest samples want a second look: no bandwidth, all lost, equal values, a great change."""
-    tails = [one.values[-_LOOKED_AT:] for one in series]
-    found = [len(tail) < _LOOKED_AT for tail in tails]
-    whole = [i for i, short in enumerate(found) if not short]
-    if whole:
-        last = np.stack([tails[i] for i in whole])
-        newest, before = last[:, -1], last[:, -2]
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            ratio = newest / before
-            ratio[:, _LOSS] = 1
-            odd = (newest[:, _BANDWIDTH] <= 0) | (newest[:, _LOSS] >= _ALL_LOST)
-            odd |= ((last[:, 1:] == last[:, :-1]).all(axis=1) & (newest > 0)).any(axis=1)
-            odd |= ((ratio > math.exp(JUMP)) | ((ratio < math.exp(-JUMP)) & (newest > 0))).any(axis=1)
-        for i, one in zip(whole, odd.tolist(), strict=True):
-            found[i] = one
+    places = columns.last[:, None] - np.arange(_LOOKED_AT)[::-1]
+    last = columns.values[columns.row[:, None], np.maximum(places, columns.first[:, None])]
+    newest, before = last[:, -1], last[:, -2]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        ratio = newest / before
+        ratio[:, _LOSS] = 1
+        odd = (ratio > _JUMP_RATIO) | ((ratio < 1 / _JUMP_RATIO) & (newest > 0))
+    odd |= (last[:, 1:] == last[:, :-1]).all(axis=1) & (newest > 0)
+    found: list[bool] = (odd.any(axis=1) | (newest[:, _BANDWIDTH] <= 0) | (newest[:, _LOSS] >= _ALL_LOST)).tolist()
     return found
 
 
@@ -167,12 +167,13 @@ def _levelled(record: Record, series: Series, step_ms: int) -> Record:
     """Takes in whole blocks of samples that are newer than the record."""
     times, span = series.times_ms, BLOCK_SAMPLES * step_ms
     start = record.block_ms or int(times[0]) - step_ms
-    start = max(start, int(times[-1]) - (OLD + NEW + 1) * span, int(times[0]) - step_ms)
     while int(times[-1]) - start >= span:
         first, last = np.searchsorted(times, [start + 1, start + span + 1])
+        if last == first:  # a gap is passed over at once
+            start = int(times[first]) - step_ms
+            continue
         start += span
-        if last > first:
-            record = _with_block(record, series.values[first:last], int(times[last - 1]), span)
+        record = _with_block(record, series.values[first:last], int(times[last - 1]), span)
     return replace(record, block_ms=start)
 
 
@@ -192,14 +193,19 @@ def _with_block(record: Record, values: NDArray[np.float32], end_ms: int, span_m
             shift = Condition(ConditionKind.LEVEL_SHIFT, since_ms, max(times), shown)
             return replace(record, shift=shift, shift_until_ms=end_ms + HOLD_BLOCKS * span_ms)
     # a shift that is told is no reason to expect more of its kind
-    faded = [FADING * u for u in record.usual]
-    usual = tuple(faded if shift else [max(f, abs(c)) for f, c in zip(faded, changes, strict=True)])
+    faded = [_single(FADING * u) for u in record.usual]
+    usual = tuple(faded if shift else [max(f, _single(abs(c))) for f, c in zip(faded, changes, strict=True)])
     return replace(record, usual=usual)
 
 
 def _level(values: list[float]) -> float:
     known = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
-    return math.log(max(median(known), 0.0) + _FLOOR) if known else math.nan
+    return _single(math.log(max(median(known), 0.0) + _FLOOR)) if known else math.nan
+
+
+def _single(value: float) -> float:
+    """A number as it will be stored, so that what is read back goes on as if it never had been."""
+    return float(np.float32(value))
 
 
 def _change(levels: tuple[float, ...]) -> float:
@@ -263,6 +269,12 @@ def _stuck(record: Record, times: NDArray[np.int64], values: NDArray[np.float32]
         if running >= min(math.log(STUCK_CHANCE) / math.log(habit), STUCK_MOST):
             return Condition(ConditionKind.SENSOR_STUCK, int(times[-1 - running]), float(running), (name,))
     return None
+
+
+def silence(newest_ms: int, step_ms: int, now_ms: int) -> Condition | None:
+    """That a link's samples stopped coming, where more than `SILENT_SAMPLES` are missing now."""
+    missing = (now_ms - newest_ms) / step_ms
+    return Condition(ConditionKind.SILENT, newest_ms, missing, METRICS) if missing > SILENT_SAMPLES else None
 
 
 def _running(flags: NDArray[np.bool_]) -> int:

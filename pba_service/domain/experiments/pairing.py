@@ -37,7 +37,8 @@ def period_of(target_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def counts(made_at_ms: NDArray[np.int64], target_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a forecast was made in the period of its target, hence after the last target of the one before."""
-    return period_of(made_at_ms) == period_of(target_ms)
+    same: NDArray[np.bool_] = period_of(made_at_ms) == period_of(target_ms)
+    return same
 
 
 def advantage(

@@ -101,10 +101,11 @@ class Scales:
         self._count = np.zeros((size, len(METRICS)))
 
     def _grow(self, size: int) -> None:
-        kept = (self._period, self._frozen, self._total, self._count)
+        kept = len(self._period)
+        period, frozen, total, count = self._period, self._frozen, self._total, self._count
         self._clear(size)
-        for column, old in zip((self._period, self._frozen, self._total, self._count), kept, strict=True):
-            column[: len(old)] = old
+        self._period[:kept], self._frozen[:kept] = period, frozen
+        self._total[:kept], self._count[:kept] = total, count
 
 
 def _turns(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:

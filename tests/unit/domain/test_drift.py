@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pba_service.domain import drift
-from pba_service.domain.drift import Condition, ConditionKind, Record, decode, encode, follow
+from pba_service.domain.columns import Columns
+from pba_service.domain.drift import Condition, ConditionKind, Record, decode, encode, silence
 from pba_service.domain.profiles import PROFILES
 from pba_service.domain.samples import Series
 from pba_service.domain.simulate import LinkSimulator
@@ -22,12 +23,16 @@ def steady(count, seed=0):
     return (np.array([100, 40, 0.01, 3]) * noise).astype(np.float32)
 
 
+def follow(blobs, series):
+    return drift.follow(blobs, Columns.of(series), [MINUTE_MS] * len(blobs))
+
+
 def watch(values, blob=b"", start=0):
     """Follows a link sample by sample; yields what is told after each."""
     times = START_MS + MINUTE_MS * np.arange(len(values), dtype=np.int64)
     for k in range(start + 1, len(values) + 1):
         first = max(0, k - KEPT)
-        [blob], [told] = follow([blob], [Series(times[first:k], values[first:k])], np.array([MINUTE_MS]))
+        [blob], [told] = follow([blob], [Series(times[first:k], values[first:k])])
         yield blob, told
 
 
@@ -74,7 +79,7 @@ def test_false_alarms_on_simulated_links_without_events_are_rare():
         for k in range(drift.BLOCK_SAMPLES, len(series), drift.BLOCK_SAMPLES):
             part = slice(max(0, k - KEPT), k)
             before = decode(blob).shift
-            [blob], [one] = follow([blob], [Series(series.times_ms[part], series.values[part])], np.array([MINUTE_MS]))
+            [blob], [one] = follow([blob], [Series(series.times_ms[part], series.values[part])])
             told += one is not None and before is None
     assert told <= 3
 
@@ -135,13 +140,12 @@ def test_a_spike_within_reason_and_loss_that_begins_are_no_fault():
 
 
 def test_a_backlog_and_living_through_it_come_to_the_same_level():
-    values = steady(WARM)
+    values = steady(KEPT)
     times = START_MS + MINUTE_MS * np.arange(len(values), dtype=np.int64)
     *_, (lived, _) = watch(values)
-    [at_once], _ = follow([b""], [Series(times[-KEPT:], values[-KEPT:])], np.array([MINUTE_MS]))
-    first, second = decode(lived), decode(at_once)
-    assert second.blocks == drift.OLD + drift.NEW + 1
-    assert np.median(first.levels[0]) == pytest.approx(np.median(second.levels[0]), abs=0.05)
+    [at_once], _ = follow([b""], [Series(times, values)])
+    assert decode(lived) == decode(at_once)
+    assert decode(lived).blocks == KEPT // drift.BLOCK_SAMPLES
 
 
 def test_gaps_and_metrics_that_are_not_measured_are_no_news():
@@ -152,7 +156,7 @@ def test_gaps_and_metrics_that_are_not_measured_are_no_news():
     blob = b""
     for k in range(15, len(values), 7):
         first = max(0, k - KEPT)
-        [blob], [told] = follow([blob], [Series(times[first:k], values[first:k])], np.array([MINUTE_MS]))
+        [blob], [told] = follow([blob], [Series(times[first:k], values[first:k])])
         assert told is None
 
 
@@ -190,3 +194,21 @@ def test_no_values_that_the_contract_admits_are_too_much(bandwidths):
     values[:, 0] = bandwidths
     values[:, 1] = values[:, 0]
     assert len(kinds(values)) == 40
+
+
+def test_silence_is_told_after_five_missing_samples():
+    assert silence(START_MS, MINUTE_MS, START_MS + 5 * MINUTE_MS) is None
+    told = silence(START_MS, MINUTE_MS, START_MS + 6 * MINUTE_MS)
+    assert (told.kind, told.since_ms, told.strength) == (ConditionKind.SILENT, START_MS, 6.0)
+
+
+def test_links_in_one_batch_do_not_touch_each_other():
+    values = [steady(300, seed) for seed in range(5)]
+    values[2][280:, 1] = values[2][279, 1]
+    times = START_MS + MINUTE_MS * np.arange(300, dtype=np.int64)
+    lengths = [300, 100, 300, 7, 2]
+    series = [Series(times[:k], one[:k]) for one, k in zip(values, lengths, strict=True)]
+    together, told = follow([b""] * 5, series)
+    apart = [follow([b""], [one]) for one in series]
+    assert together == [blob for [blob], _ in apart]
+    assert [one is not None for one in told] == [False, False, True, False, False]
