@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
+from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
@@ -26,6 +29,7 @@ from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, sweep
+from pba_service.observability.access import AccessMetrics
 from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.session import load_model
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
+    from pba_service.doors import Doors
 
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
@@ -82,6 +86,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             address.parse(url)
         except ValueError as fault:
             faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is not None and not faults:
+        try:
+            open_doors(settings, AccessMetrics(CollectorRegistry()))
+        except FileRefusedError as refused:
+            faults.append(str(refused))
     if settings is None or faults:
         raise SettingsError(faults)
     return settings
@@ -94,6 +103,7 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -115,7 +125,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        doors = open_doors(settings, AccessMetrics(registry))
+        doors.warn()
+        metrics_server = stack.enter_context(_metrics_server(registry, settings, doors))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
         store = await _store(stack, settings, metrics)
@@ -126,6 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
             options=ServerOptions(
@@ -136,7 +149,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ),
             checks={"store": store.check},
             registry=registry,
+            gate=gate,
+            tls=doors.tls,
         )
+        watching = Supervisor()
+        stack.push_async_callback(watching.stop)
+        watching.start("files", lambda: doors.watch(gate, metrics_server))
         stack.push_async_callback(server.stop)
         port = await server.start()
         started = Running(port, metrics_server.port, service)
@@ -169,8 +187,9 @@ async def _service(
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
         PatientDirectory(store, last_known, now_ms),
@@ -210,9 +229,15 @@ async def _service(
     return service, refresher
 
 
-def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+def _metrics_server(registry: CollectorRegistry, settings: Settings, doors: Doors) -> MetricsServer:
     try:
-        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
+        return MetricsServer(
+            registry,
+            settings.metrics_host,
+            settings.metrics_port,
+            tls=doors.metrics_context(),
+            admits=doors.admits_to_metrics,
+        )
     except OSError as error:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None

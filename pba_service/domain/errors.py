@@ -7,6 +7,9 @@
     ├── LinkUnknownError         no sample of the link was ever stored
     ├── HistoryTooShortError     too little recent history to predict from
     ├── MetricAbsentError        the link's recent samples do not have what is asked about
+    ├── NotAuthenticatedError    nobody knows who is calling
+    ├── NotPermittedError        whoever is calling may not
+    ├── RateExceededError        the caller asks for more than its share; later will work
     ├── CapacityExceededError    a bound of the service is reached; later may work
     ├── StoreUnavailableError    Redis is away, slow, or failing over
     ├── ModelUnavailableError    no usable model is loaded
@@ -79,6 +82,30 @@ class CapacityExceededError(PbaError):
 
     def __init__(self, what: str, *, limit: int, retry_after_s: float = 5.0) -> None:
         super().__init__(f"{what}: at most {limit}")
+        self.what = what
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class NotAuthenticatedError(PbaError):
+    """Nobody knows who is calling. Callers are not told why: the log is."""
+
+    def __init__(self) -> None:
+        super().__init__("authentication is required")
+
+
+class NotPermittedError(PbaError):
+    """Whoever is calling may not. The text is the same whatever was asked, and whether it exists or not."""
+
+    def __init__(self) -> None:
+        super().__init__("permission denied")
+
+
+class RateExceededError(PbaError):
+    """The caller asks for more than its share."""
+
+    def __init__(self, what: str, *, limit: float, retry_after_s: float) -> None:
+        super().__init__(f"{what}: at most {limit:g} for each caller")
         self.what = what
         self.limit = limit
         self.retry_after_s = retry_after_s

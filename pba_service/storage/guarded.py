@@ -85,9 +85,11 @@ class GuardedStore:
         """Stores samples, as `Store.put` says."""
         return await self._call(lambda: self._store.put(batch))
 
-    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+    async def snapshots(
+        self, link_ids: Sequence[str], context_ms: Sequence[int], besides_ms: Sequence[tuple[int, int]] | None = None
+    ) -> list[Snapshot | None]:
         """Reads what predictions are made from, as `Store.snapshots` says."""
-        return await self._call(lambda: self._store.snapshots(link_ids, context_ms))
+        return await self._call(lambda: self._store.snapshots(link_ids, context_ms, besides_ms))
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """Writes states, predictions and ledger entries, as `Store.commit` says."""
