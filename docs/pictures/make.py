@@ -33,8 +33,10 @@ def main() -> None:
     """Feeds a service for half a minute, then takes the pictures."""
     with tempfile.TemporaryDirectory() as folder, ServiceProcess(Path(folder) / "service") as service:
         feed = subprocess.Popen(
-            [sys.executable, "-m", "pba_service", "simulate", "--push", "--links", str(LINKS), "--span", "8h"]
-            + ["--target", service.target],
+            [
+                *(sys.executable, "-m", "pba_service", "simulate", "--push"),
+                *("--links", str(LINKS), "--span", "8h", "--target", service.target),
+            ],
             stdout=subprocess.DEVNULL,
         )
         try:
