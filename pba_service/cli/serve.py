@@ -37,7 +37,7 @@ def settings_in_effect() -> Settings:
 @contextmanager
 def starting() -> Iterator[None]:
     """Turns what can keep the service from starting into one line."""
-    from pba_service.runtime.errors import ModelRefusedError  # noqa: PLC0415 - loads the service
+    from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415 - loads the service
     from pba_service.serving.server import ListenError  # noqa: PLC0415 - loads the service
     from pba_service.storage.embedded import EmbeddedServerError  # noqa: PLC0415 - loads the service
 

@@ -110,3 +110,21 @@ class ModelUnknownError(PbaError):
 
 class ModelConflictError(PbaError):
     """What is asked of the models does not go with what is so now; asking again later may, or not."""
+
+
+class ModelRefusedError(Exception):
+    """A model was not loaded; whatever served before goes on serving.
+
+    For operators: it names files, so it is no `PbaError`, which callers are told of.
+
+    Attributes:
+        reason: Why.
+        kind: One of `KINDS`, for counting.
+    """
+
+    KINDS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
+
+    def __init__(self, where: str, reason: str, kind: str = "manifest") -> None:
+        super().__init__(f"the model at {where} was refused: {reason}")
+        self.reason = reason
+        self.kind = kind

@@ -166,6 +166,24 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a model was trained on.
+
+    Attributes:
+        rows: Real measurements, beside those of simulated links.
+        links: Real links.
+        fingerprint_sha256: Over every measurement; empty without real ones.
+        first_ms, last_ms: When the first and the last was measured; 0 where that is not said.
+    """
+
+    rows: int
+    links: int
+    fingerprint_sha256: str
+    first_ms: int = 0
+    last_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a loaded model says of itself, from its manifest."""
 
@@ -180,6 +198,10 @@ class ModelInfo:
     parameter_count: int
     scores: tuple[tuple[str, str, float], ...] = ()
     """(metric, forecaster, mean absolute error relative to the last value's)."""
+    parent: str = ""
+    """The version it was made from: fine-tuned or quantised; empty for one trained from scratch."""
+    training: TrainingData | None = None
+    """What it was trained on; None where its manifest does not say."""
 
 
 class Model(Protocol):
