@@ -24,8 +24,8 @@ from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, sweep
-from pba_service.observability.http import MetricsServer
+from pba_service.engine.upkeep import follow, recall, sweep
+from pba_service.observability.http import MetricsServer, tell_on_socket
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
@@ -46,6 +46,26 @@ ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the service a process does; by default everything.
+
+    Attributes:
+        worker: Its place among the processes of one service.
+        leads: Whether it does what one process does for all: going through all links, round after round.
+        shares_port: Whether other processes listen on the gRPC port too.
+        metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+    """
+
+    worker: int = 0
+    leads: bool = True
+    shares_port: bool = False
+    metrics_socket: Path | None = None
+
+
+ALL = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +125,23 @@ async def run(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """A running service; leaving the context stops it in order. Raises what `run` raises.
+async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running]:
+    """A running service, or a part of one; leaving the context stops it in order. Raises what `run` raises.
 
     The order: health says NOT_SERVING, streams end, calls end, what waits is stored, the history is written to
-    `PBA_DATA_PATH`, connections close, the embedded server ends.
+    `PBA_DATA_PATH`, connections close, the embedded server ends. One of several processes leaves the history's export
+    and the embedded server to whoever started them.
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        metrics_port = await _tell_metrics(stack, registry, settings, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
         store = await _store(stack, settings, metrics)
-        if settings.data_path:
+        if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
+        service, refresher = await _service(stack, settings, part, store=store, worker=worker, metrics=metrics)
         refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
@@ -128,26 +149,40 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server = Server(
             service,
             options=ServerOptions(
-                host=settings.grpc_host, port=settings.grpc_port, drain_grace_s=settings.drain_timeout_ms / 1000
+                host=settings.grpc_host,
+                port=settings.grpc_port,
+                share_port=part.shares_port,
+                drain_grace_s=settings.drain_timeout_ms / 1000,
             ),
             checks={"store": store.check},
             registry=registry,
         )
         stack.push_async_callback(server.stop)
         port = await server.start()
-        started = Running(port, metrics_server.port, service)
         if settings.ports_file:
-            _write_ports(settings.ports_file, started)
-        yield started
+            write_ports(settings.ports_file, port, metrics_port)
+        yield Running(port, metrics_port, service)
 
 
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
-    url = settings.redis_url
-    if url is None:
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
-        url = embedded.url
+async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
+    """The URL of the Redis that was named, else of an embedded one that runs as long as the stack."""
+    if settings.redis_url is not None:
+        return settings.redis_url
+    embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+    return embedded.url
+
+
+async def export_once(settings: Settings, redis_url: str) -> None:
+    """Writes all samples to `PBA_DATA_PATH`, when no process serves any more."""
+    async with AsyncExitStack() as stack:
+        store = _connect(stack, settings, redis_url)
+        if settings.data_path:
+            await transfer.export_history(store, settings.data_path)
+
+
+def _connect(stack: AsyncExitStack, settings: Settings, redis_url: str) -> RedisStore:
     store = RedisStore.connect(
-        url,
+        redis_url,
         max_samples=settings.max_samples,
         retention_ms=settings.retention_ms,
         ledger_retention_ms=settings.ledger_retention_ms,
@@ -156,12 +191,23 @@ async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) ->
         timeout_s=settings.store_timeout_ms / 1000,
     )
     stack.push_async_callback(store.close)
+    return store
+
+
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
+    store = _connect(stack, settings, await redis_at(stack, settings))
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
     return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit)
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: GuardedStore, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    part: Part,
+    *,
+    store: GuardedStore,
+    worker: ThreadPoolExecutor,
+    metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
@@ -196,12 +242,25 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
+    every_s = settings.update_interval_ms / 1000
+    if part.leads:
+        supervisor.start("sweep", lambda: sweep(store, refresher, metrics, every_s, last_known))
+    else:
+        supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
 
 
-def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+async def _tell_metrics(stack: AsyncExitStack, registry: CollectorRegistry, settings: Settings, part: Part) -> int:
+    """Tells metrics where this process should; the port, 0 for a socket."""
+    if part.metrics_socket is None:
+        return stack.enter_context(metrics_server(registry, settings)).port
+    await stack.enter_async_context(tell_on_socket(registry, part.metrics_socket))
+    return 0
+
+
+def metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+    """The endpoint that Prometheus scrapes. Raises `ListenError`."""
     try:
         return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
     except OSError as error:
@@ -209,10 +268,10 @@ def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsS
         raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
 
 
-def _write_ports(file: Path, started: Running) -> None:
+def write_ports(file: Path, grpc_port: int, metrics_port: int) -> None:
     """Appears whole: who waits for the file may read it as soon as it is there."""
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"grpc_port": started.grpc_port, "metrics_port": started.metrics_port}))
+    partial.write_text(json.dumps({"grpc_port": grpc_port, "metrics_port": metrics_port}))
     partial.replace(file)
 
 
