@@ -24,7 +24,7 @@ from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, recall, sweep
+from pba_service.engine.upkeep import follow, pulse, recall, sweep
 from pba_service.observability.http import MetricsServer, tell_on_socket
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.session import load_model
@@ -153,6 +153,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 port=settings.grpc_port,
                 share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
+                max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
             checks={"store": store.check},
             registry=registry,
@@ -239,6 +240,7 @@ async def _service(
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
