@@ -25,8 +25,9 @@ from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, recall, sweep
-from pba_service.observability.http import MetricsServer, tell_on_socket
+from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.observability.told import tell_on_socket
 from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server

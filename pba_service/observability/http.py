@@ -1,16 +1,12 @@
-"""The endpoint that Prometheus scrapes, on a port of its own; and a socket for one process of several."""
+"""The endpoint that Prometheus scrapes, on a port of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import generate_latest, start_wsgi_server
+from prometheus_client import start_wsgi_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
@@ -49,20 +45,3 @@ class MetricsServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextlib.asynccontextmanager
-async def tell_on_socket(registry: CollectorRegistry, where: Path) -> AsyncIterator[None]:
-    """Tells all metrics, as text, to whoever connects to a unix socket; who may connect is its folder's matter."""
-
-    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            writer.write(generate_latest(registry))
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_unix_server(tell, str(where))  # asyncio removes a socket that was left there
-    try:
-        yield
-    finally:
-        server.close()
