@@ -30,7 +30,7 @@ from pba_client.errors import (
     UnsupportedError,
     Violation,
 )
-from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls
+from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls, TlsFiles
 from pba_client.records import (
     Attribution,
     Explanation,
@@ -124,6 +124,7 @@ __all__ = [
     "TemporaryError",
     "Timeouts",
     "Tls",
+    "TlsFiles",
     "TransferEstimate",
     "TransferEstimates",
     "TransferOutcome",

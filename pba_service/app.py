@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
+from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
@@ -25,23 +28,26 @@ from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, recall, sweep
-from pba_service.observability.http import MetricsServer
+from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.observability.told import tell_on_socket
 from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
-from pba_service.serving.server import ListenError, Server
+from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
-from pba_service.storage.embedded import EmbeddedServer
+from pba_service.storage.connect import open_server
+from pba_service.storage.durability import Durability
 from pba_service.storage.guarded import GuardedStore, GuardOptions
-from pba_service.storage.redis_store import RedisStore
+from pba_service.storage.keeper import Keeper
+from pba_service.surroundings import now_ms, open_metrics, open_store, redis_at, watch_files, write_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
+    from pba_service.doors import Doors
+    from pba_service.observability.http import MetricsServer
 
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
@@ -102,6 +108,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             address.parse(url)
         except ValueError as fault:
             faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is not None and not faults:
+        try:
+            open_doors(settings, AccessMetrics(CollectorRegistry()))
+        except FileRefusedError as refused:
+            faults.append(str(refused))
     if settings is None or faults:
         raise SettingsError(faults)
     return settings
@@ -114,6 +125,8 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
+        FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -136,17 +149,21 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_port = await _tell_metrics(stack, registry, settings, part)
+        doors = open_doors(settings, AccessMetrics(registry))
+        metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings, metrics)
+        store, keeper = await _store(stack, settings, metrics)
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, part, store=store, worker=worker, metrics=metrics)
+        service, refresher = await _service(
+            stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
+        )
         refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
             options=ServerOptions(
@@ -156,50 +173,35 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
-            checks={"store": store.check},
+            checks={"store": store.check, "durability": keeper.check},
             registry=registry,
+            gate=gate,
+            tls=doors.tls,
         )
+        watch_files(stack, doors, gate, metrics_server)
         stack.push_async_callback(server.stop)
         port = await server.start()
+        metrics_port = metrics_server.port if metrics_server else 0
         if settings.ports_file:
             write_ports(settings.ports_file, port, metrics_port)
         yield Running(port, metrics_port, service)
 
 
-async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
-    """The URL of the Redis that was named, else of an embedded one that runs as long as the stack."""
-    if settings.redis_url is not None:
-        return settings.redis_url
-    embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
-    return embedded.url
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, Keeper]:
+    """The store, and who sees to its durability.
 
-
-async def export_once(settings: Settings, redis_url: str) -> None:
-    """Writes all samples to `PBA_DATA_PATH`, when no process serves any more."""
-    async with AsyncExitStack() as stack:
-        store = _connect(stack, settings, redis_url)
-        if settings.data_path:
-            await transfer.export_history(store, settings.data_path)
-
-
-def _connect(stack: AsyncExitStack, settings: Settings, redis_url: str) -> RedisStore:
-    store = RedisStore.connect(
-        redis_url,
-        max_samples=settings.max_samples,
-        retention_ms=settings.retention_ms,
-        ledger_retention_ms=settings.ledger_retention_ms,
-        max_links=settings.max_links,
-        clock=now_ms,
-        timeout_s=settings.store_timeout_ms / 1000,
-    )
-    stack.push_async_callback(store.close)
-    return store
-
-
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
-    store = _connect(stack, settings, await redis_at(stack, settings))
+    Raises:
+        DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
+    """
+    wanted = Durability(settings.durability)
+    server = open_server(await redis_at(stack, settings), settings.store_timeout_ms / 1000)
+    store = open_store(stack, server, settings)
+    keeper = Keeper(server, wanted, settings.replicas)
+    with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
+        await keeper.verify()
+        await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep), keeper
 
 
 async def _service(
@@ -208,13 +210,15 @@ async def _service(
     part: Part,
     *,
     store: GuardedStore,
+    keeper: Keeper,
     worker: ThreadPoolExecutor,
     metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
         PatientDirectory(store, last_known, now_ms),
@@ -241,6 +245,7 @@ async def _service(
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("durability", keeper.run)
     supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
@@ -254,30 +259,11 @@ async def _service(
     return service, refresher
 
 
-async def _tell_metrics(stack: AsyncExitStack, registry: CollectorRegistry, settings: Settings, part: Part) -> int:
-    """Tells metrics where this process should; the port, 0 for a socket."""
+async def _tell_metrics(
+    stack: AsyncExitStack, registry: CollectorRegistry, doors: Doors, part: Part
+) -> MetricsServer | None:
+    """Tells metrics where this process should; the endpoint that Prometheus scrapes, if it has one."""
     if part.metrics_socket is None:
-        return stack.enter_context(metrics_server(registry, settings)).port
+        return open_metrics(stack, registry, doors)
     await stack.enter_async_context(tell_on_socket(registry, part.metrics_socket))
-    return 0
-
-
-def metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
-    """The endpoint that Prometheus scrapes. Raises `ListenError`."""
-    try:
-        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
-    except OSError as error:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
-
-
-def write_ports(file: Path, grpc_port: int, metrics_port: int) -> None:
-    """Appears whole: who waits for the file may read it as soon as it is there."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"grpc_port": grpc_port, "metrics_port": metrics_port}))
-    partial.replace(file)
-
-
-def now_ms() -> int:
-    """The system's time."""
-    return time.time_ns() // 1_000_000
+    return None

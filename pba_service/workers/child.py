@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pba_service.access.watched import FileRefusedError
 from pba_service.app import Part, running
-from pba_service.domain.errors import ModelRefusedError
+from pba_service.domain.errors import DurabilityUnmetError, ModelRefusedError
 from pba_service.observability.logs import configure_logs
 from pba_service.serving.server import ListenError
 
@@ -55,7 +56,10 @@ def main() -> int:
 
     try:
         asyncio.run(_serve(task, source.fileno(), lambda: say(serving=True)))
-    except (ListenError, ModelRefusedError) as error:
+    except DurabilityUnmetError as error:
+        say(failed="; ".join([f"PBA_DURABILITY={error.wanted} is not fulfilled", *error.reasons]))
+        return 1
+    except (ListenError, ModelRefusedError, FileRefusedError) as error:
         say(failed=str(error))
         return 1
     return 0

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry
 
-from pba_service.app import Part, export_once, metrics_server, redis_at, write_ports
+from pba_service.app import Part
+from pba_service.doors import open_doors
+from pba_service.observability.access import AccessMetrics
+from pba_service.observability.metrics import service_registry
+from pba_service.surroundings import export_once, open_metrics, redis_at, watch_files, write_ports
 from pba_service.workers.child import Task
 from pba_service.workers.fleet import Fleet
 from pba_service.workers.port import SharedPort
@@ -47,19 +51,21 @@ async def run(settings: Settings) -> None:
         port = stack.enter_context(contextlib.closing(SharedPort(settings.grpc_host, settings.grpc_port)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pba-")))
         sockets = [folder / str(place) for place in range(settings.workers)]
-        collector = Workers(sockets, settings.metrics_max_links)
-        registry = CollectorRegistry()
+        own, registry = service_registry(), CollectorRegistry()
+        collector = Workers(sockets, settings.metrics_max_links, own=own)
         registry.register(collector)
-        metrics = stack.enter_context(metrics_server(registry, settings))
+        doors = open_doors(settings, AccessMetrics(own))
+        metrics = open_metrics(stack, registry, doors)
+        watch_files(stack, doors, None, metrics)
         redis_url = await redis_at(stack, settings)
         if settings.data_path:
             stack.push_async_callback(export_once, settings, redis_url)
         shared = replace(settings, redis_url=redis_url, grpc_port=port.number, ports_file=None)
 
         async def start(place: int) -> WorkerProcess:
-            own = shared if place == 0 and not started.is_set() else replace(shared, data_path=None)
+            told = shared if place == 0 and not started.is_set() else replace(shared, data_path=None)
             part = Part(worker=place, leads=place == 0, shares_port=True, metrics_socket=sockets[place])
-            return await spawn(Task(own, part, _format(settings)))
+            return await spawn(Task(told, part, _format(settings)))
 
         started = asyncio.Event()
         fleet = Fleet(start, settings.workers, on_exit=collector.ended)

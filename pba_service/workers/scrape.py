@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from prometheus_client import Metric
+    from prometheus_client import CollectorRegistry, Metric
 
 TIMEOUT_S = 2.0
 """How long a worker may take to answer; then what it said last counts."""
@@ -32,10 +32,17 @@ class Workers(Collector):
         sockets: Where each worker answers, by its place.
         max_links: Links that get series of their own.
         ask: Reads what answers on a socket. Raises `OSError`.
+        own: What the supervisor tells of itself; it is added to the workers'.
     """
 
-    def __init__(self, sockets: list[Path], max_links: int, ask: Callable[[Path], str] | None = None) -> None:
-        self._sockets, self._max_links, self._ask = sockets, max_links, ask or read
+    def __init__(
+        self,
+        sockets: list[Path],
+        max_links: int,
+        ask: Callable[[Path], str] | None = None,
+        own: CollectorRegistry | None = None,
+    ) -> None:
+        self._sockets, self._max_links, self._ask, self._own = sockets, max_links, ask or read, own
         self._last: dict[int, list[Metric]] = {}
         self._ended: list[Metric] = []
         self._lock = threading.Lock()  # two scrapers may ask at once, each in a thread of its own
@@ -54,7 +61,8 @@ class Workers(Collector):
                 except OSError as error:
                     _log.warning("worker_metrics_stale", worker=place, reason=str(error))
             processes = [self._last.get(place, []) for place in range(len(self._sockets))]
-            return [*merge(processes, self._ended, self._max_links), _calls(processes)]
+            own = [] if self._own is None else list(self._own.collect())
+            return [*merge([*processes, own], self._ended, self._max_links), _calls(processes)]
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there will be is not known before a worker is asked."""
