@@ -23,6 +23,7 @@ from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -250,9 +251,12 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    every_s = settings.update_interval_ms / 1000
     if part.leads:
-        supervisor.start("sweep", lambda: sweep(store, refresher, metrics, every_s, last_known))
+        every_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+        supervisor.start(
+            "sweep",
+            lambda: sweep(store, refresher, metrics, every_s, last_known=last_known, population=population),
+        )
     else:
         supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
