@@ -1,10 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help install run test check lint fmt types proto proto-check bench chaos soak evaluate docs deploy deploy-check images lock clean
-=======
-.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs pictures deploy deploy-check images lock clean
->>>>>>> main
+.PHONY: help install run test check lint fmt types proto proto-check bench chaos soak evaluate docs pictures deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv

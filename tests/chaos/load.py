@@ -19,14 +19,21 @@ class Writer:
         acknowledged: The same of those that were acknowledged.
         acks_s: When acknowledgements came.
         failures: Attempts that failed.
+        last_failure: How.
     """
 
     def __init__(self, target, link_id, *, streamed):
         self.link_id = link_id
         self.sent, self.acknowledged, self.acks_s, self.failures = {}, {}, [time.monotonic()], 0
+        self.last_failure = ""
         self._client = AsyncClient(target, OPTIONS)
         self._streamed = streamed
         self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+
+    def __str__(self):
+        kind = "over a stream" if self._streamed else "unary"
+        silent_s = time.monotonic() - self.acks_s[-1]
+        return f"{self.link_id} ({kind}, {len(self.acks_s)} so far, the last {silent_s:.0f} s ago: {self.last_failure})"
 
     async def run(self):
         batch, stream = 0, None
@@ -41,8 +48,9 @@ class Writer:
                     result = await (await stream.push(samples))
                 else:
                     result = await self._client.push(samples)
-            except PbaClientError:
+            except PbaClientError as error:
                 self.failures += 1
+                self.last_failure = repr(error)
                 stream = None
                 await asyncio.sleep(0.05)
                 continue
@@ -147,15 +155,17 @@ class Load:
             if isinstance(end, Exception):
                 raise end
 
-    async def more(self, count, timeout_s=60.0):
+    async def more(self, count, timeout_s=120.0):
         """Returns once every writer has had so many more acknowledgements."""
         wanted = {writer: len(writer.acks_s) + count for writer in self.writers}
-        async with asyncio.timeout(timeout_s):
-            while any(len(writer.acks_s) < least for writer, least in wanted.items()):
-                for task in self._tasks:
-                    if task.done():
-                        task.result()
-                await asyncio.sleep(0.02)
+        deadline = time.monotonic() + timeout_s
+        while behind := [writer for writer, least in wanted.items() if len(writer.acks_s) < least]:
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no acknowledgements: {', '.join(map(str, behind))}")
+            await asyncio.sleep(0.02)
 
     async def followed(self, timeout_s=60.0):
         """Returns once every subscriber has had a prediction from each link's newest acknowledged sample, or later."""
