@@ -52,6 +52,10 @@ class FaultyStore(MemoryStore):
         super().__init__(**options)
         self.refused = asyncio.Event()
 
+    @property
+    def announced(self):
+        return super().announced and not self.away
+
     async def snapshots(self, *args):
         if self.away:
             self.refused.set()
