@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.doors import open_doors
@@ -23,6 +25,7 @@ from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -36,8 +39,11 @@ from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
+from pba_service.storage.connect import open_server
+from pba_service.storage.durability import Durability
 from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.guarded import GuardedStore, GuardOptions
+from pba_service.storage.keeper import Keeper
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
@@ -102,6 +108,7 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
         FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
@@ -129,10 +136,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics_server = stack.enter_context(_metrics_server(registry, settings, doors))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings, metrics)
+        store, keeper = await _store(stack, settings, metrics)
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
+        service, refresher = await _service(stack, settings, store=store, keeper=keeper, worker=worker, metrics=metrics)
         refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
@@ -146,7 +153,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
-            checks={"store": store.check},
+            checks={"store": store.check, "durability": keeper.check},
             registry=registry,
             gate=gate,
             tls=doors.tls,
@@ -162,27 +169,43 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield started
 
 
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
-    url = settings.redis_url
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, Keeper]:
+    """The store, and who sees to its durability.
+
+    Raises:
+        DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
+    """
+    url, wanted = settings.redis_url, Durability(settings.durability)
     if url is None:
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+        level = Durability.ALWAYS if wanted is Durability.AUTO else wanted
+        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir, durability=level))
         url = embedded.url
-    store = RedisStore.connect(
-        url,
+    server = open_server(url, settings.store_timeout_ms / 1000)
+    store = RedisStore(
+        server,
         max_samples=settings.max_samples,
         retention_ms=settings.retention_ms,
         ledger_retention_ms=settings.ledger_retention_ms,
         max_links=settings.max_links,
         clock=now_ms,
-        timeout_s=settings.store_timeout_ms / 1000,
     )
     stack.push_async_callback(store.close)
+    keeper = Keeper(server, wanted, settings.replicas)
+    with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
+        await keeper.verify()
+        await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep), keeper
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: GuardedStore, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    store: GuardedStore,
+    keeper: Keeper,
+    worker: ThreadPoolExecutor,
+    metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
@@ -215,11 +238,16 @@ async def _service(
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("durability", keeper.run)
     supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
+    interval_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+    supervisor.start(
+        "sweep",
+        lambda: sweep(store, refresher, metrics, interval_s, last_known=last_known, population=population),
+    )
     stack.push_async_callback(ingest.drain)
     return service, refresher
 

@@ -106,6 +106,20 @@ class Settings(AccessSettings):
         default_text="an embedded server",
         secret=True,
     )
+    durability: str = _row(
+        "PBA_DURABILITY",
+        "auto",
+        Choice(("auto", "memory", "everysec", "always", "replicated", "replicated_always")),
+        "What an acknowledged sample survives; [reliability](reliability.md) says what each means and costs. Redis is "
+        "checked against it, and set to it where it is the embedded one. auto: whatever Redis is set to; the embedded "
+        "one: always.",
+    )
+    replicas: int = _row(
+        "PBA_REPLICAS",
+        "1",
+        Whole(1, 16, "replicas"),
+        "Replicas that must have a sample before it is acknowledged, with a durability that waits for them.",
+    )
     store_timeout_ms: int = _row(
         "PBA_STORE_TIMEOUT",
         "2s",
@@ -278,6 +292,8 @@ def _cross_faults(values: Mapping[str, Any]) -> list[str]:
         values["metrics_port"],
     ):
         faults.append(f"PBA_GRPC_PORT and PBA_METRICS_PORT are both {values['grpc_port']} on {values['grpc_host']}")
+    if values["redis_url"] is None and values["durability"].startswith("replicated"):
+        faults.append(f"PBA_DURABILITY={values['durability']} needs replicas: name their Redis with PBA_REDIS_URL")
     file = values["data_path"]
     if file is not None and (file.is_dir() or not file.name.removesuffix(".gz").endswith(".jsonl")):
         faults.append("PBA_DATA_PATH must name a .jsonl or .jsonl.gz file")
