@@ -72,6 +72,11 @@ class Doors:
         except OSError as error:
             raise FileRefusedError(f"{settings.tls_cert}: {error.strerror or error}") from None
 
+    @property
+    def shows_console(self) -> bool:
+        """Not where metrics are open to everybody though callers are known: the page's data tell more than metrics."""
+        return self.authenticator is None or not self.settings.metrics_open
+
     def admits_to_metrics(self, token: str | None, names: tuple[str, ...]) -> bool:
         """Whether somebody may read metrics, which tell of every link."""
         if self.authenticator is None or self.settings.metrics_open:
@@ -81,7 +86,7 @@ class Doors:
         except UnidentifiedError:
             return False
 
-    async def watch(self, gate: Gate | None, metrics_server: MetricsServer) -> None:
+    async def watch(self, gate: Gate | None, metrics_server: MetricsServer | None) -> None:
         """Takes up changed files until cancelled."""
 
         def changed() -> None:
@@ -89,6 +94,8 @@ class Doors:
                 gate.recheck()
             if self.tls is not None:
                 self.metrics.certificate_expires(self.tls.value.expires_at_s)
+            if metrics_server is None:
+                return
             try:
                 context = self.metrics_context()
             except FileRefusedError as error:
