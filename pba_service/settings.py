@@ -207,6 +207,13 @@ class Settings(AccessSettings):
         Whole(1, 1_000_000, "streams"),
         "Prediction streams open at the same time, in each process.",
     )
+    latency_target_ms: int = _row(
+        "PBA_LATENCY_TARGET",
+        "50ms",
+        DurationMs("5ms", "10s"),
+        "What nine of ten calls should keep. When they do not, fewer calls of their method are let in at a time, and "
+        "the others are refused at once with the time after which to try again.",
+    )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",
         "10s",

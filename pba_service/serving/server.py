@@ -16,6 +16,7 @@ from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_service.domain.errors import ModelUnavailableError
+from pba_service.serving.admission import Admission
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
 from pba_service.serving.servicers import ModelServicer, PredictionServicer
@@ -79,6 +80,7 @@ class Server:
         )
         self._monitoring: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
+        self._admission = Admission(options.admission, registry)
         self._gate = gate
         self._tls = tls
         self._server: grpc.aio.Server | None = None
@@ -89,7 +91,7 @@ class Server:
         Health is found out before the first call is accepted.
         """
         server = grpc.aio.server(options=self._options.channel_options())
-        guarded: Any = Guard(self._metrics, self._gate).registration(server)
+        guarded: Any = Guard(self._metrics, self._gate, self._admission).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
