@@ -18,6 +18,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -117,7 +118,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
-        refresher.serve_with(model)
+        refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)

@@ -9,7 +9,9 @@
     ├── MetricAbsentError        the link's recent samples do not have what is asked about
     ├── CapacityExceededError    a bound of the service is reached; later may work
     ├── StoreUnavailableError    Redis is away, slow, or failing over
-    └── ModelUnavailableError    no usable model is loaded
+    ├── ModelUnavailableError    no usable model is loaded
+    ├── ModelUnknownError        there is no such model version, pin or experiment
+    └── ModelConflictError       what is asked of the models does not go with what is so now
 """
 
 from __future__ import annotations
@@ -96,3 +98,15 @@ class ModelUnavailableError(PbaError):
     def __init__(self, *, retry_after_s: float = 5.0) -> None:
         super().__init__("no usable model is loaded")
         self.retry_after_s = retry_after_s
+
+
+class ModelUnknownError(PbaError):
+    """There is no such model version, pin or experiment."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no {what}")
+        self.what = what
+
+
+class ModelConflictError(PbaError):
+    """What is asked of the models does not go with what is so now; asking again later may, or not."""

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain import online
+from pba_service.domain import online, parts, trials
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
+from pba_service.domain.samples import MAXIMA
 from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, horizon_ms, steps_ms, windows_at
 from pba_service.engine.ports import Commit
 
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry
     from pba_service.domain.samples import Series
     from pba_service.domain.window import Windows
+    from pba_service.engine.models import Route, Trial
     from pba_service.engine.ports import Model, Snapshot
+
+    Outputs = dict[int, NDArray[np.float32]]
+    """By the id of each model that read a link's windows: float32[usable windows, 4, levels]."""
 
 DAY_MS = 86_400_000
 
@@ -56,11 +61,13 @@ class Advanced:
         commit: What to write; None when there was too little history for anything.
         prediction: The prediction from the newest sample, or why there is none.
         step_ms: The link's cadence.
+        settled: What became of pairs of forecasts that are tried against each other; None where none met its sample.
     """
 
     commit: Commit | None
     prediction: Prediction | HistoryTooShortError
     step_ms: int
+    settled: trials.Settled | None = None
 
 
 def context_ms(step_ms: int, slots: int, backlog_ms: int = 0) -> int:
@@ -84,7 +91,7 @@ def wanted_context_ms(snapshot: Snapshot, slots: int, options: Options) -> int:
     """How much of the past of a link must be read before it can be advanced, judged by a first look at it."""
     times = snapshot.recent.times_ms
     step = int(steps_ms(times, np.array([len(times) - 1]), options.base_ms)[0])
-    last = int(online.last_made_at_ms(online.decode([snapshot.state.blob]))[0])
+    last = int(online.last_made_at_ms(online.decode([parts.split(snapshot.state.blob)[0]]))[0])
     return context_ms(step, slots, min(int(times[-1]) - last, options.catch_up * step))
 
 
@@ -94,62 +101,119 @@ def horizon_index(model: Model) -> int:
     return distances.index(min(distances))
 
 
-def advance(snapshots: Sequence[Snapshot], model: Model, options: Options) -> list[Advanced]:
-    """Advances links over their new samples; one result per snapshot, in order."""
-    slots = model.info.window_slots
-    states = online.decode([snapshot.state.blob for snapshot in snapshots])
+def advance(snapshots: Sequence[Snapshot], routes: Sequence[Route], options: Options) -> list[Advanced]:
+    """Advances links over their new samples; one result per snapshot, in order.
+
+    Args:
+        snapshots: The links.
+        routes: The models of each.
+        options: How they are advanced.
+    """
+    stored = [parts.split(snapshot.state.blob) for snapshot in snapshots]
+    states = online.decode([blob for blob, _ in stored])
     last = online.last_made_at_ms(states)
     windows = [
-        windows_at(snapshot.recent, _ends(snapshot.recent, int(seen), options), slots, options.base_ms)
-        for snapshot, seen in zip(snapshots, last, strict=True)
+        windows_at(snapshot.recent, _ends(snapshot.recent, int(seen), options), route.window_slots, options.base_ms)
+        for snapshot, route, seen in zip(snapshots, routes, last, strict=True)
     ]
     usable = [window.usable for window in windows]
-    outputs = _infer(windows, usable, model)
+    outputs = _infer(windows, usable, routes)
 
     predictions: list[Prediction | None] = [None] * len(snapshots)
     entries: list[list[LedgerEntry]] = [[] for _ in snapshots]
     todo = [np.flatnonzero(mask) for mask in usable]
     for k in range(max((len(ends) for ends in todo), default=0)):
-        links = [i for i, ends in enumerate(todo) if k < len(ends)]
-        at = [int(todo[i][k]) for i in links]
-        made_at = np.array([windows[i].made_at_ms[j] for i, j in zip(links, at, strict=True)])
-        step = np.array([windows[i].step_ms[j] for i, j in zip(links, at, strict=True)])
-        result = online.advance(
-            states[links],
-            series=[snapshots[i].recent for i in links],
-            made_at_ms=made_at,
-            step_ms=step,
-            target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
-            windows=np.stack([windows[i].values[j] for i, j in zip(links, at, strict=True)]),
-            model_output=np.stack([outputs[i][k] for i in links]),
-            levels=model.info.quantile_levels,
-            model_version=model.info.version,
-        )
-        states[links] = result.states
-        for position, (i, j) in enumerate(zip(links, at, strict=True)):
-            entries[i].extend(result.entries[position])
-            if j == len(windows[i].made_at_ms) - 1:
-                predictions[i] = _prediction(
-                    snapshots[i].link_id,
-                    step_ms=int(step[position]),
-                    made_at_ms=int(made_at[position]),
-                    forecasts=result.forecasts,
-                    position=position,
-                    model_version=model.info.version,
-                    source=Source.COMBINED,
-                )
+        waiting = [i for i, ends in enumerate(todo) if k < len(ends)]
+        for model, links in _by_model(waiting, routes):
+            at = [int(todo[i][k]) for i in links]
+            made_at = np.array([windows[i].made_at_ms[j] for i, j in zip(links, at, strict=True)])
+            step = np.array([windows[i].step_ms[j] for i, j in zip(links, at, strict=True)])
+            slots = model.info.window_slots
+            result = online.advance(
+                states[links],
+                series=[snapshots[i].recent for i in links],
+                made_at_ms=made_at,
+                step_ms=step,
+                target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
+                windows=np.stack([windows[i].values[j, -slots:] for i, j in zip(links, at, strict=True)]),
+                model_output=np.stack([outputs[i][id(model)][k] for i in links]),
+                levels=model.info.quantile_levels,
+                model_version=model.info.version,
+            )
+            states[links] = result.states
+            for position, (i, j) in enumerate(zip(links, at, strict=True)):
+                entries[i].extend(result.entries[position])
+                if j == len(windows[i].made_at_ms) - 1:
+                    predictions[i] = _prediction(
+                        snapshots[i].link_id,
+                        step_ms=int(step[position]),
+                        made_at_ms=int(made_at[position]),
+                        forecasts=result.forecasts,
+                        position=position,
+                        model_version=model.info.version,
+                        source=Source.COMBINED,
+                    )
 
-    blobs = online.encode(states)
-    return [
-        Advanced(
-            Commit(snapshot.link_id, snapshot.state.version, blobs[i], predictions[i], tuple(entries[i]))
-            if len(todo[i])
-            else None,
-            predictions[i] or _too_short(snapshot.link_id, windows[i]),
-            int(windows[i].step_ms[-1]),
+    advanced = []
+    for i, (snapshot, blob) in enumerate(zip(snapshots, online.encode(states), strict=True)):
+        prediction = predictions[i] or _too_short(snapshot.link_id, windows[i])
+        step_ms = int(windows[i].step_ms[-1])
+        if not len(todo[i]):
+            advanced.append(Advanced(None, prediction, step_ms))
+            continue
+        extra, settled = _try(snapshot, stored[i][1], windows[i], routes[i].trials, outputs[i])
+        commit = Commit(
+            snapshot.link_id, snapshot.state.version, parts.join(blob, extra), predictions[i], tuple(entries[i])
         )
-        for i, snapshot in enumerate(snapshots)
-    ]
+        advanced.append(Advanced(commit, prediction, step_ms, settled))
+    return advanced
+
+
+def _by_model(links: Sequence[int], routes: Sequence[Route]) -> list[tuple[Model, list[int]]]:
+    """Links together with those that the same model serves."""
+    groups: dict[int, tuple[Model, list[int]]] = {}
+    for i in links:
+        groups.setdefault(id(routes[i].serving), (routes[i].serving, []))[1].append(i)
+    return list(groups.values())
+
+
+def _try(
+    snapshot: Snapshot, extra: dict[bytes, bytes], windows: Windows, tried: Sequence[Trial], outputs: Outputs
+) -> tuple[dict[bytes, bytes], trials.Settled | None]:
+    """Remembers what both sides of each trial forecast, and settles what came true.
+
+    Pairs of experiments that are over stay until their target has come: whoever judges knows which still count.
+    """
+    pairs = trials.decode(extra.get(parts.TRIALS, b""))
+    if not tried and not len(pairs):
+        return extra, None
+    for trial in tried:
+        pairs = trials.remember(pairs, _pairs(trial, windows, outputs))
+    pairs, met = trials.settle(pairs, snapshot.recent, int(windows.made_at_ms[-1]))
+    extra = {**extra, parts.TRIALS: trials.encode(pairs)}
+    return extra, trials.Settled(snapshot.link_id, met) if len(met) else None
+
+
+def _pairs(trial: Trial, windows: Windows, outputs: Outputs) -> trials.Pairs:
+    """What both sides of a trial forecast for a link: a pair for each window that is not older than the trial."""
+    counts = windows.made_at_ms[windows.usable] >= trial.experiment.started_at_ms
+    step, made_at = windows.step_ms[windows.usable][counts], windows.made_at_ms[windows.usable][counts]
+    pairs = np.zeros(len(made_at), trials.PAIR)
+    pairs["experiment"] = trial.experiment.key
+    pairs["tolerance_ms"] = step // 2
+    pairs["made_at_ms"] = made_at
+    pairs["target_ms"] = made_at + horizon_ms(step, PRODUCT_HORIZON_MS)
+    pairs["champion"] = _median(trial.champion, outputs)[counts]
+    pairs["challenger"] = _median(trial.challenger, outputs)[counts]
+    pairs["last"] = windows.values[windows.usable][counts, -1, : len(MAXIMA)]
+    return pairs
+
+
+def _median(model: Model, outputs: Outputs) -> NDArray[np.float32]:
+    """A model's medians, float32[usable windows, 4], within what the contract admits; NaN for what is no number."""
+    levels = np.array(model.info.quantile_levels)
+    said = outputs[id(model)][:, :, int(np.argmin(np.abs(levels - 0.5)))]
+    return np.where(np.isfinite(said), np.clip(said, 0, MAXIMA), np.float32(np.nan))
 
 
 def predict_window(link_id: str, series: Series, model: Model, options: Options) -> Prediction:
@@ -190,16 +254,26 @@ def _ends(series: Series, last_made_at_ms: int, options: Options) -> NDArray[np.
     return np.arange(max(min(first, count - 1), count - options.catch_up, 0), count)
 
 
-def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], model: Model) -> list[NDArray[np.float32]]:
-    """For each link float32[usable windows, 4, levels] at the product's horizon, from one batch over all of them."""
-    counts = [int(mask.sum()) for mask in usable]
-    if not sum(counts):
-        return [np.empty((0, 0, 0), np.float32) for _ in windows]
-    output = model.predict(
-        np.concatenate([window.values[mask] for window, mask in zip(windows, usable, strict=True)]),
-        np.concatenate([window.step_ms[mask] for window, mask in zip(windows, usable, strict=True)]),
-    )[:, horizon_index(model)]
-    return np.split(output, np.cumsum(counts)[:-1])
+def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], routes: Sequence[Route]) -> list[Outputs]:
+    """For each link what each of its models says of its usable windows at the product's horizon.
+
+    Each model runs once, over the windows of all links that it serves or is tried on.
+    """
+    outputs: list[Outputs] = [{} for _ in windows]
+    models = {id(model): model for route in routes for model in route.models}
+    for key, model in models.items():
+        links = [i for i, route in enumerate(routes) if any(one is model for one in route.models)]
+        counts = [int(usable[i].sum()) for i in links]
+        said = np.empty((0, len(MAXIMA), len(model.info.quantile_levels)), np.float32)
+        if sum(counts):
+            slots = model.info.window_slots
+            said = model.predict(
+                np.concatenate([windows[i].values[usable[i], -slots:] for i in links]),
+                np.concatenate([windows[i].step_ms[usable[i]] for i in links]),
+            )[:, horizon_index(model)]
+        for i, part in zip(links, np.split(said, np.cumsum(counts)[:-1]), strict=True):
+            outputs[i][key] = part
+    return outputs
 
 
 def _prediction(

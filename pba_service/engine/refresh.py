@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pba_service.domain.errors import HistoryTooShortError, ModelUnavailableError, PbaError
+from pba_service.domain.errors import HistoryTooShortError, PbaError
 from pba_service.engine.advance import Advanced, Options, advance, context_ms, wanted_context_ms
+from pba_service.engine.models import ModelSet, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
     from pba_service.domain.forecast import Prediction
+    from pba_service.domain.trials import Settled
     from pba_service.engine.ports import Model, Snapshot, Store
     from pba_service.observability.metrics import Metrics
 
@@ -51,10 +53,16 @@ class Refresher:
         options: How they are advanced.
         worker: Runs the computing, so that the event loop stays free.
         metrics: Told of what is done.
+
+    Attributes:
+        router: Says which models a link has.
+        on_settled: Told, in the event loop, of pairs of forecasts that are tried against each other and have met their
+            sample, once their links are committed: each pair once, on one replica.
     """
 
     def __init__(self, store: Store, options: Options, worker: Executor, metrics: Metrics) -> None:
-        self.model: Model | None = None
+        self.router = Router(store)
+        self.on_settled: Callable[[Sequence[Settled]], None] | None = None
         self._store = store
         self._options = options
         self._worker = worker
@@ -65,10 +73,16 @@ class Refresher:
         # What a link's cadence was when last looked at: only a guess of how much of its past to read first.
         self._cadence_ms: dict[str, int] = {}
 
-    def serve_with(self, model: Model) -> None:
-        """Predicts with this model from now on."""
-        self.model = model
-        self._metrics.model_serving(model.info.name, model.info.version)
+    def serve_with(self, models: ModelSet) -> None:
+        """Predicts with these models from now on; what is being computed ends with those it began with."""
+        self.router.models = models
+        if models.default:
+            self._metrics.model_serving(models.default.info.name, models.default.info.version)
+
+    @property
+    def model(self) -> Model | None:
+        """The model of links without one of their own."""
+        return self.router.models.default
 
     def mark(self, link_ids: Iterable[str]) -> None:
         """Says that samples of these links changed."""
@@ -91,11 +105,6 @@ class Refresher:
         ]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
-
-    @property
-    def model_version(self) -> str | None:
-        """The version that predicts now."""
-        return self.model.info.version if self.model else None
 
     async def run(self) -> None:
         """Advances marked links until cancelled."""
@@ -154,31 +163,34 @@ class Refresher:
 
     async def _attempt(self, link_ids: list[str], results: dict[str, Prediction | PbaError | None]) -> list[str]:
         """One read, advance, write; returns the links for which another writer was faster."""
-        model = self.model
-        if model is None:
-            raise ModelUnavailableError
-        snapshots = await self.read(link_ids, model)
+        slots = self.router.models.window_slots
+        routes = dict(zip(link_ids, await self.router.routes(link_ids), strict=True))
+        snapshots = await self.read(link_ids, slots)
         if not snapshots:
             return []
+        chosen = [routes[snapshot.link_id] for snapshot in snapshots]
         loop = asyncio.get_running_loop()
         started = loop.time()
-        advanced = await loop.run_in_executor(self._worker, advance, snapshots, model, self._options)
+        advanced = await loop.run_in_executor(self._worker, advance, snapshots, chosen, self._options)
         self._metrics.refreshed(len(snapshots))
         commits = [one.commit for one in advanced if one.commit]
         won = dict(zip([commit.link_id for commit in commits], await self._store.commit(commits), strict=True))
-        lost = []
+        lost, settled = [], []
         for snapshot, one in zip(snapshots, advanced, strict=True):
             results[snapshot.link_id] = one.prediction
             if one.commit and not won[snapshot.link_id]:
                 lost.append(snapshot.link_id)
             else:
                 self._tell(snapshot, one)
+                if one.settled:
+                    settled.append(one.settled)
+        if settled and self.on_settled:
+            self.on_settled(settled)
         self._metrics.prediction_latency(loop.time() - started, len(commits) - len(lost))
         return lost
 
-    async def read(self, link_ids: list[str], model: Model) -> list[Snapshot]:
-        """Snapshots of the known links, each with as much of the past as advancing it takes."""
-        slots = model.info.window_slots
+    async def read(self, link_ids: list[str], slots: int) -> list[Snapshot]:
+        """Snapshots of the known links, each with as much of the past as advancing it by so many slots takes."""
         asked = [context_ms(self._cadence_ms.get(link_id, self._options.base_ms), slots) for link_id in link_ids]
         found = await self._store.snapshots(link_ids, asked)
         snapshots = {snapshot.link_id: snapshot for snapshot in found if snapshot and len(snapshot.recent)}

@@ -152,7 +152,7 @@ class PbaService:
         """The prediction of each link, or why there is none. Raises `StoreUnavailableError` for all together."""
         await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
-        behind = [s.link_id for s in snapshots if s and _is_behind(s, self._refresher.model_version)]
+        behind = await self._behind([snapshot for snapshot in snapshots if snapshot])
         fresh = dict(zip(behind, await self._refresher.refresh(behind), strict=True)) if behind else {}
         now_ms = self._clock()
         return [
@@ -200,7 +200,20 @@ class PbaService:
 
     def models(self) -> list[ModelInfo]:
         """The loaded models, the serving one first."""
-        return [self._refresher.model.info] if self._refresher.model else []
+        return self._refresher.router.models.infos
+
+    async def _behind(self, snapshots: Sequence[Snapshot]) -> list[str]:
+        """Links with samples, or a model, that their newest prediction does not know."""
+        link_ids = [snapshot.link_id for snapshot in snapshots]
+        try:
+            routes = await self._refresher.router.routes(link_ids)
+        except ModelUnavailableError:
+            return [snapshot.link_id for snapshot in snapshots if _is_behind(snapshot, None)]
+        return [
+            snapshot.link_id
+            for snapshot, route in zip(snapshots, routes, strict=True)
+            if _is_behind(snapshot, route.serving.info.version)
+        ]
 
     def _judge(
         self, link_id: str, snapshot: Snapshot | None, result: Prediction | PbaError | None, now_ms: int

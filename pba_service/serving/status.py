@@ -64,6 +64,8 @@ TABLE: dict[type[errors.PbaError], Row] = {
     ),
     errors.StoreUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.ModelUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
+    errors.ModelUnknownError: Row(grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", lambda e: {"what": e.what}),
+    errors.ModelConflictError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT"),
 }
 
 

@@ -15,6 +15,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -41,7 +42,7 @@ async def everything_real():
     )
     with ThreadPoolExecutor(1) as worker:
         refresher = Refresher(store, options, worker, metrics)
-        refresher.serve_with(LastValueModel())
+        refresher.serve_with(ModelSet.of(LastValueModel()))
         service = PbaService(
             store=store,
             ingest=ingest,

@@ -7,7 +7,9 @@ from pba_service.domain import online
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import Source
 from pba_service.domain.samples import Series
-from pba_service.engine.advance import Options, advance, context_ms, predict_window, wanted_context_ms
+from pba_service.engine import advance as engine
+from pba_service.engine.advance import Options, context_ms, predict_window, wanted_context_ms
+from pba_service.engine.models import Route
 from pba_service.engine.ports import LinkState, Snapshot
 from tests.fakes import LastValueModel
 
@@ -26,6 +28,10 @@ def walk(count, seed=1, step_ms=MINUTE):
 
 def snapshot(series, state=None, link_id="a"):
     return Snapshot(link_id, series, state or LinkState(), None)
+
+
+def advance(snapshots, model, options):
+    return engine.advance(snapshots, [Route(model)] * len(snapshots), options)
 
 
 def first(series, count):

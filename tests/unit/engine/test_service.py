@@ -19,10 +19,12 @@ from pba_service.domain.errors import (
     StoreUnavailableError,
 )
 from pba_service.domain.forecast import Prediction, Source
+from pba_service.domain.lifecycle import Desired
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds
 from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Selector, Subscriptions
@@ -105,7 +107,7 @@ class World:
 async def running(**options):
     with ThreadPoolExecutor(1) as worker:
         world = World(worker, **options)
-        world.refresher.serve_with(LastValueModel())
+        world.refresher.serve_with(ModelSet.of(LastValueModel()))
         world.supervisor.start("ingest", world.ingest.run)
         world.supervisor.start("refresh", world.refresher.run)
         world.supervisor.start("follow", lambda: follow(world.store, world.subscriptions, world.metrics))
@@ -211,7 +213,7 @@ async def test_many_links_in_one_call_each_get_their_own_answer():
 
 async def test_without_a_model_there_is_no_prediction_but_samples_are_kept():
     async with running() as world:
-        world.refresher.model = None
+        world.refresher.serve_with(ModelSet({}, Desired()))
         await world.push()
         with pytest.raises(ModelUnavailableError):
             await world.service.predict("a")

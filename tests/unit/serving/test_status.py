@@ -17,6 +17,8 @@ EXAMPLES = {
     errors.CapacityExceededError: errors.CapacityExceededError("subscribers", limit=3),
     errors.StoreUnavailableError: errors.StoreUnavailableError(),
     errors.ModelUnavailableError: errors.ModelUnavailableError(),
+    errors.ModelUnknownError: errors.ModelUnknownError("version 'a-1'"),
+    errors.ModelConflictError: errors.ModelConflictError("nothing to go back to"),
 }
 
 EXPECTED = {
@@ -42,6 +44,8 @@ EXPECTED = {
     ),
     errors.StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", {}, 1_000),
     errors.ModelUnavailableError: (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE", {}, 5_000),
+    errors.ModelUnknownError: (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", {"what": "version 'a-1'"}, None),
+    errors.ModelConflictError: (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT", {}, None),
 }
 
 
