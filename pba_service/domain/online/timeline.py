@@ -62,6 +62,22 @@ class Timeline:
             best[row], measured[row] = self._search(int(link[row]), int(wanted_ms[row]), int(tolerance_ms[row]))
         return self._found(link, best, measured)
 
+    def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
+        """Of each metric of one link the value measured nearest to a time, at most a tolerance away: float32[4].
+
+        Where samples carry some of the metrics only, these may be of different samples; as `domain.targets` has it.
+        """
+        times = self._times[link]
+        start = times.searchsorted(wanted_ms - tolerance_ms)
+        end = times.searchsorted(min(wanted_ms + tolerance_ms, int(self._now_ms[link])), side="right")
+        values = self._series[link].values[start:end]
+        if not len(values):
+            return np.full(len(METRICS), np.nan, np.float32)
+        apart = np.abs(times[start:end] - wanted_ms)[:, None]
+        chosen = np.where(np.isnan(values), tolerance_ms + 1, apart).argmin(axis=0)
+        nearest: NDArray[np.float32] = values[chosen, np.arange(len(METRICS))]
+        return nearest
+
     def _found(self, link: NDArray[np.intp], best: NDArray[np.intp], measured: NDArray[np.int64]) -> Found:
         exists = best >= 0
         values = np.full((len(link), len(METRICS)), np.nan, np.float32)

@@ -153,6 +153,25 @@ def test_absent_metrics_stay_absent():
     assert replay.states["learnt"]["settled"].tolist() == [[85, 0, 0, 85]]
 
 
+def test_metrics_measured_by_turns_each_meet_their_own_nearest_sample():
+    """Pings on the minute and speed tests 20 s later: neither kind of sample carries all that was predicted."""
+    both = walk(240, step_ms=STEP_MS // 2)
+    times = START_MS + np.repeat(STEP_MS * np.arange(120, dtype=np.int64), 2)
+    times[1::2] += 20_000
+    values = both.values.copy()
+    values[0::2, 0], values[1::2, 1:] = np.nan, np.nan
+    series = Series(times, values)
+    replay = Replay(series).run(range(40, 240))
+    assert len(replay.entries[0]) > 80
+    for entry in replay.entries[0]:
+        near = np.flatnonzero(np.abs(times - entry.target_ms) <= STEP_MS // 2)
+        for metric in range(4):
+            carry = near[np.isfinite(values[near, metric])]
+            assert len(carry)
+            apart = np.abs(times[carry] - entry.target_ms)
+            assert entry.actual[metric] == values[carry[apart.argmin()], metric]
+
+
 def test_a_silent_link_gives_up_what_it_waited_for():
     series = walk(400)
     keep = np.r_[0:60, 200:400]
