@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -12,18 +13,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
+from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, sweep
+from pba_service.engine.upkeep import follow, pulse, sweep
+from pba_service.observability.access import AccessMetrics
 from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.session import load_model
@@ -31,16 +39,21 @@ from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
+from pba_service.storage.connect import open_server
+from pba_service.storage.durability import Durability
 from pba_service.storage.embedded import EmbeddedServer
+from pba_service.storage.guarded import GuardedStore, GuardOptions
+from pba_service.storage.keeper import Keeper
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
+    from pba_service.doors import Doors
 
-    from pba_service.engine.ports import Store
+ROUND_TRIPS_PER_CALL = 2.5
+"""One call of the store may take so many times as long as the longest round trip."""
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +91,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             address.parse(url)
         except ValueError as fault:
             faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is not None and not faults:
+        try:
+            open_doors(settings, AccessMetrics(CollectorRegistry()))
+        except FileRefusedError as refused:
+            faults.append(str(refused))
     if settings is None or faults:
         raise SettingsError(faults)
     return settings
@@ -90,6 +108,8 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
+        FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -111,25 +131,36 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        doors = open_doors(settings, AccessMetrics(registry))
+        doors.warn()
+        metrics_server = stack.enter_context(_metrics_server(registry, settings, doors))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings)
+        store, keeper = await _store(stack, settings, metrics)
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
+        service, refresher = await _service(stack, settings, store=store, keeper=keeper, worker=worker, metrics=metrics)
         refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
             options=ServerOptions(
-                host=settings.grpc_host, port=settings.grpc_port, drain_grace_s=settings.drain_timeout_ms / 1000
+                host=settings.grpc_host,
+                port=settings.grpc_port,
+                drain_grace_s=settings.drain_timeout_ms / 1000,
+                max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
-            checks={"store": store.check},
+            checks={"store": store.check, "durability": keeper.check},
             registry=registry,
+            gate=gate,
+            tls=doors.tls,
         )
+        watching = Supervisor()
+        stack.push_async_callback(watching.stop)
+        watching.start("files", lambda: doors.watch(gate, metrics_server))
         stack.push_async_callback(server.stop)
         port = await server.start()
         started = Running(port, metrics_server.port, service)
@@ -138,13 +169,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield started
 
 
-async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
-    url = settings.redis_url
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, Keeper]:
+    """The store, and who sees to its durability.
+
+    Raises:
+        DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
+    """
+    url, wanted = settings.redis_url, Durability(settings.durability)
     if url is None:
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+        level = Durability.ALWAYS if wanted is Durability.AUTO else wanted
+        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir, durability=level))
         url = embedded.url
-    store = RedisStore.connect(
-        url,
+    server = open_server(url, settings.store_timeout_ms / 1000)
+    store = RedisStore(
+        server,
         max_samples=settings.max_samples,
         retention_ms=settings.retention_ms,
         ledger_retention_ms=settings.ledger_retention_ms,
@@ -152,17 +190,34 @@ async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
         clock=now_ms,
     )
     stack.push_async_callback(store.close)
-    return store
+    keeper = Keeper(server, wanted, settings.replicas)
+    with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
+        await keeper.verify()
+        await keeper.check()
+    guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep), keeper
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: Store, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    store: GuardedStore,
+    keeper: Keeper,
+    worker: ThreadPoolExecutor,
+    metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
-    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers, on_skipped=metrics.updates_skipped)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
+    last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
+    subscriptions = Subscriptions(
+        PatientDirectory(store, last_known, now_ms),
+        max_subscribers=settings.max_subscribers,
+        on_skipped=metrics.updates_skipped,
+    )
     service = PbaService(
         store=store,
         ingest=ingest,
@@ -179,20 +234,33 @@ async def _service(
         ),
         clock=now_ms,
         metrics=metrics,
+        last_known=last_known,
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("durability", keeper.run)
+    supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
-    supervisor.start("follow", lambda: follow(store, subscriptions, metrics))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000))
+    supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
+    interval_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+    supervisor.start(
+        "sweep",
+        lambda: sweep(store, refresher, metrics, interval_s, last_known=last_known, population=population),
+    )
     stack.push_async_callback(ingest.drain)
     return service, refresher
 
 
-def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+def _metrics_server(registry: CollectorRegistry, settings: Settings, doors: Doors) -> MetricsServer:
     try:
-        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
+        return MetricsServer(
+            registry,
+            settings.metrics_host,
+            settings.metrics_port,
+            tls=doors.metrics_context(),
+            admits=doors.admits_to_metrics,
+        )
     except OSError as error:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
