@@ -53,6 +53,13 @@ async def follow(
         metrics.subscribers(len(subscriptions))
 
 
+async def recall(store: Store, last_known: LastKnown) -> None:
+    """Learns the newest prediction of every link once, where another process sweeps; then waits until cancelled."""
+    async for link in all_links(store):
+        last_known.learn([link.newest_prediction])
+    await asyncio.Event().wait()
+
+
 async def sweep(
     store: Store,
     refresher: Refresher,
