@@ -227,9 +227,9 @@ def channel_features(graph: Graph, rows: Value, step_s: Value, metric: Value) ->
     slopes = _slopes(runs[2], spread)
     trends = graph.op("Asinh", slopes * 10.0)
     noise = _noise(graph, filled, known, counted, is_loss)
-    near = graph.op("Asinh", (anchors - anchors[1, NOW, NOW + 1]) / noise)
+    distances = graph.op("Asinh", (anchors - anchors[1, NOW, NOW + 1]) / noise)
     stillness = graph.op("Log", noise / spread)
-    context = graph.concat([relative, backtests, trends, breadth, sizes, metric, near, stillness], 1)
+    context = graph.concat([relative, backtests, trends, breadth, sizes, metric, distances, stillness], 1)
     steps = graph.op("Asinh", (filled[1, -WINDOW_SLOTS, SLOTS] - centre) / spread)
     return Features(steps, context, anchors, slopes, spread, scale, is_loss)
 
