@@ -131,13 +131,18 @@ class Guide:
         if ParameterReason.STORE_UNAVAILABLE in said.reasons:
             return  # it knows nothing of the link now; what was in force stays until its time is over
         state = self._states[link_id]
-        # this node's clock may be wrong: an answer holds until the next question at least, and not for ever
-        valid_s = min(max((said.valid_until - wall).total_seconds(), self._interval_s), _MOST_VALID_S)
+        # this node's clock may be wrong: an answer outlives one question that fails, and does not hold for ever
+        valid_s = min(max((said.valid_until - wall).total_seconds(), 2 * self._interval_s), _MOST_VALID_S)
         state.valid_until_s = now_s + valid_s
         decision = _of_service(link_id, said)
         local = state.in_force is None or state.in_force.origin is Origin.LOCAL
+        present = state.in_force
+        # the service does not call it worth while to begin pacing, for it cannot tell no pace from one unsaid
+        only_pace = present is not None and present.pacing_mbps is None and said.pacing_mbps is not None
         if not said.should_adjust and not local:
             state.coming = None
+            if only_pace:
+                self._apply(state, decision)
             return
         wait_s = (said.apply_at - wall).total_seconds() if said.apply_at and not local else 0.0
         if wait_s > 0:

@@ -40,6 +40,7 @@ class Measurement:
         jitter_ms: Mean difference between neighbours' transit times.
         sources: How each of the four was obtained, in this order.
         loss: The loss with its bounds.
+        transport_loss: What the transport lost in all, its own queue's drops included; told, but not sent.
         base_latency_ms: The shortest round trip: what is above it is queue.
         carried_mbps: What the transport's connections carried over the interval.
     """
@@ -52,6 +53,7 @@ class Measurement:
     jitter_ms: float | None = None
     sources: tuple[Source, Source, Source, Source] = (Source.ABSENT,) * 4
     loss: Share | None = None
+    transport_loss: Share | None = None
     base_latency_ms: float | None = None
     carried_mbps: float = 0.0
 
@@ -72,7 +74,9 @@ def combine(
     """The best that is known of an interval, passive first.
 
     Bandwidth is the transport's own rate where nothing but the path held it down, else what the train found, and never
-    less than what was carried. Loss is taken from whichever saw more packets.
+    less than what was carried. Loss is taken from whichever saw more packets. While the transport itself fills the path
+    its queue drops packets, probes among them, and the path's own loss cannot be told from that: it is absent then. As
+    loss of the path it would ask for more streams, which lose more.
     """
     bandwidth, how_bandwidth = passive.bandwidth_mbps, Source.TCP
     if bandwidth is None and train_mbps is not None:
@@ -81,7 +85,7 @@ def combine(
     if latency is None:
         latency, how_latency = probes.latency_ms, Source.PROBE_TWO_WAY
     loss, how_loss = passive.loss, Source.TCP
-    if probes.loss is not None and (loss is None or probes.loss.trials > loss.trials):
+    if probes.loss is not None and not passive.congested and (loss is None or probes.loss.trials > loss.trials):
         loss, how_loss = probes.loss, Source.PROBE if probes.one_way else Source.PROBE_TWO_WAY
     ratio = None if loss is None else loss.ratio
     pairs = (
@@ -101,6 +105,7 @@ def combine(
         jitter_ms=probes.jitter_ms,
         sources=(first, second, third, fourth),
         loss=loss,
+        transport_loss=passive.transport_loss,
         base_latency_ms=min(least) if least else None,
         carried_mbps=passive.carried_mbps,
     )

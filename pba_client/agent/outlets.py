@@ -51,12 +51,14 @@ def measurement_fields(one: Measurement) -> dict[str, object]:
         if value is not None:
             fields[name] = float(f"{value:.6g}")
             fields[f"{name}_source"] = source.name.lower()
-    if one.loss is not None:
-        fields |= {
-            "loss_low": float(f"{one.loss.low:.3g}"),
-            "loss_high": float(f"{one.loss.high:.3g}"),
-            "loss_trials": one.loss.trials,
-        }
+    for prefix, found in (("loss", one.loss), ("transport_loss", one.transport_loss)):
+        if found is not None:
+            fields |= {
+                f"{prefix}_ratio": float(f"{found.ratio:.3g}"),
+                f"{prefix}_low": float(f"{found.low:.3g}"),
+                f"{prefix}_high": float(f"{found.high:.3g}"),
+                f"{prefix}_trials": found.trials,
+            }
     if one.base_latency_ms is not None:
         fields["base_latency_ms"] = float(f"{one.base_latency_ms:.6g}")
     fields["carried_mbps"] = float(f"{one.carried_mbps:.6g}")

@@ -39,7 +39,9 @@ class PassiveStats:
         latency_ms: Smoothed round trip, weighted by what was acknowledged meanwhile.
         rtt_var_ms: Its mean deviation.
         least_ms: The shortest round trip that the kernel remembers.
-        loss: Segments sent again without need taken off, of all with data.
+        loss: Share of the segments lost while the transport did not fill the path: the path's own loss.
+        transport_loss: Share lost at all times, what the transport's own queue dropped included.
+        congested: Whether the transport filled the path most of the time, so that losses are its own making.
         bandwidth_mbps: Rate on the wire, headers counted, while nothing but the path held the transport down.
         carried_mbps: Rate on the wire over the whole interval.
         paced: Whether the transport's own pace held it down.
@@ -50,6 +52,8 @@ class PassiveStats:
     rtt_var_ms: float | None
     least_ms: float | None
     loss: Share | None
+    transport_loss: Share | None
+    congested: bool
     bandwidth_mbps: float | None
     carried_mbps: float
     paced: bool
@@ -73,6 +77,7 @@ class _Sums:
     rtt_var_us: float = 0.0
     least_us: int = 0
     blocks: list[tuple[int, float]] = field(default_factory=list)
+    own_blocks: list[tuple[int, float]] = field(default_factory=list)
 
 
 class PassiveMeter:
@@ -133,10 +138,13 @@ class PassiveMeter:
         self.busy = segments >= BUSY_SEGMENTS_PER_S * span_s
         if self.busy:
             sums.busy_snapshots += 1
-        if segments:
-            sums.blocks.append((segments, float(min(lost, segments))))
         own_pace = paced and bits >= _PACED_SHARE * pace_bps * span_s > 0
+        was_limited = self.path_limited
         self.path_limited = not own_pace and bits > 0 and full_bits >= _CARRIED_BY_FULL * bits
+        if segments:
+            block = (segments, float(min(lost, segments)))
+            # what a full queue dropped is mended a round trip later, so the snapshot after it shows it too
+            (sums.own_blocks if self.path_limited or was_limited else sums.blocks).append(block)
         if own_pace:
             sums.paced_snapshots += 1
         elif self.path_limited:
@@ -147,22 +155,28 @@ class PassiveMeter:
     def take(self) -> PassiveStats:
         """Closes the interval."""
         sums, self._sums = self._sums, _Sums()
-        segments = sum(n for n, _ in sums.blocks)
         enough = LEAST_BUSY_SHARE * sums.snapshots
         busy = sums.snapshots > 0 and sums.busy_snapshots >= enough
         timed = busy and sums.weight > 0
         full = busy and sums.full_snapshots >= max(enough, 1) and sums.full_s > 0
-        lost = sum(k for _, k in sums.blocks)
         return PassiveStats(
             latency_ms=sums.rtt_us / sums.weight / 1e3 if timed else None,
             rtt_var_ms=sums.rtt_var_us / sums.weight / 1e3 if timed else None,
             least_ms=sums.least_us / 1e3 if sums.least_us else None,
-            loss=share(lost, segments, sums.blocks) if busy and segments >= LEAST_SEGMENTS else None,
+            loss=_share_of(sums.blocks) if busy else None,
+            transport_loss=_share_of(sums.blocks + sums.own_blocks) if busy else None,
+            congested=busy and 2 * len(sums.own_blocks) > sums.snapshots,
             bandwidth_mbps=sums.full_bits / sums.full_s / 1e6 if full else None,
             carried_mbps=sums.wire_bits / sums.elapsed_s / 1e6 if sums.elapsed_s else 0.0,
             paced=sums.paced_snapshots > sums.full_snapshots,
             busy=busy,
         )
+
+
+def _share_of(blocks: list[tuple[int, float]]) -> Share | None:
+    """The share lost over some snapshots; None where they saw too few segments."""
+    segments = sum(n for n, _ in blocks)
+    return share(sum(k for _, k in blocks), segments, blocks) if segments >= LEAST_SEGMENTS else None
 
 
 def _path_limited(one: Connection, old: Connection | None, span_s: float) -> bool:
