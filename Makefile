@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs pictures deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -56,10 +56,8 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 		diff -u "protos/$$file" "$$fresh/$$file" || { echo "the contract's Python is stale: make proto"; exit 1; }; \
 	done && echo "the contract's Python is current"
 
-bench: $(VENV)/dev ## Measure what the store and online learning cost, and score transport parameters on the recorded sweep
-	$(BIN)/python -m benchmarks.storage
-	$(BIN)/python -m benchmarks.online
-	$(BIN)/python -m benchmarks.amst sweep
+bench: $(VENV)/dev ## Measure everything that is said of speed and size, and refresh benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
 
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }
@@ -67,6 +65,19 @@ evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it o
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
+
+pictures: $(VENV)/dev ## Photograph the console and the live table, from simulated links; needs chromium
+	$(BIN)/python -m docs.pictures.make
+
+deploy: $(VENV)/dev ## Make the dashboards and the operator's rules from code
+	$(BIN)/python -m deploy.build
+
+deploy-check: $(VENV)/dev ## Render and validate manifests, test alerts, ask every panel of a real Prometheus; needs kubectl, prometheus, promtool
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/deploy
+
+images: ## Build all container images, and run the server's (docker, podman, or buildah as root)
+	docker/build.sh
+	docker/check.sh
 
 lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/pip install --quiet uv

@@ -30,7 +30,7 @@ from pba_client.errors import (
     UnsupportedError,
     Violation,
 )
-from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls
+from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls, TlsFiles
 from pba_client.records import (
     Attribution,
     Explanation,
@@ -54,6 +54,8 @@ from pba_client.types import (
     Columns,
     Gap,
     Link,
+    LinkCondition,
+    LinkConditionKind,
     Prediction,
     PredictionResult,
     PredictionSource,
@@ -96,6 +98,8 @@ __all__ = [
     "Learned",
     "LedgerEntry",
     "Link",
+    "LinkCondition",
+    "LinkConditionKind",
     "LinkRecord",
     "LinkSummary",
     "LinkUnknownError",
@@ -124,6 +128,7 @@ __all__ = [
     "TemporaryError",
     "Timeouts",
     "Tls",
+    "TlsFiles",
     "TransferEstimate",
     "TransferEstimates",
     "TransferOutcome",

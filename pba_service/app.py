@@ -3,45 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
+from pba_service.console.app import Console
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
+from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.lastknown import LastKnown, PatientDirectory
+from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, sweep
-from pba_service.observability.http import MetricsServer
+from pba_service.engine.upkeep import follow, pulse, recall, sweep
+from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.observability.told import tell_on_socket
 from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
-from pba_service.serving.server import ListenError, Server
+from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
-from pba_service.storage.embedded import EmbeddedServer
-from pba_service.storage.redis_store import RedisStore
+from pba_service.storage.connect import open_server
+from pba_service.storage.durability import Durability
+from pba_service.storage.guarded import GuardedStore, GuardOptions
+from pba_service.storage.keeper import Keeper
+from pba_service.surroundings import now_ms, open_metrics, open_store, redis_at, watch_files, write_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
+    from pba_service.doors import Doors
+    from pba_service.observability.http import MetricsServer
 
-    from pba_service.engine.ports import Store
+ROUND_TRIPS_PER_CALL = 2.5
+"""One call of the store may take so many times as long as the longest round trip."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the service a process does; by default everything.
+
+    Attributes:
+        worker: Its place among the processes of one service.
+        leads: Whether it does what one process does for all: going through all links, round after round.
+        shares_port: Whether other processes listen on the gRPC port too.
+        metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+    """
+
+    worker: int = 0
+    leads: bool = True
+    shares_port: bool = False
+    metrics_socket: Path | None = None
+
+
+ALL = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +110,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             address.parse(url)
         except ValueError as fault:
             faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is not None and not faults:
+        try:
+            open_doors(settings, AccessMetrics(CollectorRegistry()))
+        except FileRefusedError as refused:
+            faults.append(str(refused))
     if settings is None or faults:
         raise SettingsError(faults)
     return settings
@@ -89,6 +127,8 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
+        FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -101,67 +141,95 @@ async def run(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """A running service; leaving the context stops it in order. Raises what `run` raises.
+async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running]:
+    """A running service, or a part of one; leaving the context stops it in order. Raises what `run` raises.
 
     The order: health says NOT_SERVING, streams end, calls end, what waits is stored, the history is written to
-    `PBA_DATA_PATH`, connections close, the embedded server ends.
+    `PBA_DATA_PATH`, connections close, the embedded server ends. One of several processes leaves the history's export
+    and the embedded server to whoever started them.
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        doors = open_doors(settings, AccessMetrics(registry))
+        metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings)
-        if settings.data_path:
+        store, keeper = await _store(stack, settings, metrics)
+        if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
-        refresher.serve_with(model)
+        service, refresher = await _service(
+            stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
+        )
+        refresher.serve_with(ModelSet.of(model))
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        if metrics_server is not None and doors.shows_console:
+            console = Console(service, asyncio.get_running_loop(), _bounds(settings))
+            metrics_server.mount(console, console.open_paths)
+        gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
             options=ServerOptions(
-                host=settings.grpc_host, port=settings.grpc_port, drain_grace_s=settings.drain_timeout_ms / 1000
+                host=settings.grpc_host,
+                port=settings.grpc_port,
+                share_port=part.shares_port,
+                drain_grace_s=settings.drain_timeout_ms / 1000,
+                max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
-            checks={"store": store.check},
+            checks={"store": store.check, "durability": keeper.check},
             registry=registry,
+            gate=gate,
+            tls=doors.tls,
         )
+        watch_files(stack, doors, gate, metrics_server)
         stack.push_async_callback(server.stop)
         port = await server.start()
-        started = Running(port, metrics_server.port, service)
+        metrics_port = metrics_server.port if metrics_server else 0
         if settings.ports_file:
-            _write_ports(settings.ports_file, started)
-        yield started
+            write_ports(settings.ports_file, port, metrics_port)
+        yield Running(port, metrics_port, service)
 
 
-async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
-    url = settings.redis_url
-    if url is None:
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
-        url = embedded.url
-    store = RedisStore.connect(
-        url,
-        max_samples=settings.max_samples,
-        retention_ms=settings.retention_ms,
-        ledger_retention_ms=settings.ledger_retention_ms,
-        max_links=settings.max_links,
-        clock=now_ms,
-    )
-    stack.push_async_callback(store.close)
-    return store
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, Keeper]:
+    """The store, and who sees to its durability.
+
+    Raises:
+        DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
+    """
+    wanted = Durability(settings.durability)
+    server = open_server(await redis_at(stack, settings), settings.store_timeout_ms / 1000)
+    store = open_store(stack, server, settings)
+    keeper = Keeper(server, wanted, settings.replicas)
+    with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
+        await keeper.verify()
+        await keeper.check()
+    guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep), keeper
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: Store, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    part: Part,
+    *,
+    store: GuardedStore,
+    keeper: Keeper,
+    worker: ThreadPoolExecutor,
+    metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
-    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers, on_skipped=metrics.updates_skipped)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
+    last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
+    subscriptions = Subscriptions(
+        PatientDirectory(store, last_known, now_ms),
+        max_subscribers=settings.max_subscribers,
+        on_skipped=metrics.updates_skipped,
+    )
     service = PbaService(
         store=store,
         ingest=ingest,
@@ -171,39 +239,43 @@ async def _service(
         options=options,
         policy=Policy(
             sample_limits=Limits(max_ahead_ms=settings.max_clock_skew_ms, max_age_ms=settings.retention_ms),
-            bounds=TransportBounds(
-                settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
-            ),
+            bounds=_bounds(settings),
             confidence_threshold=settings.confidence_threshold,
         ),
         clock=now_ms,
         metrics=metrics,
+        last_known=last_known,
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("durability", keeper.run)
+    supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
-    supervisor.start("follow", lambda: follow(store, subscriptions, metrics))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000))
+    supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
+    if part.leads:
+        every_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+        supervisor.start(
+            "sweep",
+            lambda: sweep(store, refresher, metrics, every_s, last_known=last_known, population=population),
+        )
+    else:
+        supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
 
 
-def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
-    try:
-        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
-    except OSError as error:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
+def _bounds(settings: Settings) -> TransportBounds:
+    return TransportBounds(
+        settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
+    )
 
 
-def _write_ports(file: Path, started: Running) -> None:
-    """Appears whole: who waits for the file may read it as soon as it is there."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"grpc_port": started.grpc_port, "metrics_port": started.metrics_port}))
-    partial.replace(file)
-
-
-def now_ms() -> int:
-    """The system's time."""
-    return time.time_ns() // 1_000_000
+async def _tell_metrics(
+    stack: AsyncExitStack, registry: CollectorRegistry, doors: Doors, part: Part
+) -> MetricsServer | None:
+    """Tells metrics where this process should; the endpoint that Prometheus scrapes, if it has one."""
+    if part.metrics_socket is None:
+        return open_metrics(stack, registry, doors)
+    await stack.enter_async_context(tell_on_socket(registry, part.metrics_socket))
+    return None

@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m benchmarks.agent [accuracy|cost|loop]`; without a word all of them. Root is needed."""
+"""Runs the benchmarks, as root: `python -m benchmarks.agent [accuracy|cost|loop]`; without a word all of them."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _carried(link: Emulated) -> tuple[int, int]:
 def table(costs: list[Cost]) -> str:
     """The costs, as Markdown."""
     lines = [
-        "| links | load | of a core | resident MiB | of its own MiB | sent MB/link/h | back MB/link/h | service kB/link/h |",
+        "| links | load | of a core | resident MiB | its own MiB | sent MB/link/h | back MB/link/h | PBA kB/link/h |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [

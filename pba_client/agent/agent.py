@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
@@ -77,7 +78,8 @@ class Agent:
         except BaseException:
             self._depot.close()
             raise
-        self._client = client or Client(config.target, config.options)
+        # waiting for the service is the courier's business, which knows what the service asked for
+        self._client = client or Client(config.target, replace(config.options, patience_s=0.0))
         self._guide = Guide(config.links, config.interval_s, self._decided, self._clock.monotonic())
         self._courier = Courier(
             config, self._depot, self._guide, service=ClientService(self._client), clock=self._clock

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pba_client.advice import BandwidthKind, CongestionControl
 from pba_client.agent.config import AgentConfig, ConfigError, LinkConfig, ProbeConfig, ReflectorConfig, TrainConfig
-from pba_client.options import Options, Tls
+from pba_client.options import Options, TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
+
+_TLS_FILES = {"ca_file": "ca", "cert_file": "certificate", "private_key_file": "key"}
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SPAN_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, None: 1.0}
@@ -86,24 +88,15 @@ class _Reader:
 
     def _service(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         values = self._values(
-            tree, "service.", {"target": str}, also={"ca_file", "cert_file", "private_key_file", "token_file", "tls"}
+            tree,
+            "service.",
+            {"target": str, "tls": bool, "token_file": self._path}
+            | dict.fromkeys(("ca_file", "cert_file", "private_key_file"), self._path),
         )
-        files = {name: self._file(tree.get(name), f"service.{name}") for name in ("ca_file", "cert_file")}
-        private, token = (self._file(tree.get(n), f"service.{n}") for n in ("private_key_file", "token_file"))
-        tls = None
-        if tree.get("tls") or any(files.values()):
-            tls = self._made(
-                Tls,
-                "service.",
-                {
-                    "root_certificates": files["ca_file"],
-                    "certificate_chain": files["cert_file"],
-                    "private_key": private,
-                },
-            )
-        metadata = (("authorization", f"Bearer {token.decode().strip()}"),) if token else ()
-        # waiting for the service to come back is the agent's business, not the stream's
-        return values | {"options": Options(tls=tls, metadata=metadata)}
+        files = {one: values.pop(name, None) for name, one in _TLS_FILES.items()}
+        wanted = values.pop("tls", False) or any(files.values())
+        tls = self._made(TlsFiles, "service.", files) if wanted else None
+        return values | {"options": Options(tls=tls, token_file=values.pop("token_file", None))}
 
     def _link(self, tree: object, position: int, shared_key: bytes | None) -> LinkConfig | None:
         where = f"links[{position}]."

@@ -35,8 +35,8 @@ def evaluate_file(
         CommandError: There is nothing to score, the model is refused, or the report cannot be written.
     """
     from pba_service import evaluation  # noqa: PLC0415 - only these commands need it
+    from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415
     from pba_service.files import read_links  # noqa: PLC0415
-    from pba_service.runtime.errors import ModelRefusedError  # noqa: PLC0415
     from pba_service.runtime.session import load_model  # noqa: PLC0415
 
     try:

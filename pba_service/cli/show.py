@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pba_client import Client, Health
+from pba_client import Health
+from pba_service.cli import connect
 from pba_service.cli.told import CommandError, ExitCode
 from pba_service.cli.words import METRICS, ago, clock, interval, mib, number, value_and_unit
 
@@ -48,7 +49,7 @@ def print_json(value: Any) -> None:
 
 def print_health(target: str, service: str) -> None:
     """Prints what the service says of its health."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         health = client.health(service)
     typer.echo(health.name)
     if health is not Health.SERVING:
@@ -57,7 +58,7 @@ def print_health(target: str, service: str) -> None:
 
 def print_prediction(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints a link's prediction."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         prediction = client.predict(link_id)
     if as_json:
         print_json(prediction)
@@ -81,6 +82,12 @@ def _prediction_lines(prediction: Prediction) -> str:
         lines.append(f"  {metric.title:<12} {value_and_unit(value, metric):<16} {within}".rstrip())
     lines.append(f"  {'confidence':<12} {prediction.confidence:.0%} that bandwidth and latency come within 20 %")
     lines.append(f"  {'made by':<12} model {prediction.model_version}, {prediction.source.name.lower()}")
+    if prediction.condition is not None:
+        told = prediction.condition
+        where = ", ".join(told.metrics)
+        lines.append(f"  {'condition':<12} {told.kind.name.lower().replace('_', ' ')} since {ago(told.since)}: {where}")
+    if prediction.stale_since is not None:
+        lines.append(f"  {'stale':<12} the store last answered {ago(prediction.stale_since)}; newer samples may exist")
     return "\n".join(lines)
 
 
@@ -99,7 +106,7 @@ def print_parameters(
     as_json: bool,
 ) -> None:
     """Prints transport parameters."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         chosen = client.parameters(
             link_id,
             current_streams=current_streams,
@@ -136,7 +143,7 @@ def print_parameters(
 
 def print_link(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints all about a link."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         record = client.link(link_id)
     if as_json:
         print_json(record)
@@ -156,7 +163,7 @@ def print_link(target: str, link_id: str, *, as_json: bool) -> None:
 
 def print_explanation(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints what a link's prediction rests on."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         explanation = client.explain(link_id)
     if as_json:
         print_json(explanation)
@@ -189,7 +196,7 @@ def _goodput(chosen: Parameters) -> str:
 def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None:
     """Prints the known links, one a line."""
     count = 0
-    with Client(target) as client:
+    with connect.client(target) as client:
         for link in client.links(prefix=prefix, region=region):
             count += 1
             if as_json:
@@ -214,7 +221,7 @@ def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None
 
 def print_models(target: str, *, as_json: bool) -> None:
     """Prints the loaded models and their test scores."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         models = client.models()
     for model in models:
         if as_json:
@@ -234,7 +241,7 @@ def print_models(target: str, *, as_json: bool) -> None:
 
 def print_history(target: str, link_id: str, start: datetime | None, end: datetime | None, *, as_json: bool) -> None:
     """Prints stored samples."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         if not as_json:
             typer.echo(f"{'measured at':<24}" + "".join(f"{f'{m.title} {m.unit}':>20}" for m in METRICS))
         for sample in client.history(link_id, start, end):
@@ -249,7 +256,7 @@ def print_ledger(target: str, link_id: str, start: datetime | None, end: datetim
     """Prints predictions beside what came true, and their mean absolute errors."""
     errors: dict[str, list[float]] = defaultdict(list)
     hits = entries = 0
-    with Client(target) as client:
+    with connect.client(target) as client:
         for entry in client.ledger(link_id, start, end):
             entries, hits = entries + 1, hits + entry.hit
             for metric in METRICS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain import online
+from pba_service.domain import online, parts
 from pba_service.domain.errors import LinkUnknownError, ModelUnavailableError
 from pba_service.domain.explain import explain
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, QUANTILES
@@ -72,7 +72,7 @@ class Insight:
         [snapshot] = await self._store.snapshots([link_id], [0])
         if snapshot is None:
             raise LinkUnknownError(link_id)
-        return online.records(online.decode([snapshot.state.blob]))[0]
+        return online.records(online.decode([parts.split(snapshot.state.blob)[0]]))[0]
 
     async def path(self, link_id: str) -> list[PathPoint]:
         """The model's forecasts at all of its horizons, for a link that was just predicted."""
@@ -96,13 +96,11 @@ class Insight:
         return await asyncio.get_running_loop().run_in_executor(self._worker, _path, series, model, self._options)
 
     async def _read(self, link_id: str) -> tuple[Snapshot, Model]:
-        model = self._refresher.model
-        if model is None:
-            raise ModelUnavailableError
-        snapshots = await self._refresher.read([link_id], model)
+        [route] = await self._refresher.router.routes([link_id])
+        snapshots = await self._refresher.read([link_id], route.window_slots)
         if not snapshots:
             raise LinkUnknownError(link_id)
-        return snapshots[0], model
+        return snapshots[0], route.serving
 
 
 def _newest_window(series: Series, model: Model, options: Options) -> Windows:
@@ -133,7 +131,7 @@ def _explained(snapshot: Snapshot, model: Model, options: Options) -> Prediction
         return model.predict(windows, np.repeat(window.step_ms, len(windows)))[:, at, :, median]
 
     weights, forecasts = online.contributions(
-        online.decode([snapshot.state.blob]),
+        online.decode([parts.split(snapshot.state.blob)[0]]),
         series=[snapshot.recent],
         made_at_ms=window.made_at_ms,
         step_ms=window.step_ms,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.drift import silence
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -22,6 +23,7 @@ from pba_service.engine.advance import predict_window
 from pba_service.engine.advice import AdviceOptions, Adviser
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import Insight
+from pba_service.engine.lastknown import LastKnown, NeverAway
 from pba_service.engine.ports import Outcome
 from pba_service.engine.transfers import Transfers
 
@@ -80,6 +82,7 @@ class PbaService:
         policy: What the operator decides.
         clock: Wall-clock time.
         metrics: Told of what is done.
+        last_known: What is answered while the store is away; by default nothing.
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class PbaService:
         policy: Policy,
         clock: Clock,
         metrics: Metrics,
+        last_known: LastKnown | None = None,
     ) -> None:
         self.subscriptions = subscriptions
+        self._last_known = last_known or LastKnown(NeverAway(), max_age_ms=0)
         self._store = store
         self._ingest = ingest
         self._refresher = refresher
@@ -123,8 +128,6 @@ class PbaService:
         outcomes = await self._ingest.put(kept)
         stored, duplicates, replaced = (int((outcomes == outcome).sum()) for outcome in Outcome)
         changed = outcomes != Outcome.DUPLICATE
-        touched = np.unique(kept.link_index[changed])
-        self._refresher.mark(kept.links[position].link_id for position in touched.tolist())
         self._metrics.samples_pushed(
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
@@ -149,10 +152,26 @@ class PbaService:
         return result
 
     async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
-        """The prediction of each link, or why there is none. Raises `StoreUnavailableError` for all together."""
-        await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
+        """The prediction of each link, or why there is none.
+
+        While the store is away what this replica last knew is given, marked as stale.
+
+        Raises:
+            StoreUnavailableError: For all together: nothing is known of them, or the store has been away for too long.
+        """
+        try:
+            return await self._predict_now(link_ids)
+        except StoreUnavailableError as error:
+            stale = self._last_known.answer(link_ids, self._clock(), error)
+            self._metrics.stale_reads(len(stale))
+            return stale
+
+    async def _predict_now(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
+        if not self._last_known.store_away:
+            await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
-        behind = [s.link_id for s in snapshots if s and _is_behind(s, self._refresher.model_version)]
+        self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
+        behind = await self._behind([snapshot for snapshot in snapshots if snapshot])
         fresh = dict(zip(behind, await self._refresher.refresh(behind), strict=True)) if behind else {}
         now_ms = self._clock()
         return [
@@ -200,7 +219,20 @@ class PbaService:
 
     def models(self) -> list[ModelInfo]:
         """The loaded models, the serving one first."""
-        return [self._refresher.model.info] if self._refresher.model else []
+        return self._refresher.router.models.infos
+
+    async def _behind(self, snapshots: Sequence[Snapshot]) -> list[str]:
+        """Links with samples, or a model, that their newest prediction does not know."""
+        link_ids = [snapshot.link_id for snapshot in snapshots]
+        try:
+            routes = await self._refresher.router.routes(link_ids)
+        except ModelUnavailableError:
+            return [snapshot.link_id for snapshot in snapshots if _is_behind(snapshot, None)]
+        return [
+            snapshot.link_id
+            for snapshot, route in zip(snapshots, routes, strict=True)
+            if _is_behind(snapshot, route.serving.info.version)
+        ]
 
     def _judge(
         self, link_id: str, snapshot: Snapshot | None, result: Prediction | PbaError | None, now_ms: int
@@ -213,7 +245,8 @@ class PbaService:
             # Silent for longer than the horizon: what it predicted is past, so nothing is known of its future.
             step_ms = result.step_ms if result else self._options.base_ms
             return HistoryTooShortError(link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * step_ms / 1000)
-        return result
+        quiet = silence(result.made_at_ms, result.step_ms, now_ms)
+        return replace(result, condition=quiet) if quiet else result
 
     def _observe(self, batch: SampleBatch, changed: NDArray[np.bool_]) -> None:
         """Shows the newest of the changed samples of each link as its current values."""

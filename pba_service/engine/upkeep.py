@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +13,8 @@ from pba_service.domain.errors import PbaError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pba_service.engine.lastknown import LastKnown
+    from pba_service.engine.population import Population
     from pba_service.engine.ports import LinkSummary, Store
     from pba_service.engine.refresh import Refresher
     from pba_service.engine.subscriptions import Subscriptions
@@ -22,21 +25,57 @@ PAGE_LINKS = 500
 _log = structlog.get_logger(__name__)
 
 
-async def follow(store: Store, subscriptions: Subscriptions, metrics: Metrics) -> None:
-    """Gives predictions of all replicas to this one's subscribers, until cancelled."""
+async def pulse(metrics: Metrics, interval_s: float = 0.5, memory_s: float = 15.0) -> None:
+    """Measures how late the event loop is, until cancelled: a late loop delays every call.
+
+    Args:
+        metrics: Told of the worst of the last `memory_s`.
+        interval_s: Between two measurements.
+        memory_s: See there; at least the interval of those who scrape.
+    """
+    loop = asyncio.get_running_loop()
+    recent: deque[float] = deque(maxlen=max(1, round(memory_s / interval_s)))
+    while True:
+        due_s = loop.time() + interval_s
+        await asyncio.sleep(interval_s)
+        recent.append(max(0.0, loop.time() - due_s))
+        metrics.loop_lag(max(recent))
+
+
+async def follow(
+    store: Store, subscriptions: Subscriptions, metrics: Metrics, last_known: LastKnown | None = None
+) -> None:
+    """Gives predictions of all replicas to this one's subscribers and memory, until cancelled."""
     async for predictions in store.announcements():
+        if last_known is not None:
+            last_known.learn(predictions)
         subscriptions.publish(predictions)
         metrics.subscribers(len(subscriptions))
 
 
-async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s: float) -> None:
+async def recall(store: Store, last_known: LastKnown) -> None:
+    """Learns the newest prediction of every link once, where another process sweeps; then waits until cancelled."""
+    async for link in all_links(store):
+        last_known.learn([link.newest_prediction])
+    await asyncio.Event().wait()
+
+
+async def sweep(
+    store: Store,
+    refresher: Refresher,
+    metrics: Metrics,
+    interval_s: float,
+    *,
+    last_known: LastKnown | None = None,
+    population: Population | None = None,
+) -> None:
     """Marks links whose newest prediction does not know their newest sample, round after round, until cancelled.
 
     Pushes mark their links themselves; a sweep finds what a replica had marked when it died.
     """
     while True:
         try:
-            behind = await sweep_once(store, refresher, metrics)
+            behind = await sweep_once(store, refresher, metrics, last_known, population)
         except PbaError as error:
             _log.warning("sweep_failed", reason=str(error))
         else:
@@ -44,22 +83,37 @@ async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s
         await asyncio.sleep(interval_s)
 
 
-async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics) -> int:
-    """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics."""
+async def sweep_once(
+    store: Store,
+    refresher: Refresher,
+    metrics: Metrics,
+    last_known: LastKnown | None = None,
+    population: Population | None = None,
+) -> int:
+    """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics.
+
+    `last_known` learns all predictions, among them those from before this replica's start; `population` counts them.
+    """
     marked = 0
     gone = metrics.labelled_links()
     async for link in all_links(store):
         link_id = link.info.link_id
+        if last_known is not None:
+            last_known.learn([link.newest_prediction])
+        if population is not None and link.newest_prediction is not None:
+            population.look(link.newest_prediction)
         gone.discard(link_id)
         metrics.link_sample_count(link_id, link.sample_count)
         if len(link.newest_sample):
             newest_ms = int(link.newest_sample.times_ms[-1])
             metrics.link_current(link_id, newest_ms, link.newest_sample.values[-1])
             if link.newest_prediction is None or link.newest_prediction.made_at_ms != newest_ms:
-                refresher.mark([link_id])
+                refresher.look_again([link_id])
                 marked += 1
     for link_id in gone:
         metrics.link_forgotten(link_id)
+    if population is not None:
+        population.end_round()
     return marked
 
 

@@ -6,6 +6,8 @@ described by its shape only: this package stands beside the domain and knows not
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
@@ -22,7 +24,7 @@ from prometheus_client import (
 from pba_service.observability.links import LinkTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from enum import Enum
 
     import numpy as np
@@ -76,6 +78,11 @@ class MadePrediction(Protocol):
         """What produced it."""
         ...
 
+    @property
+    def quantiles(self) -> NDArray[np.float32]:
+        """float32[4, 5] at 0.05, 0.1, 0.5, 0.9 and 0.95; NaN where nothing is predicted."""
+        ...
+
 
 def service_registry() -> CollectorRegistry:
     """A registry that already tells of the process, the interpreter and its garbage collector."""
@@ -117,6 +124,9 @@ class Metrics:
         self._latency = histogram("dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS)
         self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
+        self._conditions = gauge(
+            "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
+        )
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
@@ -126,11 +136,24 @@ class Metrics:
         self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
         self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
 
+        self._circuit = gauge("dwcp_pba_store_circuit_open", "1 while calls of the store are refused at once.")
+        self._stale = counter("dwcp_pba_stale_reads_total", "Predictions given from memory while the store was away.")
+
         self._effectiveness = histogram(
             "dwcp_pba_amst_effectiveness_ratio", "Achieved over expected goodput, as nodes report.", _EFFECTIVENESS
         )
         self._retransmitted = histogram(
             "dwcp_pba_amst_retransmitted_ratio", "Share of segments retransmitted, as nodes report.", _RETRANSMITTED
+        )
+
+        build = gauge(
+            "dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio"
+        )
+        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(
+            1
+        )
+        self._loop_lag = gauge(
+            "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
 
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
@@ -181,7 +204,7 @@ class Metrics:
     def prediction_made(self, prediction: MadePrediction) -> None:
         """A prediction was made here."""
         self._predictions.labels(prediction.source.name.lower()).inc()
-        self._links.confidence(prediction.link_id, prediction.confidence)
+        self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
 
     def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
         """Each of some predictions, made together, took so long from the start of its making until it could be used."""
@@ -192,6 +215,11 @@ class Metrics:
         """A prediction's target came, and the entry was stored."""
         self._ledger.labels("true" if entry.hit else "false").inc()
         self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+
+    def conditions(self, links: Mapping[str, int]) -> None:
+        """So many links are in each condition."""
+        for kind, count in links.items():
+            self._conditions.labels(kind).set(count)
 
     def model_serving(self, name: str, version: str) -> None:
         """A model serves from now on, instead of the one before."""
@@ -220,6 +248,18 @@ class Metrics:
         """The store was away or too slow."""
         self._store_errors.inc()
 
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop was, at its latest in the recent past."""
+        self._loop_lag.set(seconds)
+
+    def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
+        """The store is asked no more, or is asked again."""
+        self._circuit.set(is_open)
+
+    def stale_reads(self, count: int) -> None:
+        """So many predictions were given from memory."""
+        self._stale.inc(count)
+
     def subscribers(self, count: int) -> None:
         """So many prediction streams are open."""
         self._subscribers.set(count)
@@ -227,3 +267,11 @@ class Metrics:
     def updates_skipped(self, count: int) -> None:
         """A subscriber was too slow for so many updates."""
         self._skipped.inc(count)
+
+
+def _installed(package: str) -> str:
+    """A package's version; empty in a checkout that is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

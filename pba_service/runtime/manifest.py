@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,22 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pba_service.domain.errors import ModelRefusedError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES, MIN_SLOTS
-from pba_service.engine.ports import ModelInfo
-from pba_service.runtime.errors import ModelRefusedError
+from pba_service.engine.ports import ModelInfo, TrainingData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
 MANIFEST_FILE = "manifest.json"
-PREFERRED = ("pba_lstm", "bandwidth_lstm")
-"""Of several models in a folder the first of these that is there is taken."""
-
 SCORED_PART = "test"
 _MAX_SLOTS = 10_000
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
+_NAMES = "at most 32 letters, digits and _ . + -"  # what links remember of a version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,67 +51,39 @@ class ModelFiles:
 
     Attributes:
         info: What it says of itself.
-        onnx: Its ONNX file.
+        onnx_name: The name of its ONNX file.
         inputs: Names of its inputs, `window` and perhaps `step_s`, with their shapes; "n" is the batch.
         outputs: The same of its output, `forecast`.
         goldens: Windows with known answers, at least one.
     """
 
     info: ModelInfo
-    onnx: Path
+    onnx_name: str
     inputs: dict[str, tuple[int | str, ...]]
     outputs: dict[str, tuple[int | str, ...]]
     goldens: tuple[Golden, ...]
 
 
-def find(path: Path) -> Path:
-    """The manifest that a path means.
-
-    Args:
-        path: A model's folder, its ONNX file, or a folder of models' folders.
+def parse(content: bytes, where: str) -> ModelFiles:
+    """Reads and checks a manifest.
 
     Raises:
-        ModelRefusedError: There is none, or several and none of `PREFERRED`.
+        ModelRefusedError: It is not as it must be, or is of a model that does not fit.
     """
-    folder = path.parent if path.suffix == ".onnx" else path
-    if (folder / MANIFEST_FILE).is_file():
-        return folder / MANIFEST_FILE
-    if path.suffix == ".onnx":
-        raise ModelRefusedError(str(path), f"there is no {MANIFEST_FILE} beside it")
-    names = sorted(entry.parent.name for entry in folder.glob(f"*/{MANIFEST_FILE}"))
-    chosen = next((name for name in PREFERRED if name in names), names[0] if len(names) == 1 else None)
-    if chosen is None:
-        found = f"only {', '.join(names)}" if names else "no model"
-        raise ModelRefusedError(str(path), f"there is {found} in it, and none of {', '.join(PREFERRED)}")
-    return folder / chosen / MANIFEST_FILE
-
-
-def read(path: Path) -> ModelFiles:
-    """Reads and checks the manifest that a path means, see `find`.
-
-    Raises:
-        ModelRefusedError: The manifest cannot be read, is not as it must be, or is of a model that does not fit.
-    """
-    manifest = find(path)
     try:
-        fields = json.loads(manifest.read_text(encoding="utf-8"))
-        files = _files(manifest.parent, fields)
+        fields = json.loads(content)
+        files = _files(fields)
         fault = _fault(fields, files)
-    except OSError as error:
-        raise ModelRefusedError(str(manifest), f"it cannot be read: {error.strerror}") from error
     except KeyError as error:
-        raise ModelRefusedError(str(manifest), f"the manifest lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelRefusedError(str(manifest), f"the manifest is malformed: {error}") from error
+        raise ModelRefusedError(where, f"the manifest lacks {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelRefusedError(where, f"the manifest is malformed: {error}") from error
     if fault:
-        raise ModelRefusedError(str(manifest), fault)
-    given = path if path.suffix == ".onnx" else files.onnx
-    if given.name != files.onnx.name:
-        raise ModelRefusedError(str(path), f"the manifest beside it is of {files.onnx.name}")
+        raise ModelRefusedError(where, fault)
     return files
 
 
-def _files(folder: Path, fields: dict[str, Any]) -> ModelFiles:
+def _files(fields: dict[str, Any]) -> ModelFiles:
     if fields["schema"] != SCHEMA:
         raise ValueError(f"schema {fields['schema']!r} is not {SCHEMA}, the one this service reads")
     name = str(fields["model_file"])
@@ -119,7 +91,7 @@ def _files(folder: Path, fields: dict[str, Any]) -> ModelFiles:
         raise ValueError(f"model_file {name!r} is not the name of a file beside it")
     return ModelFiles(
         info=_info(fields),
-        onnx=folder / name,
+        onnx_name=name,
         inputs=_tensors(fields["inputs"]),
         outputs=_tensors(fields["outputs"]),
         goldens=tuple(_golden(golden) for golden in fields["goldens"]),
@@ -127,15 +99,12 @@ def _files(folder: Path, fields: dict[str, Any]) -> ModelFiles:
 
 
 def _info(fields: dict[str, Any]) -> ModelInfo:
-    created = datetime.fromisoformat(fields["created_at"])
-    if created.tzinfo is None:
-        created = created.replace(tzinfo=UTC)
     scores = fields["scores"].get(SCORED_PART, {})
     return ModelInfo(
         name=str(fields["name"]),
         version=str(fields["version"]),
         checksum_sha256=str(fields["checksum_sha256"]),
-        created_at_ms=round(created.timestamp() * 1000),
+        created_at_ms=_time_ms(fields["created_at"]),
         features=tuple(fields["features"]),
         window_slots=int(fields["window_slots"]),
         horizons_ms=tuple(round(1000 * float(seconds)) for seconds in fields["horizons_s"]),
@@ -147,7 +116,27 @@ def _info(fields: dict[str, Any]) -> ModelInfo:
             for metric in METRICS
             if of_metric.get(metric) is not None
         ),
+        parent=str(fields.get("parent", "")),
+        training=_training(fields.get("training")),
     )
+
+
+def _training(fields: dict[str, Any] | None) -> TrainingData | None:
+    if not fields:
+        return None
+    first, last = fields.get("first_measured_at"), fields.get("last_measured_at")
+    return TrainingData(
+        rows=int(fields["rows"]),
+        links=int(fields["links"]),
+        fingerprint_sha256=str(fields["fingerprint_sha256"]),
+        first_ms=_time_ms(first) if first else 0,
+        last_ms=_time_ms(last) if last else 0,
+    )
+
+
+def _time_ms(text: str) -> int:
+    time = datetime.fromisoformat(text)
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _tensors(specs: list[dict[str, Any]]) -> dict[str, tuple[int | str, ...]]:
@@ -194,6 +183,7 @@ def _fault(fields: dict[str, Any], files: ModelFiles) -> str | None:
             files.outputs == {"forecast": ("n", *forecast)},
             f"its outputs are {files.outputs}, not forecast of ('n', *{forecast})",
         ),
+        (_NAME.fullmatch(info.name) and _NAME.fullmatch(info.version), "its name or version is not one: " + _NAMES),
         (bool(files.goldens), "it has no golden window to be checked with"),
         (
             all(g.window.shape == window and g.forecast.shape == forecast for g in files.goldens),

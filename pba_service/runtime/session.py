@@ -1,28 +1,25 @@
-"""One ONNX model under ONNX Runtime, checked before it may serve.
-
-ONNX Runtime 1.29 and later phone home on plain import, even before its own switch for that can be reached, unless
-ORT_DISABLE_TELEMETRY is set: so it is set here, and the library is imported nowhere else in the service.
-"""
+"""One ONNX model under ONNX Runtime, checked before it may serve."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pba_service.domain.errors import ModelUnavailableError
+from pba_service.domain.errors import ModelRefusedError, ModelUnavailableError
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
-from pba_service.runtime import manifest
-from pba_service.runtime.errors import ModelRefusedError
+from pba_service.runtime import files, manifest
+from pba_service.runtime.ort import open_session
+from pba_service.runtime.vet import vet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from pba_service.engine.model_ports import ModelBundle
     from pba_service.engine.ports import ModelInfo
     from pba_service.runtime.manifest import Golden, ModelFiles
 
@@ -40,10 +37,10 @@ class OnnxModel:
     number of rows, which moves results by some 1e-6 of themselves.
     """
 
-    def __init__(self, files: ModelFiles, session: Any) -> None:
-        self._info = files.info
+    def __init__(self, said: ModelFiles, session: Any) -> None:
+        self._info = said.info
         self._session = session
-        self._wants_step = "step_s" in files.inputs
+        self._wants_step = "step_s" in said.inputs
 
     @property
     def info(self) -> ModelInfo:
@@ -90,47 +87,46 @@ def load_model(path: Path) -> OnnxModel:
     """Loads a model and proves it against its own golden windows.
 
     Args:
-        path: A model's folder, its ONNX file with the manifest beside it, or a folder of models' folders, of which
-            `manifest.PREFERRED` says which is taken.
+        path: A model's folder, its ONNX file, or a folder of these; `folder.preferred` says which is taken.
 
     Raises:
         ModelRefusedError: With the reason.
     """
-    files = manifest.read(path)
+    return load_bundle(files.read(files.preferred(path)))
+
+
+def load_bundle(bundle: ModelBundle) -> OnnxModel:
+    """Loads a model from its bytes and proves it against its own golden windows, which also warms it up.
+
+    Raises:
+        ModelRefusedError: With the reason; nothing of the model is left in memory then.
+    """
+    said = checked(bundle)
+    vet(bundle.onnx, bundle.where)
     try:
-        content = files.onnx.read_bytes()
-    except OSError as error:
-        raise ModelRefusedError(str(files.onnx), f"it cannot be read: {error.strerror}") from error
-    checksum = hashlib.sha256(content).hexdigest()
-    if checksum != files.info.checksum_sha256:
-        raise ModelRefusedError(
-            str(files.onnx), f"its SHA-256 is {checksum}, but the manifest says {files.info.checksum_sha256}"
-        )
-    try:
-        session = open_session(content)
+        session = open_session(bundle.onnx)
     except Exception as error:  # the runtime's exceptions have no common base of their own
-        raise ModelRefusedError(str(files.onnx), f"ONNX Runtime cannot load it: {error}") from error
+        raise ModelRefusedError(bundle.where, f"ONNX Runtime cannot load it: {error}", "runtime") from error
     for kind, declared, actual in (
-        ("input", files.inputs, session.get_inputs()),
-        ("output", files.outputs, session.get_outputs()),
+        ("input", said.inputs, session.get_inputs()),
+        ("output", said.outputs, session.get_outputs()),
     ):
         if fault := _signature_fault(declared, actual):
-            raise ModelRefusedError(str(files.onnx), f"{kind} {fault}")
-    model = OnnxModel(files, session)
-    _prove(model, files)
+            raise ModelRefusedError(bundle.where, f"{kind} {fault}", "signature")
+    model = OnnxModel(said, session)
+    _prove(model, said, bundle.where)
     return model
 
 
-def open_session(content: bytes) -> Any:
-    """A session of ONNX Runtime for a serialised graph, on one thread, with the runtime's telemetry off."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as runtime  # noqa: PLC0415 - only once the switch is set
-
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings are for whoever exports
-    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+def checked(bundle: ModelBundle) -> ModelFiles:
+    """What a bundle's manifest says, once the graph is the one it speaks of. Raises `ModelRefusedError`."""
+    said = manifest.parse(bundle.manifest, bundle.where)
+    checksum = hashlib.sha256(bundle.onnx).hexdigest()
+    if checksum != said.info.checksum_sha256:
+        raise ModelRefusedError(
+            bundle.where, f"its SHA-256 is {checksum}, but the manifest says {said.info.checksum_sha256}", "checksum"
+        )
+    return said
 
 
 def _signature_fault(declared: dict[str, tuple[int | str, ...]], actual: list[Any]) -> str | None:
@@ -151,21 +147,21 @@ def _signature_fault(declared: dict[str, tuple[int | str, ...]], actual: list[An
     return None
 
 
-def _prove(model: OnnxModel, files: ModelFiles) -> None:
+def _prove(model: OnnxModel, said: ModelFiles, where: str) -> None:
     """Runs the golden windows, which also warms the session up. Raises `ModelRefusedError` where one is off."""
-    goldens = files.goldens
+    goldens = said.goldens
     windows = np.stack([golden.window for golden in goldens])
     steps = np.array([golden.step_ms for golden in goldens], np.int64)
     try:
         answers = model.predict(windows, steps)
     except (ModelUnavailableError, ValueError) as error:
         raise ModelRefusedError(
-            str(files.onnx), f"it fails on its golden windows: {error.__cause__ or error}"
+            where, f"it fails on its golden windows: {error.__cause__ or error}", "golden"
         ) from error
     scale = np.nanmax(np.abs([golden.forecast for golden in goldens]), axis=(0, 1, 3), initial=0.0)
     for golden, answer in zip(goldens, answers, strict=True):
         if fault := _golden_fault(golden, answer, scale):
-            raise ModelRefusedError(str(files.onnx), f"golden window {golden.name!r}: {fault}")
+            raise ModelRefusedError(where, f"golden window {golden.name!r}: {fault}", "golden")
 
 
 def _golden_fault(golden: Golden, answer: NDArray[np.float32], scale: NDArray[np.float32]) -> str | None:

@@ -19,13 +19,17 @@ from pba_service.domain.errors import ModelUnavailableError
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
 from pba_service.serving.servicers import ModelServicer, PredictionServicer
+from pba_service.serving.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
+    from pba_service.access.certificates import Certificates
+    from pba_service.access.watched import Watched
     from pba_service.engine.api import Service
+    from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +52,8 @@ class Server:
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
+        gate: Gate | None = None,
+        tls: Watched[Certificates] | None = None,
     ) -> None:
         """Builds a server; nothing is opened before `start`.
 
@@ -57,6 +63,8 @@ class Server:
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
             registry: Where the metrics of calls go.
+            gate: Lets calls in; None: all of them.
+            tls: The certificates to listen with; None: in plain text.
         """
         self._service = service
         self._options = options
@@ -71,6 +79,8 @@ class Server:
         )
         self._monitoring: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
+        self._gate = gate
+        self._tls = tls
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
@@ -78,7 +88,9 @@ class Server:
 
         Health is found out before the first call is accepted.
         """
-        server = grpc.aio.server(interceptors=[Guard(self._metrics)], options=self._options.channel_options())
+        server = grpc.aio.server(
+            interceptors=[Guard(self._metrics, self._gate)], options=self._options.channel_options()
+        )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), server
         )
@@ -87,7 +99,10 @@ class Server:
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            port = server.add_insecure_port(self._options.address)
+            if self._tls is None:
+                port = server.add_insecure_port(self._options.address)
+            else:
+                port = server.add_secure_port(self._options.address, server_credentials(self._tls))
         except RuntimeError:
             await server.stop(None)
             raise ListenError(_why_not(self._options)) from None

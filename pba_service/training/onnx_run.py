@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.runtime.session import open_session
+from pba_service.runtime.ort import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

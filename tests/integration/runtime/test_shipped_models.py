@@ -8,7 +8,7 @@ import pytest
 from pba_service.domain.profiles import PROFILES
 from pba_service.domain.simulate import simulate
 from pba_service.domain.window import windows_at
-from pba_service.runtime.manifest import PREFERRED
+from pba_service.runtime.files import PREFERRED
 from pba_service.runtime.session import load_model
 
 MODELS = Path(__file__).parents[3] / "models"

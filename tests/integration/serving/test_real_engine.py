@@ -15,6 +15,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
@@ -34,14 +35,11 @@ DAY_MS = 86_400_000
 async def everything_real():
     clock, metrics, supervisor = Clock(), Metrics(CollectorRegistry(), 100), Supervisor()
     store = MemoryStore(max_samples=10_000, retention_ms=30 * DAY_MS, clock=clock)
-    options, subscriptions, ingest = (
-        Options(base_ms=MINUTE_MS, catch_up=480),
-        Subscriptions(store),
-        Ingest(store, metrics),
-    )
+    options, subscriptions = Options(base_ms=MINUTE_MS, catch_up=480), Subscriptions(store)
     with ThreadPoolExecutor(1) as worker:
         refresher = Refresher(store, options, worker, metrics)
-        refresher.serve_with(LastValueModel())
+        ingest = Ingest(store, metrics, refresher)
+        refresher.serve_with(ModelSet.of(LastValueModel()))
         service = PbaService(
             store=store,
             ingest=ingest,

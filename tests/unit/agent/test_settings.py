@@ -66,7 +66,7 @@ def test_everything_that_can_be_said_is_understood(write, tmp_path):
     assert config.state_dir == tmp_path / "state"
     assert config.command == ("/usr/bin/apply", "--now")
     assert config.options.tls is not None
-    assert config.options.metadata == (("authorization", "Bearer secret"),)
+    assert config.options.token_file == tmp_path / "token"
     assert first.key == b"a key that both sides hold"
     assert first.ports == {5000, 5001}
     assert (first.bandwidth_kind, first.congestion_control) == (BandwidthKind.GOODPUT, CongestionControl.BBR)

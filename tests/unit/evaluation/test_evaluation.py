@@ -10,6 +10,7 @@ from pba_service.cli.evaluate import evaluate_file
 from pba_service.domain.online import EXPERTS
 from pba_service.domain.samples import METRICS, LinkInfo, Series
 from pba_service.engine.advance import Options, advance
+from pba_service.engine.models import Route
 from pba_service.engine.ports import LinkState, Snapshot
 from pba_service.evaluation import replay, score_all, summarise, text_table
 from pba_service.evaluation.scores import RECENT_FORECASTS, SIMPLE
@@ -45,7 +46,7 @@ def test_a_replay_is_what_serving_does():
     served = []
     for count in range(1, len(series) + 1):
         seen = Series(series.times_ms[:count], series.values[:count])
-        [one] = advance([Snapshot("a", seen, state, None)], MODEL, Options(base_ms=MINUTE, catch_up=480))
+        [one] = advance([Snapshot("a", seen, state, None)], [Route(MODEL)], Options(base_ms=MINUTE, catch_up=480))
         if one.commit:
             state = LinkState(state.version + 1, one.commit.blob)
             served.append(one.prediction)

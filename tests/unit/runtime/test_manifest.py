@@ -1,66 +1,43 @@
-"""Finding a model by its path, and refusing manifests that promise what cannot be."""
+"""Manifests that promise what cannot be are refused."""
 
 import json
 
 import pytest
 
-from pba_service.runtime.errors import ModelRefusedError
-from pba_service.runtime.manifest import find, read
+from pba_service.domain.errors import ModelRefusedError
+from pba_service.engine.ports import TrainingData
+from pba_service.runtime.manifest import parse
 from tests.unit.runtime import model_files
 
 
+def read(folder):
+    return parse((folder / "manifest.json").read_bytes(), str(folder))
+
+
 def test_a_manifest_tells_all_of_its_model(tmp_path):
-    files = read(model_files.write(tmp_path / "m"))
-    assert files.onnx == tmp_path / "m" / "model.onnx"
-    assert files.info.name == "tiny"
-    assert files.info.created_at_ms == 1_767_323_045_000
-    assert files.info.horizons_ms == (300_000, 900_000)
-    assert files.info.quantile_levels == (0.1, 0.5, 0.9)
-    assert files.info.parameter_count == 3
-    assert files.info.scores == (("latency_ms", "tiny", 0.8), ("latency_ms", "last", 1.0))
-    assert [golden.name for golden in files.goldens] == ["steady", "partly absent"]
+    said = read(model_files.write(tmp_path / "m"))
+    assert said.onnx_name == "model.onnx"
+    assert said.info.name == "tiny"
+    assert said.info.created_at_ms == 1_767_323_045_000
+    assert said.info.horizons_ms == (300_000, 900_000)
+    assert said.info.quantile_levels == (0.1, 0.5, 0.9)
+    assert said.info.parameter_count == 3
+    assert said.info.scores == (("latency_ms", "tiny", 0.8), ("latency_ms", "last", 1.0))
+    assert [golden.name for golden in said.goldens] == ["steady", "partly absent"]
+    assert (said.info.parent, said.info.training) == ("", None)
 
 
-@pytest.mark.parametrize("inside", ["", "model.onnx"])
-def test_a_folder_and_its_onnx_file_mean_the_same(tmp_path, inside):
-    folder = model_files.write(tmp_path / "m")
-    assert find(folder / inside if inside else folder) == folder / "manifest.json"
-
-
-@pytest.mark.parametrize(
-    ("names", "chosen"),
-    [
-        (["pba_lstm", "bandwidth_lstm", "other"], "pba_lstm"),
-        (["bandwidth_lstm", "aaa"], "bandwidth_lstm"),
-        (["only_one"], "only_one"),
-    ],
-)
-def test_of_several_models_the_preferred_is_taken(tmp_path, names, chosen):
-    for name in names:
-        model_files.write(tmp_path / name)
-    assert find(tmp_path).parent.name == chosen
-
-
-@pytest.mark.parametrize(("names", "told"), [([], "no model"), (["a", "b"], "only a, b")])
-def test_no_model_to_choose_is_said(tmp_path, names, told):
-    for name in names:
-        model_files.write(tmp_path / name)
-    with pytest.raises(ModelRefusedError, match=told):
-        find(tmp_path)
-
-
-def test_a_path_to_nothing_is_said(tmp_path):
-    with pytest.raises(ModelRefusedError, match="no model"):
-        find(tmp_path / "nowhere")
-    with pytest.raises(ModelRefusedError, match=r"no manifest\.json beside it"):
-        find(tmp_path / "model.onnx")
-
-
-def test_an_onnx_file_that_the_manifest_is_not_of_is_refused(tmp_path):
-    folder = model_files.write(tmp_path)
-    (folder / "other.onnx").write_bytes(b"")
-    with pytest.raises(ModelRefusedError, match=r"is of model\.onnx"):
-        read(folder / "other.onnx")
+def test_a_manifest_may_tell_where_a_model_comes_from(tmp_path):
+    training = {
+        "rows": 5,
+        "links": 2,
+        "fingerprint_sha256": "ab",
+        "first_measured_at": "2026-01-01T00:00:00Z",
+        "last_measured_at": "2026-01-02T00:00:00Z",
+    }
+    info = read(model_files.write(tmp_path, parent="tiny-0", training=training)).info
+    assert info.parent == "tiny-0"
+    assert info.training == TrainingData(5, 2, "ab", 1_767_225_600_000, 1_767_312_000_000)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +57,9 @@ def test_an_onnx_file_that_the_manifest_is_not_of_is_refused(tmp_path):
         ({"outputs": []}, "its outputs are"),
         ({"goldens": []}, "no golden window"),
         ({"goldens": [{"name": "g", "window": [[1.0]], "step_s": 60, "forecast": [[[1.0]]]}]}, "not of its shape"),
+        ({"version": "a b"}, "not one: at most 32 letters"),
+        ({"version": "v" * 33}, "not one: at most 32 letters"),
+        ({"name": "../x"}, "not one: at most 32 letters"),
         ({"model_file": "../model.onnx"}, "not the name of a file beside it"),
         ({"created_at": "yesterday"}, "malformed"),
         ({"horizons_s": None}, "malformed"),

@@ -15,8 +15,14 @@ EXAMPLES = {
     errors.MetricAbsentError: errors.MetricAbsentError("a", "bandwidth_mbps"),
     errors.HistoryTooShortError: errors.HistoryTooShortError("a", have=3, need=10, retry_after_s=420.5),
     errors.CapacityExceededError: errors.CapacityExceededError("subscribers", limit=3),
+    errors.NotAuthenticatedError: errors.NotAuthenticatedError(),
+    errors.NotPermittedError: errors.NotPermittedError(),
+    errors.RateExceededError: errors.RateExceededError("calls per second", limit=5, retry_after_s=0.25),
     errors.StoreUnavailableError: errors.StoreUnavailableError(),
+    errors.DurabilityUnmetError: errors.DurabilityUnmetError("always", ("r syncs no",)),
     errors.ModelUnavailableError: errors.ModelUnavailableError(),
+    errors.ModelUnknownError: errors.ModelUnknownError("version 'a-1'"),
+    errors.ModelConflictError: errors.ModelConflictError("nothing to go back to"),
 }
 
 EXPECTED = {
@@ -40,8 +46,24 @@ EXPECTED = {
         {"what": "subscribers", "limit": "3"},
         5_000,
     ),
+    errors.NotAuthenticatedError: (grpc.StatusCode.UNAUTHENTICATED, "NOT_AUTHENTICATED", {}, None),
+    errors.NotPermittedError: (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED", {}, None),
+    errors.RateExceededError: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "RATE_EXCEEDED",
+        {"what": "calls per second", "limit": "5"},
+        250,
+    ),
     errors.StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", {}, 1_000),
+    errors.DurabilityUnmetError: (
+        grpc.StatusCode.UNAVAILABLE,
+        "DURABILITY_UNMET",
+        {"durability": "always"},
+        5_000,
+    ),
     errors.ModelUnavailableError: (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE", {}, 5_000),
+    errors.ModelUnknownError: (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", {"what": "version 'a-1'"}, None),
+    errors.ModelConflictError: (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT", {}, None),
 }
 
 
