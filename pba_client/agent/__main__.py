@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return {"run": _run, "respond": _respond, "measure": _measure, "check": _check}[chosen.command](
             config, stopped, chosen
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"pba agent: {error}", file=sys.stderr)  # noqa: T201 - for people
         return _FAILED
 

@@ -61,7 +61,8 @@ class Agent:
             client: Reaches the service; None: one by the configuration.
 
         Raises:
-            OSError: The network cannot be used, or another agent uses the state directory.
+            OSError: The network or a file cannot be used, or another agent uses the state directory.
+            ValueError: A token would go over the network in plain text.
         """
         self._config = config
         self._outlets = Outlets(config.parameters_dir, config.command)
@@ -72,14 +73,14 @@ class Agent:
         self._newest: dict[str, Measurement] = {}
         self._measured = self._callback_failures = 0
         self._fatal: BaseException | None = None
+        # waiting for the service is the courier's business, which knows what the service asked for
+        self._client = client or Client(config.target, replace(config.options, patience_s=0.0))
         self._depot = Depot(config.state_dir / RING_FILE, config.buffer_samples, self._clock)
         try:
             self._measurer = Measurer(config, self._take, spent=read_spent(config.state_dir / SPENT_FILE))
         except BaseException:
             self._depot.close()
             raise
-        # waiting for the service is the courier's business, which knows what the service asked for
-        self._client = client or Client(config.target, replace(config.options, patience_s=0.0))
         self._guide = Guide(config.links, config.interval_s, self._decided, self._clock.monotonic())
         self._courier = Courier(
             config, self._depot, self._guide, service=ClientService(self._client), clock=self._clock

@@ -90,8 +90,7 @@ class _Reader:
         values = self._values(
             tree,
             "service.",
-            {"target": str, "tls": bool, "token_file": self._path}
-            | dict.fromkeys(("ca_file", "cert_file", "private_key_file"), self._path),
+            {"target": str, "tls": bool, "token_file": self._path, **dict.fromkeys(_TLS_FILES, self._path)},
         )
         files = {one: values.pop(name, None) for name, one in _TLS_FILES.items()}
         wanted = values.pop("tls", False) or any(files.values())
