@@ -118,7 +118,7 @@ async def deliveries(
     faults = [counter.fault for counter in counters if counter.fault]
     for connection in (pushing, *opened):
         connection.close()
-    return {"rate": delivered / busy_s, "messages": messages, "failed": len(faults), "fault": faults[:1]}
+    return {"rate": delivered / (busy_s or 1), "messages": messages, "failed": len(faults), "fault": faults[:1]}
 
 
 async def control_deliveries(*, target: str, subscribers: int, each: int, conns: int = 8) -> dict[str, Any]:

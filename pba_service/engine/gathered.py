@@ -1,8 +1,8 @@
 """Reads that many subscribers want at the same time, done once for all of them.
 
 A thousand subscribers that begin together would read the same pages a thousand times, and ten thousand that follow a
-link each make ten thousand round trips. A reader joins the next read that begins, never one that is under way: what changed
-before a subscriber was registered is in a read that begins after that, so nothing falls between the two.
+link each make ten thousand round trips. A reader joins the next read that begins, never one that is under way: what
+changed before a subscriber was registered is in a read that begins after that, so nothing falls between the two.
 """
 
 from __future__ import annotations

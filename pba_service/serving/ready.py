@@ -17,7 +17,7 @@ MAX_LINKS = 100_000
 
 
 UPDATES_KEPT = 16
-"""Messages of streams that are kept, at most about 150 KB each: subscribers that get the same get it at the same time."""
+"""Messages of streams that are kept, about 150 KB each at most: subscribers that get the same get it at one time."""
 
 
 class ReadyAnswers:
