@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
-from pba_service.console.app import Console
+from pba_service.console.app import OPEN_PATHS, Console
+from pba_service.console.relay import answer_on_socket
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
@@ -67,12 +68,14 @@ class Part:
         leads: Whether it does what one process does for all: going through all links, round after round.
         shares_port: Whether other processes listen on the gRPC port too.
         metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+        console_socket: A unix socket where it answers for the console, instead of the HTTP port.
     """
 
     worker: int = 0
     leads: bool = True
     shares_port: bool = False
     metrics_socket: Path | None = None
+    console_socket: Path | None = None
 
 
 ALL = Part()
@@ -166,9 +169,12 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
-        if metrics_server is not None and doors.shows_console:
+        if doors.shows_console:
             console = Console(service, asyncio.get_running_loop(), _bounds(settings))
-            metrics_server.mount(console, console.open_paths)
+            if metrics_server is not None:
+                metrics_server.mount(console, OPEN_PATHS)
+            elif part.console_socket is not None:
+                stack.enter_context(answer_on_socket(console, part.console_socket))
         gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
