@@ -22,6 +22,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
+from pba_service.engine.gathered import Gathered
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
@@ -232,7 +233,7 @@ async def _service(
     ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
-        PatientDirectory(store, last_known, now_ms),
+        Gathered(PatientDirectory(store, last_known, now_ms)),
         max_subscribers=settings.max_subscribers,
         on_skipped=metrics.updates_skipped,
     )
