@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pba_service.domain.forecast import Prediction
     from pba_service.domain.parameters import ParametersAnswer
-    from pba_service.engine.subscription import Update
+    from pba_service.engine.subscriptions import Update
 
 MAX_LINKS = 100_000
 """Links whose answers are kept, about 500 bytes each."""
@@ -26,6 +26,9 @@ MAX_ASKS = 16
 PLAN_FOR_S = 5.0
 """How long a plan for a prediction is given again to who asks the same. A sample of its link makes a new prediction and
 so a new plan at once, wherever it was pushed; an outcome that another replica was told of counts after this time."""
+
+UPDATES_KEPT = 16
+"""Messages of streams that are kept, about 150 KB each at most: subscribers that get the same get it at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,15 @@ class _Planned:
 
 
 class ReadyAnswers:
-    """The newest answers for each link, as bytes."""
+    """The newest answers for each link, as bytes, and the messages of streams that are made of them."""
 
     def __init__(self, max_links: int = MAX_LINKS, clock: Callable[[], float] = time.time) -> None:
         """Keeps answers for so many links; `clock` gives seconds since the epoch."""
         self._max_links = max_links
         self._clock = clock
-        self._answers: dict[str, tuple[Prediction, bytes]] = {}
         self._plans: dict[str, dict[bytes, _Planned]] = {}
+        self._answers: dict[str, tuple[Prediction, bytes]] = {}
+        self._joined: dict[tuple[int, ...], tuple[list[Prediction], bytes]] = {}
 
     def answer(self, prediction: Prediction) -> bytes:
         """A `PredictResponse` with this prediction and nothing else."""
@@ -59,12 +63,22 @@ class ReadyAnswers:
         return written
 
     def update(self, update: Update) -> bytes:
-        """A `StreamPredictionsResponse`; a prediction is serialised once, however many streams it goes to."""
+        """A `StreamPredictionsResponse`.
+
+        `PredictResponse.prediction` and `StreamPredictionsResponse.predictions` have the same number, so that an answer
+        is an entry, and messages put one behind the other are the message of both.
+        """
+        key = tuple(map(id, update.predictions))
+        known = self._joined.get(key)
+        if known is None:
+            if len(self._joined) >= UPDATES_KEPT:
+                del self._joined[next(iter(self._joined))]
+            # the predictions are kept too: as long as they live no others have their ids
+            known = self._joined[key] = update.predictions, b"".join(map(self.answer, update.predictions))
         rest = pb.StreamPredictionsResponse(
             skipped_updates=update.skipped_updates, snapshot_complete=update.snapshot_complete
         )
-        # A prediction is field 1 there as well as in `PredictResponse`, and messages may be joined field by field.
-        return b"".join([*map(self.answer, update.predictions), rest.SerializeToString()])
+        return known[1] + rest.SerializeToString()
 
     def plan(self, link_id: str, ask: bytes, prediction: Prediction | None) -> bytes | None:
         """What was answered to the same question about the same prediction a moment ago.

@@ -108,9 +108,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         found = await self._service.transfers.outcomes(requests.read_link_id(request.link_id))
         return pb.GetOutcomesResponse(outcomes=map(transfers.outcome, found))
 
-    async def StreamPredictions(  # type: ignore[override]  # ready bytes are sent as they are
-        self, request: pb.StreamPredictionsRequest, context: Any
-    ) -> AsyncIterator[bytes]:
+    async def StreamPredictions(self, request: pb.StreamPredictionsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]  # ready bytes are sent as they are
         """Gives predictions as they are made."""
         selector, min_interval_s = requests.read_selector(request), requests.read_interval_s(request)
         with self._service.subscriptions.subscribe(selector, min_interval_s=min_interval_s) as subscription:
