@@ -106,6 +106,20 @@ class Settings(AccessSettings):
         default_text="an embedded server",
         secret=True,
     )
+    durability: str = _row(
+        "PBA_DURABILITY",
+        "auto",
+        Choice(("auto", "memory", "everysec", "always", "replicated", "replicated_always")),
+        "What an acknowledged sample survives; [reliability](reliability.md) says what each means and costs. Redis is "
+        "checked against it, and set to it where it is the embedded one. auto: whatever Redis is set to; the embedded "
+        "one: always.",
+    )
+    replicas: int = _row(
+        "PBA_REPLICAS",
+        "1",
+        Whole(1, 16, "replicas"),
+        "Replicas that must have a sample before it is acknowledged, with a durability that waits for them.",
+    )
     store_timeout_ms: int = _row(
         "PBA_STORE_TIMEOUT",
         "2s",
@@ -181,8 +195,17 @@ class Settings(AccessSettings):
 
     grpc_host: str = _row("PBA_GRPC_HOST", "127.0.0.1", Host(), "Where gRPC listens; `0.0.0.0` or `::` for everywhere.")
     grpc_port: int = _row("PBA_GRPC_PORT", "50051", Whole(0, 65_535), "The gRPC port; 0 takes a free one.")
+    workers: int = _row(
+        "PBA_WORKERS",
+        "1",
+        Whole(1, 256, "processes"),
+        "Processes that serve the port together, each with one core's worth of work; connections spread over them.",
+    )
     max_subscribers: int = _row(
-        "PBA_MAX_SUBSCRIBERS", "20000", Whole(1, 1_000_000, "streams"), "Prediction streams open at the same time."
+        "PBA_MAX_SUBSCRIBERS",
+        "20000",
+        Whole(1, 1_000_000, "streams"),
+        "Prediction streams open at the same time, in each process.",
     )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",
@@ -278,6 +301,8 @@ def _cross_faults(values: Mapping[str, Any]) -> list[str]:
         values["metrics_port"],
     ):
         faults.append(f"PBA_GRPC_PORT and PBA_METRICS_PORT are both {values['grpc_port']} on {values['grpc_host']}")
+    if values["redis_url"] is None and values["durability"].startswith("replicated"):
+        faults.append(f"PBA_DURABILITY={values['durability']} needs replicas: name their Redis with PBA_REDIS_URL")
     file = values["data_path"]
     if file is not None and (file.is_dir() or not file.name.removesuffix(".gz").endswith(".jsonl")):
         faults.append("PBA_DATA_PATH must name a .jsonl or .jsonl.gz file")

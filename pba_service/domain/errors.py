@@ -12,6 +12,7 @@
     ├── RateExceededError        the caller asks for more than its share; later will work
     ├── CapacityExceededError    a bound of the service is reached; later may work
     ├── StoreUnavailableError    Redis is away, slow, or failing over
+    ├── DurabilityUnmetError     Redis would not keep samples as safe as promised
     ├── ModelUnavailableError    no usable model is loaded
     ├── ModelUnknownError        there is no such model version, pin or experiment
     └── ModelConflictError       what is asked of the models does not go with what is so now
@@ -116,6 +117,21 @@ class StoreUnavailableError(PbaError):
 
     def __init__(self, *, retry_after_s: float = 1.0) -> None:
         super().__init__("the store is unavailable")
+        self.retry_after_s = retry_after_s
+
+
+class DurabilityUnmetError(PbaError):
+    """Redis is not set so that what is acknowledged would be as safe as promised.
+
+    Attributes:
+        wanted: The durability that is promised.
+        reasons: What is not fulfilled; for the operator, not for callers.
+    """
+
+    def __init__(self, wanted: str, reasons: tuple[str, ...], *, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"the store cannot keep samples as safe as promised ({wanted})")
+        self.wanted = wanted
+        self.reasons = reasons
         self.retry_after_s = retry_after_s
 
 

@@ -68,6 +68,9 @@ TABLE: dict[type[errors.PbaError], Row] = {
         grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_EXCEEDED", lambda e: {"what": e.what, "limit": f"{e.limit:g}"}
     ),
     errors.StoreUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    errors.DurabilityUnmetError: Row(
+        grpc.StatusCode.UNAVAILABLE, "DURABILITY_UNMET", lambda e: {"durability": e.wanted}
+    ),
     errors.ModelUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
     errors.ModelUnknownError: Row(grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", lambda e: {"what": e.what}),
     errors.ModelConflictError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 LINKS = b"pba:links"
 EVENTS = b"pba:events"
 CHECK = b"pba:check"
+MARK = b"pba:mark"
 
 
 def link_key(link_id: str) -> bytes:
