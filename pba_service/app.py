@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.links import LinkBound
 from pba_service.access.watched import FileRefusedError
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
@@ -164,7 +165,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
-        gate = doors.gate(service.subscriptions.regions)
+        gate = doors.gate(service.subscriptions.regions, LinkBound(store, settings.caller_links))
         server = Server(
             service,
             options=ServerOptions(
