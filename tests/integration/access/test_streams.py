@@ -114,30 +114,34 @@ async def test_calls_beyond_the_allowance_are_refused_with_when_to_come_back(iss
         assert server.count("dwcp_pba_rate_limited_total", what="calls") == 1
 
 
-async def test_pushes_beyond_the_allowance_are_refused_and_streams_slowed(issuer, tmp_path):
-    verifier, batch = (
-        verifier_of(issuer.write(tmp_path)),
-        [row(1_800_000_000 - i, link_id="node-1/a") for i in range(50)],
-    )
-    request = pb.PushSamplesRequest(samples=batch)
-    allowance = Allowance(samples_per_s=200)
-    async with guarded(verifier=verifier, allowance=allowance) as server, server.channel() as channel:
+BATCH = pb.PushSamplesRequest(samples=[row(1_800_000_000 - i, link_id="node-1/a") for i in range(50)])
+
+
+async def test_pushes_beyond_the_allowance_are_refused(issuer, tmp_path):
+    verifier = verifier_of(issuer.write(tmp_path))
+    still = {"allowance": Allowance(samples_per_s=200), "clock": lambda: 0.0}
+    async with guarded(verifier=verifier, **still) as server, server.channel() as channel:
         metadata = bearer(issuer.token())
-        codes = set()
-        for _ in range(20):
-            try:
-                await stub_of(channel).PushSamples(request, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                codes.add(error.code())
-        assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        pushed = len(server.service.pushes)
-        assert 8 <= pushed <= 11
+        for _ in range(8):
+            await stub_of(channel).PushSamples(BATCH, metadata=metadata)
+        failure = await error_of(stub_of(channel).PushSamples(BATCH, metadata=metadata))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert failure.retry_ms
+        assert len(server.service.pushes) == 8
+
+
+async def test_streams_beyond_the_allowance_are_slowed(issuer, tmp_path):
+    verifier = verifier_of(issuer.write(tmp_path))
+    async with (
+        guarded(verifier=verifier, allowance=Allowance(samples_per_s=400)) as server,
+        server.channel() as channel,
+    ):
         began = time.monotonic()
-        call = stub_of(channel).StreamSamples(metadata=metadata)
-        for _ in range(4):
-            await call.write(request)
+        call = stub_of(channel).StreamSamples(metadata=bearer(issuer.token()))
+        for _ in range(24):
+            await call.write(BATCH)
             assert (await call.read()).stored == 50
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - began >= (24 * 50 - 800 - 50) / 400
         call.cancel()
 
 
