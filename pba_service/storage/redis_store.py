@@ -239,6 +239,10 @@ class RedisStore:
         """What is known of each link; None where it is unknown."""
         return [summary.info if summary else None for summary in await self._summarise(link_ids)]
 
+    async def link_count(self, prefix: str) -> int:
+        """How many links have ids that begin so, those included that nobody has found expired yet."""
+        return await self._index.count(prefix)
+
     async def announcements(self) -> AsyncIterator[list[Prediction]]:
         """Predictions as any replica commits them, as `Store.announcements` says.
 
