@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench chaos soak evaluate docs pictures deploy deploy-check images lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard chaos soak evaluate docs pictures deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -59,6 +59,9 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 bench: $(VENV)/dev ## Measure everything that is said of speed and size, and refresh benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
+bench-guard: $(VENV)/dev ## Fail where a ratio fell far below what make bench found last; half a minute
+	$(BIN)/python -m benchmarks.guard
+
 chaos: $(VENV)/dev ## Break everything under load, look for what was acknowledged, and write the table into docs/reliability.md
 	$(BIN)/python -m tests.chaos --write
 
@@ -71,6 +74,7 @@ evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it o
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
+	$(BIN)/python -m docs.reference_page
 
 pictures: $(VENV)/dev ## Photograph the console and the live table, from simulated links; needs chromium
 	$(BIN)/python -m docs.pictures.make

@@ -75,7 +75,7 @@ async def test_a_caller_who_leaves_makes_room(full):
             return None
 
     async with asyncio.timeout(5):
-        while not (answer := await let_in()):
+        while not (answer := await let_in()):  # noqa: ASYNC110 - nothing tells of it but asking
             await asyncio.sleep(0.01)
     assert answer.stored == 1
 
@@ -97,7 +97,7 @@ async def test_a_caller_whose_time_is_up_makes_room(crowded):
             return None
 
     async with asyncio.timeout(5):
-        while not (answer := await let_in()):
+        while not (answer := await let_in()):  # noqa: ASYNC110 - nothing tells of it but asking
             await asyncio.sleep(0.01)
     assert answer.stored == 1
 
