@@ -17,6 +17,7 @@ from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT
 from pba_service.storage.events import follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.recent import RecentBatches
+from pba_service.storage.registry import RedisRegistry
 from pba_service.storage.replies import readable
 
 if TYPE_CHECKING:
@@ -238,6 +239,11 @@ class RedisStore:
         if await self._server.command("GET", keys.CHECK) is None:
             _log.warning("store_check_failed", reason="what was written could not be read")
             raise StoreUnavailableError
+
+    @property
+    def models(self) -> RedisRegistry:
+        """What replicas share of models, on the same server; closed with this store."""
+        return RedisRegistry(self._server)
 
     async def close(self) -> None:
         """Frees connections."""

@@ -169,7 +169,7 @@ def test_a_pipe_or_a_folder_in_place_of_a_file_does_not_hold_anybody_up(tmp_path
     os.mkfifo(tmp_path / "pipe.onnx")
     (tmp_path / "folder.onnx").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(ModelRefusedError, match="no regular file|Is a directory"):
+        with pytest.raises(ModelRefusedError, match=r"no regular file|Is a directory"):
             load_model(tmp_path / f"{name}.onnx")
 
 
