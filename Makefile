@@ -56,10 +56,8 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 		diff -u "protos/$$file" "$$fresh/$$file" || { echo "the contract's Python is stale: make proto"; exit 1; }; \
 	done && echo "the contract's Python is current"
 
-bench: $(VENV)/dev ## Measure what the store and online learning cost, and score transport parameters on the recorded sweep
-	$(BIN)/python -m benchmarks.storage
-	$(BIN)/python -m benchmarks.online
-	$(BIN)/python -m benchmarks.amst sweep
+bench: $(VENV)/dev ## Measure everything that is said of speed and size, and refresh benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
 
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }

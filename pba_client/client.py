@@ -116,7 +116,7 @@ class Client:
             HistoryTooShortError: There are too few recent samples; `have`, `need` and `retry_after` say more.
         """
         request = prediction_service_pb2.PredictRequest(link_id=link_id)
-        return wire.prediction(self._unary(rpcs.PREDICT, request).prediction)
+        return wire.prediction((self._read(rpcs.PREDICT, request)).prediction)
 
     def predict_window(self, link_id: str, samples: Iterable[Sample]) -> Prediction:
         """A prediction from the caller's own recent samples alone; nothing is stored.
@@ -140,7 +140,7 @@ class Client:
     def batch_predict(self, link_ids: Iterable[str]) -> list[PredictionResult]:
         """A prediction or an error for each of up to 10,000 links, in their order."""
         request = prediction_service_pb2.BatchPredictRequest(link_ids=link_ids)
-        return [wire.prediction_result(one) for one in self._unary(rpcs.BATCH_PREDICT, request).results]
+        return [wire.prediction_result(one) for one in self._read(rpcs.BATCH_PREDICT, request).results]
 
     def parameters(
         self,
@@ -306,6 +306,13 @@ class Client:
         timeouts = self.options.timeouts
         timeout_s = timeouts.bulk_s if rpc.bulk else timeouts.call_s
         return self._transport.unary(rpc, request, timeout_s, health_checked=health_checked)
+
+    def _read(self, rpc: Rpc[RequestT, ResponseT], request: RequestT) -> ResponseT:
+        """A question that a service answers from memory for a while, although its store is away and it says so."""
+        try:
+            return self._unary(rpc, request)
+        except UnavailableError:
+            return self._unary(rpc, request, health_checked=False)
 
     def _push(self, batches: Iterable[prediction_service_pb2.PushSamplesRequest]) -> PushResult:
         total, offset = PushResult(), 0

@@ -188,6 +188,7 @@ class Prediction:
         model_version: The model that took part.
         source: What produced it.
         cadence: The link's usual time between samples.
+        stale_since: When the service's store last answered, if it is away: newer samples may not be in this.
     """
 
     link_id: str
@@ -206,6 +207,7 @@ class Prediction:
     model_version: str
     source: PredictionSource
     cadence: timedelta
+    stale_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

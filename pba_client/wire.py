@@ -122,6 +122,7 @@ def prediction(message: types_pb2.Prediction) -> types.Prediction:
         model_version=message.model_version,
         source=_known(types.PredictionSource, message.source),
         cadence=message.cadence.ToTimedelta(),
+        stale_since=_datetime(message.stale_since) if message.HasField("stale_since") else None,
     )
 
 

@@ -18,6 +18,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
@@ -32,6 +33,7 @@ from pba_service.serving.server import ListenError, Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
 from pba_service.storage.embedded import EmbeddedServer
+from pba_service.storage.guarded import GuardedStore, GuardOptions
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from pba_service.engine.ports import Store
+ROUND_TRIPS_PER_CALL = 2.5
+"""One call of the store may take so many times as long as the longest round trip."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,7 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics_server = stack.enter_context(_metrics_server(registry, settings))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings)
+        store = await _store(stack, settings, metrics)
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
@@ -138,7 +141,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield started
 
 
-async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
     url = settings.redis_url
     if url is None:
         embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
@@ -150,19 +153,26 @@ async def _store(stack: AsyncExitStack, settings: Settings) -> RedisStore:
         ledger_retention_ms=settings.ledger_retention_ms,
         max_links=settings.max_links,
         clock=now_ms,
+        timeout_s=settings.store_timeout_ms / 1000,
     )
     stack.push_async_callback(store.close)
-    return store
+    guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit)
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: Store, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack, settings: Settings, *, store: GuardedStore, worker: ThreadPoolExecutor, metrics: Metrics
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
     ingest = Ingest(store, metrics)
     refresher = Refresher(store, options, worker, metrics)
-    subscriptions = Subscriptions(store, max_subscribers=settings.max_subscribers, on_skipped=metrics.updates_skipped)
+    last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
+    subscriptions = Subscriptions(
+        PatientDirectory(store, last_known, now_ms),
+        max_subscribers=settings.max_subscribers,
+        on_skipped=metrics.updates_skipped,
+    )
     service = PbaService(
         store=store,
         ingest=ingest,
@@ -179,13 +189,14 @@ async def _service(
         ),
         clock=now_ms,
         metrics=metrics,
+        last_known=last_known,
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
-    supervisor.start("follow", lambda: follow(store, subscriptions, metrics))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000))
+    supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
+    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
 

@@ -107,6 +107,18 @@ class Settings:
         default_text="an embedded server",
         secret=True,
     )
+    store_timeout_ms: int = _row(
+        "PBA_STORE_TIMEOUT",
+        "2s",
+        DurationMs("50ms", "1m"),
+        "The longest that one round trip to Redis may last; one call may take two and a half times as long.",
+    )
+    max_staleness_ms: int = _row(
+        "PBA_MAX_STALENESS",
+        "5m",
+        DurationMs("0s", "15m"),
+        "How long after Redis last answered predictions are still given from memory, marked as stale.",
+    )
     data_dir: Path = _row(
         "PBA_DATA_DIR",
         "",

@@ -81,6 +81,8 @@ def _prediction_lines(prediction: Prediction) -> str:
         lines.append(f"  {metric.title:<12} {value_and_unit(value, metric):<16} {within}".rstrip())
     lines.append(f"  {'confidence':<12} {prediction.confidence:.0%} that bandwidth and latency come within 20 %")
     lines.append(f"  {'made by':<12} model {prediction.model_version}, {prediction.source.name.lower()}")
+    if prediction.stale_since is not None:
+        lines.append(f"  {'stale':<12} the store last answered {ago(prediction.stale_since)}; newer samples may exist")
     return "\n".join(lines)
 
 

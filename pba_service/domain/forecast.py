@@ -43,6 +43,7 @@ class Prediction:
         confidence: Probability, 0 to 1, of a hit as `TOLERANCE_RATIO` defines it.
         model_version: The model that took part.
         source: What produced it.
+        stale_since_ms: When the store last answered, where it could not be asked and a newer prediction may exist.
     """
 
     link_id: str
@@ -54,6 +55,7 @@ class Prediction:
     confidence: float
     model_version: str
     source: Source
+    stale_since_ms: int | None = None
 
     @property
     def horizon_ms(self) -> int:

@@ -8,17 +8,20 @@ samples was corrected or came late) is predicted again from its newest sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pba_service.domain import online, parts, trials
+from pba_service.domain.columns import Columns
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
 from pba_service.domain.samples import MAXIMA
-from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, horizon_ms, steps_ms, windows_at
+from pba_service.domain.window import CADENCE_INTERVALS, MIN_SLOTS, Windows, horizon_ms, steps_ms, windows_at
+from pba_service.domain.window_columns import windows_of
 from pba_service.engine.ports import Commit
+from pba_service.engine.trying import try_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pba_service.domain.forecast import LedgerEntry
+    from pba_service.domain.online.state import States
     from pba_service.domain.samples import Series
-    from pba_service.domain.window import Windows
-    from pba_service.engine.models import Route, Trial
+    from pba_service.engine.models import Route
     from pba_service.engine.ports import Model, Snapshot
-
-    Outputs = dict[int, NDArray[np.float32]]
-    """By the id of each model that read a link's windows: float32[usable windows, 4, levels]."""
-
+    from pba_service.engine.trying import Outputs
 DAY_MS = 86_400_000
 
 USUAL_BACKLOG = 4
@@ -101,6 +101,171 @@ def horizon_index(model: Model) -> int:
     return distances.index(min(distances))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """n links as they are before they are advanced.
+
+    Attributes:
+        link_ids: Which.
+        columns: Their newest samples.
+        states: STATE[n], their learned states; `finish` changes them in place.
+        versions: The version of each state.
+        extras: What else is written with each state (`domain.parts`).
+    """
+
+    link_ids: Sequence[str]
+    columns: Columns
+    states: States
+    versions: Sequence[int]
+    extras: Sequence[dict[bytes, bytes]]
+
+    @staticmethod
+    def of(snapshots: Sequence[Snapshot]) -> Links:
+        """The links of some snapshots that hold samples."""
+        stored = [parts.split(snapshot.state.blob) for snapshot in snapshots]
+        return Links(
+            [snapshot.link_id for snapshot in snapshots],
+            Columns.of([snapshot.recent for snapshot in snapshots]),
+            online.decode([blob for blob, _ in stored]),
+            [snapshot.state.version for snapshot in snapshots],
+            [extra for _, extra in stored],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Links of one route, and the windows that its models have to see before they can go on.
+
+    Attributes:
+        links: The links.
+        route: Their models.
+        link: int[k], which of them each window is of, non-decreasing; of one link the oldest window comes first.
+        place: int[k], the place of each window's newest sample in the columns.
+        windows: The k windows.
+    """
+
+    links: Links
+    route: Route
+    link: NDArray[np.intp]
+    place: NDArray[np.intp]
+    windows: Windows
+
+
+def prepare(links: Links, route: Route, options: Options) -> Prepared:
+    """The windows that end at the samples which each link's state has not seen; at the newest where it saw all."""
+    columns = links.columns
+    every = np.arange(len(columns))
+    first_new = columns.places_after(online.last_made_at_ms(links.states), every)
+    oldest = np.maximum(columns.last + 1 - options.catch_up, columns.first)
+    start = np.maximum(np.minimum(first_new, columns.last), oldest)
+    count = columns.last + 1 - start
+    link = np.repeat(every, count)
+    place = np.arange(len(link)) + np.repeat(start - np.cumsum(count) + count, count)
+    windows = windows_of(columns.up_to(link, place), route.window_slots, options.base_ms)
+    return Prepared(links, route, link, place, windows)
+
+
+def infer(prepared: Prepared) -> Outputs:
+    """What each model says; the only part that costs more than the rest together, and free of Python meanwhile."""
+    windows, usable = prepared.windows, prepared.windows.usable
+    values, steps = windows.values, windows.step_ms
+    if not usable.all():
+        values, steps = values[usable], steps[usable]
+    outputs = {}
+    for model in prepared.route.models:
+        said = np.empty((0, len(MAXIMA), len(model.info.quantile_levels)), np.float32)
+        if len(values):
+            said = model.predict(values[:, -model.info.window_slots :], steps)[:, horizon_index(model)]
+        outputs[id(model)] = said
+    return outputs
+
+
+def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
+    """Advances the states over the windows, in order of time; one result per link, in order."""
+    links, windows = prepared.links, prepared.windows
+    usable = np.flatnonzero(windows.usable)
+    made = _go_on(prepared, usable, outputs[id(prepared.route.serving)])
+    every = np.arange(len(links.link_ids))
+    advanced = np.isin(every, prepared.link[usable])
+    newest_window = np.searchsorted(prepared.link, every, side="right") - 1
+    steps = windows.step_ms[newest_window].tolist()
+    results = []
+    for i, (link_id, blob) in enumerate(zip(links.link_ids, online.encode(links.states), strict=True)):
+        prediction = made.predictions[i] or _too_short(link_id, windows, int(newest_window[i]))
+        if not advanced[i]:
+            results.append(Advanced(None, prediction, steps[i]))
+            continue
+        extra, settled = links.extras[i], None
+        if extra or prepared.route.trials:
+            extra, settled = _tried(prepared, i, usable, outputs)
+        commit = Commit(
+            link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], tuple(made.entries[i])
+        )
+        results.append(Advanced(commit, prediction, steps[i], settled))
+    return results
+
+
+def _tried(
+    prepared: Prepared, position: int, usable: NDArray[np.intp], outputs: Outputs
+) -> tuple[dict[bytes, bytes], trials.Settled | None]:
+    """`try_on` for one of the links."""
+    links, windows = prepared.links, prepared.windows
+    its = np.flatnonzero(prepared.link[usable] == position)
+    seen = usable[its]
+    extra, met = try_on(
+        links.extras[position],
+        links.columns.series(position),
+        Windows(windows.made_at_ms[seen], windows.step_ms[seen], windows.values[seen], windows.have[seen]),
+        prepared.route.trials,
+        {model: output[its] for model, output in outputs.items()},
+    )
+    return extra, trials.Settled(links.link_ids[position], met) if met else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of each link's windows: the newest prediction if its newest sample has one, and ledger entries."""
+
+    predictions: list[Prediction | None]
+    entries: list[list[LedgerEntry]]
+
+
+def _go_on(prepared: Prepared, usable: NDArray[np.intp], output: NDArray[np.float32]) -> _Made:
+    """Advances the states, each link by one window at a time, the oldest first."""
+    links, windows, info = prepared.links, prepared.windows, prepared.route.serving.info
+    link = prepared.link[usable]
+    starts = np.flatnonzero(np.diff(link, prepend=-1))
+    turn = np.arange(len(link)) - np.repeat(starts, np.diff(starts, append=len(link)))
+    newest = prepared.place == links.columns.last[prepared.link]
+    made = _Made([None] * len(links.link_ids), [[] for _ in links.link_ids])
+    for k in range(int(turn.max(initial=-1)) + 1):
+        of_turn = np.flatnonzero(turn == k)
+        window, rows = usable[of_turn], link[of_turn]
+        made_at, step = windows.made_at_ms[window], windows.step_ms[window]
+        every = len(rows) == len(links.states)  # most often each link has one window: then nothing is gathered
+        result = online.advance(
+            links.states if every else links.states[rows],
+            series=links.columns.up_to(rows, prepared.place[window]),
+            made_at_ms=made_at,
+            step_ms=step,
+            target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
+            windows=windows.values[window, -info.window_slots :],
+            model_output=output[of_turn],
+            levels=info.quantile_levels,
+            model_version=info.version,
+        )
+        if not every:
+            links.states[rows] = result.states
+        names = [links.link_ids[i] for i in rows.tolist()]
+        predictions = _predictions(names, made_at, step, result.forecasts, info.version)
+        of_newest = newest[window].tolist()
+        for i, prediction, closed, last in zip(rows.tolist(), predictions, result.entries, of_newest, strict=True):
+            made.entries[i].extend(closed)
+            if last:
+                made.predictions[i] = prediction
+    return made
+
+
 def advance(snapshots: Sequence[Snapshot], routes: Sequence[Route], options: Options) -> list[Advanced]:
     """Advances links over their new samples; one result per snapshot, in order.
 
@@ -109,111 +274,20 @@ def advance(snapshots: Sequence[Snapshot], routes: Sequence[Route], options: Opt
         routes: The models of each.
         options: How they are advanced.
     """
-    stored = [parts.split(snapshot.state.blob) for snapshot in snapshots]
-    states = online.decode([blob for blob, _ in stored])
-    last = online.last_made_at_ms(states)
-    windows = [
-        windows_at(snapshot.recent, _ends(snapshot.recent, int(seen), options), route.window_slots, options.base_ms)
-        for snapshot, route, seen in zip(snapshots, routes, last, strict=True)
-    ]
-    usable = [window.usable for window in windows]
-    outputs = _infer(windows, usable, routes)
-
-    predictions: list[Prediction | None] = [None] * len(snapshots)
-    entries: list[list[LedgerEntry]] = [[] for _ in snapshots]
-    todo = [np.flatnonzero(mask) for mask in usable]
-    for k in range(max((len(ends) for ends in todo), default=0)):
-        waiting = [i for i, ends in enumerate(todo) if k < len(ends)]
-        for model, links in _by_model(waiting, routes):
-            at = [int(todo[i][k]) for i in links]
-            made_at = np.array([windows[i].made_at_ms[j] for i, j in zip(links, at, strict=True)])
-            step = np.array([windows[i].step_ms[j] for i, j in zip(links, at, strict=True)])
-            slots = model.info.window_slots
-            result = online.advance(
-                states[links],
-                series=[snapshots[i].recent for i in links],
-                made_at_ms=made_at,
-                step_ms=step,
-                target_ms=made_at + horizon_ms(step, PRODUCT_HORIZON_MS),
-                windows=np.stack([windows[i].values[j, -slots:] for i, j in zip(links, at, strict=True)]),
-                model_output=np.stack([outputs[i][id(model)][k] for i in links]),
-                levels=model.info.quantile_levels,
-                model_version=model.info.version,
-            )
-            states[links] = result.states
-            for position, (i, j) in enumerate(zip(links, at, strict=True)):
-                entries[i].extend(result.entries[position])
-                if j == len(windows[i].made_at_ms) - 1:
-                    predictions[i] = _prediction(
-                        snapshots[i].link_id,
-                        step_ms=int(step[position]),
-                        made_at_ms=int(made_at[position]),
-                        forecasts=result.forecasts,
-                        position=position,
-                        model_version=model.info.version,
-                        source=Source.COMBINED,
-                    )
-
-    advanced = []
-    for i, (snapshot, blob) in enumerate(zip(snapshots, online.encode(states), strict=True)):
-        prediction = predictions[i] or _too_short(snapshot.link_id, windows[i])
-        step_ms = int(windows[i].step_ms[-1])
-        if not len(todo[i]):
-            advanced.append(Advanced(None, prediction, step_ms))
-            continue
-        extra, settled = _try(snapshot, stored[i][1], windows[i], routes[i].trials, outputs[i])
-        commit = Commit(
-            snapshot.link_id, snapshot.state.version, parts.join(blob, extra), predictions[i], tuple(entries[i])
-        )
-        advanced.append(Advanced(commit, prediction, step_ms, settled))
-    return advanced
+    results: dict[int, Advanced] = {}
+    for positions in by_route(routes):
+        links = Links.of([snapshots[i] for i in positions])
+        prepared = prepare(links, routes[positions[0]], options)
+        results |= zip(positions, finish(prepared, infer(prepared)), strict=True)
+    return [results[i] for i in range(len(snapshots))]
 
 
-def _by_model(links: Sequence[int], routes: Sequence[Route]) -> list[tuple[Model, list[int]]]:
-    """Links together with those that the same model serves."""
-    groups: dict[int, tuple[Model, list[int]]] = {}
-    for i in links:
-        groups.setdefault(id(routes[i].serving), (routes[i].serving, []))[1].append(i)
+def by_route(routes: Sequence[Route]) -> list[list[int]]:
+    """Positions of links together with those of the same route."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, route in enumerate(routes):
+        groups.setdefault((id(route.serving), *map(id, route.trials)), []).append(i)
     return list(groups.values())
-
-
-def _try(
-    snapshot: Snapshot, extra: dict[bytes, bytes], windows: Windows, tried: Sequence[Trial], outputs: Outputs
-) -> tuple[dict[bytes, bytes], trials.Settled | None]:
-    """Remembers what both sides of each trial forecast, and settles what came true.
-
-    Pairs of experiments that are over stay until their target has come: whoever judges knows which still count.
-    """
-    pairs = trials.decode(extra.get(parts.TRIALS, b""))
-    if not tried and not len(pairs):
-        return extra, None
-    for trial in tried:
-        pairs = trials.remember(pairs, _pairs(trial, windows, outputs))
-    pairs, met = trials.settle(pairs, snapshot.recent, int(windows.made_at_ms[-1]))
-    extra = {**extra, parts.TRIALS: trials.encode(pairs)}
-    return extra, trials.Settled(snapshot.link_id, met) if len(met) else None
-
-
-def _pairs(trial: Trial, windows: Windows, outputs: Outputs) -> trials.Pairs:
-    """What both sides of a trial forecast for a link: a pair for each window that is not older than the trial."""
-    counts = windows.made_at_ms[windows.usable] >= trial.experiment.started_at_ms
-    step, made_at = windows.step_ms[windows.usable][counts], windows.made_at_ms[windows.usable][counts]
-    pairs = np.zeros(len(made_at), trials.PAIR)
-    pairs["experiment"] = trial.experiment.key
-    pairs["tolerance_ms"] = step // 2
-    pairs["made_at_ms"] = made_at
-    pairs["target_ms"] = made_at + horizon_ms(step, PRODUCT_HORIZON_MS)
-    pairs["champion"] = _median(trial.champion, outputs)[counts]
-    pairs["challenger"] = _median(trial.challenger, outputs)[counts]
-    pairs["last"] = windows.values[windows.usable][counts, -1, : len(MAXIMA)]
-    return pairs
-
-
-def _median(model: Model, outputs: Outputs) -> NDArray[np.float32]:
-    """A model's medians, float32[usable windows, 4], within what the contract admits; NaN for what is no number."""
-    levels = np.array(model.info.quantile_levels)
-    said = outputs[id(model)][:, :, int(np.argmin(np.abs(levels - 0.5)))]
-    return np.where(np.isfinite(said), np.clip(said, 0, MAXIMA), np.float32(np.nan))
 
 
 def predict_window(link_id: str, series: Series, model: Model, options: Options) -> Prediction:
@@ -236,71 +310,27 @@ def predict_window(link_id: str, series: Series, model: Model, options: Options)
         model_output=output,
         levels=model.info.quantile_levels,
     )
-    return _prediction(
-        link_id,
-        step_ms=int(window.step_ms[0]),
-        made_at_ms=int(window.made_at_ms[0]),
-        forecasts=forecasts,
-        position=0,
-        model_version=model.info.version,
-        source=Source.CALLER_WINDOW,
-    )
+    [made] = _predictions([link_id], window.made_at_ms, window.step_ms, forecasts, model.info.version)
+    return replace(made, source=Source.CALLER_WINDOW)
 
 
-def _ends(series: Series, last_made_at_ms: int, options: Options) -> NDArray[np.intp]:
-    """Positions of the samples to advance over; of a link without new ones the newest."""
-    count = len(series)
-    first = int(np.searchsorted(series.times_ms, last_made_at_ms, side="right"))
-    return np.arange(max(min(first, count - 1), count - options.catch_up, 0), count)
-
-
-def _infer(windows: Sequence[Windows], usable: Sequence[NDArray[np.bool_]], routes: Sequence[Route]) -> list[Outputs]:
-    """For each link what each of its models says of its usable windows at the product's horizon.
-
-    Each model runs once, over the windows of all links that it serves or is tried on.
-    """
-    outputs: list[Outputs] = [{} for _ in windows]
-    models = {id(model): model for route in routes for model in route.models}
-    for key, model in models.items():
-        links = [i for i, route in enumerate(routes) if any(one is model for one in route.models)]
-        counts = [int(usable[i].sum()) for i in links]
-        said = np.empty((0, len(MAXIMA), len(model.info.quantile_levels)), np.float32)
-        if sum(counts):
-            slots = model.info.window_slots
-            said = model.predict(
-                np.concatenate([windows[i].values[usable[i], -slots:] for i in links]),
-                np.concatenate([windows[i].step_ms[usable[i]] for i in links]),
-            )[:, horizon_index(model)]
-        for i, part in zip(links, np.split(said, np.cumsum(counts)[:-1]), strict=True):
-            outputs[i][key] = part
-    return outputs
-
-
-def _prediction(
-    link_id: str,
-    *,
-    step_ms: int,
-    made_at_ms: int,
+def _predictions(
+    link_ids: Sequence[str],
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
     forecasts: online.Forecasts,
-    position: int,
     model_version: str,
-    source: Source,
-) -> Prediction:
-    return Prediction(
-        link_id=link_id,
-        made_at_ms=made_at_ms,
-        step_ms=step_ms,
-        target_ms=int(forecasts.target_ms[position]),
-        values=forecasts.values[position],
-        quantiles=forecasts.quantiles[position],
-        confidence=float(forecasts.confidence[position]),
-        model_version=model_version,
-        source=source,
-    )
+) -> list[Prediction]:
+    times = (made_at_ms.tolist(), step_ms.tolist(), forecasts.target_ms.tolist())
+    said = (forecasts.values, forecasts.quantiles, forecasts.confidence.tolist())
+    return [
+        Prediction(link_id, made_at, step, target, values, quantiles, sure, model_version, Source.COMBINED)
+        for link_id, made_at, step, target, values, quantiles, sure in zip(link_ids, *times, *said, strict=True)
+    ]
 
 
-def _too_short(link_id: str, window: Windows) -> HistoryTooShortError:
-    have, step = int(window.have[-1]), int(window.step_ms[-1])
+def _too_short(link_id: str, windows: Windows, position: int = 0) -> HistoryTooShortError:
+    have, step = int(windows.have[position]), int(windows.step_ms[position])
     return HistoryTooShortError(
         link_id, have=have, need=MIN_SLOTS, retry_after_s=max(MIN_SLOTS - have, 1) * step / 1000
     )

@@ -73,7 +73,7 @@ class Adviser:
         elif prediction and prediction.confidence < self._options.confidence_threshold:
             reasons = (ParameterReason.LOW_CONFIDENCE,)
         step_ms = prediction.step_ms if prediction else self._options.base_ms
-        outlook, source = None, ParametersSource.DEFAULTS
+        outlook, source, said = None, ParametersSource.DEFAULTS, reasons
         if recent is not None and prediction and not reasons:
             source = ParametersSource.PREDICTION
             path = await self._path(ask, prediction)
@@ -81,10 +81,16 @@ class Adviser:
         elif recent is not None:
             source = ParametersSource.MEASUREMENT
             outlook = Outlook(now_ms, int(recent.times_ms[-1]), step_ms, until_ms, robust(recent, ask))
+        elif prediction and prediction.stale_since_ms is not None and not reasons:
+            # The store is away: the last known prediction is nearer to the truth than any default.
+            source, said = ParametersSource.PREDICTION, (ParameterReason.STORE_UNAVAILABLE,)
+            link = conditions(prediction.values, prediction.quantiles, ask)
+            expected = [Point(prediction.target_ms, link)]
+            outlook = Outlook(now_ms, prediction.made_at_ms, step_ms, until_ms, link, expected)
         if outlook is None:
             return self._defaults(ask, reasons or (ParameterReason.METRIC_ABSENT,), until_ms, prediction)
         chosen = plan(outlook, ask, self._options.bounds, correction=await self._correction(ask.link_id, now_ms))
-        return _answer(chosen, source=source, reasons=reasons, prediction=prediction)
+        return _answer(chosen, source=source, reasons=said, prediction=prediction)
 
     def _defaults(
         self,

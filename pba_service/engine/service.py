@@ -22,6 +22,7 @@ from pba_service.engine.advance import predict_window
 from pba_service.engine.advice import AdviceOptions, Adviser
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import Insight
+from pba_service.engine.lastknown import LastKnown, NeverAway
 from pba_service.engine.ports import Outcome
 from pba_service.engine.transfers import Transfers
 
@@ -80,6 +81,7 @@ class PbaService:
         policy: What the operator decides.
         clock: Wall-clock time.
         metrics: Told of what is done.
+        last_known: What is answered while the store is away; by default nothing.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class PbaService:
         policy: Policy,
         clock: Clock,
         metrics: Metrics,
+        last_known: LastKnown | None = None,
     ) -> None:
         self.subscriptions = subscriptions
+        self._last_known = last_known or LastKnown(NeverAway(), max_age_ms=0)
         self._store = store
         self._ingest = ingest
         self._refresher = refresher
@@ -149,9 +153,25 @@ class PbaService:
         return result
 
     async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
-        """The prediction of each link, or why there is none. Raises `StoreUnavailableError` for all together."""
-        await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
+        """The prediction of each link, or why there is none.
+
+        While the store is away what this replica last knew is given, marked as stale.
+
+        Raises:
+            StoreUnavailableError: For all together: nothing is known of them, or the store has been away for too long.
+        """
+        try:
+            return await self._predict_now(link_ids)
+        except StoreUnavailableError as error:
+            stale = self._last_known.answer(link_ids, self._clock(), error)
+            self._metrics.stale_reads(len(stale))
+            return stale
+
+    async def _predict_now(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
+        if not self._last_known.store_away:
+            await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
+        self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
         behind = await self._behind([snapshot for snapshot in snapshots if snapshot])
         fresh = dict(zip(behind, await self._refresher.refresh(behind), strict=True)) if behind else {}
         now_ms = self._clock()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
+from pba_service.domain.errors import StoreUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -18,6 +20,10 @@ MAX_PREDICTIONS_PER_UPDATE = 500
 
 SNAPSHOT_PAGE_LINKS = 500
 """Links read from the store at a time while a snapshot is made."""
+
+
+REGION_RETRY_S = 0.5
+"""How long to wait before the regions of links are asked for again while the store is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ class Subscription:
         """First the newest prediction of each chosen link, then updates, until the hub is closed.
 
         Raises:
-            StoreUnavailableError: The snapshot or a link's region could not be read.
+            StoreUnavailableError: The snapshot could not be read.
         """
         async for page in self._snapshot():
             self._offer_snapshot(page)
@@ -188,7 +194,16 @@ class Subscription:
         if not self._unplaced:
             return
         waiting, self._unplaced = self._unplaced, {}
-        regions = await self._hub.regions.of(list(waiting))
+        try:
+            regions = await self._hub.regions.of(list(waiting))
+        except StoreUnavailableError:
+            if self._hub.closed.is_set():
+                return
+            # The stream outlives it: these are placed once the store answers again, unless newer ones come first.
+            self._unplaced = waiting | self._unplaced
+            await self._pause(REGION_RETRY_S)
+            self._changed.set()
+            return
         for (link_id, (prediction, overtaken)), region in zip(waiting.items(), regions, strict=True):
             if region != self.selector.region:
                 continue

@@ -12,6 +12,7 @@ from pba_service.domain.errors import PbaError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pba_service.engine.lastknown import LastKnown
     from pba_service.engine.ports import LinkSummary, Store
     from pba_service.engine.refresh import Refresher
     from pba_service.engine.subscriptions import Subscriptions
@@ -22,21 +23,27 @@ PAGE_LINKS = 500
 _log = structlog.get_logger(__name__)
 
 
-async def follow(store: Store, subscriptions: Subscriptions, metrics: Metrics) -> None:
-    """Gives predictions of all replicas to this one's subscribers, until cancelled."""
+async def follow(
+    store: Store, subscriptions: Subscriptions, metrics: Metrics, last_known: LastKnown | None = None
+) -> None:
+    """Gives predictions of all replicas to this one's subscribers and memory, until cancelled."""
     async for predictions in store.announcements():
+        if last_known is not None:
+            last_known.learn(predictions)
         subscriptions.publish(predictions)
         metrics.subscribers(len(subscriptions))
 
 
-async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s: float) -> None:
+async def sweep(
+    store: Store, refresher: Refresher, metrics: Metrics, interval_s: float, last_known: LastKnown | None = None
+) -> None:
     """Marks links whose newest prediction does not know their newest sample, round after round, until cancelled.
 
     Pushes mark their links themselves; a sweep finds what a replica had marked when it died.
     """
     while True:
         try:
-            behind = await sweep_once(store, refresher, metrics)
+            behind = await sweep_once(store, refresher, metrics, last_known)
         except PbaError as error:
             _log.warning("sweep_failed", reason=str(error))
         else:
@@ -44,12 +51,17 @@ async def sweep(store: Store, refresher: Refresher, metrics: Metrics, interval_s
         await asyncio.sleep(interval_s)
 
 
-async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics) -> int:
-    """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics."""
+async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics, last_known: LastKnown | None = None) -> int:
+    """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics.
+
+    `last_known` learns all predictions, among them those from before this replica's start.
+    """
     marked = 0
     gone = metrics.labelled_links()
     async for link in all_links(store):
         link_id = link.info.link_id
+        if last_known is not None:
+            last_known.learn([link.newest_prediction])
         gone.discard(link_id)
         metrics.link_sample_count(link_id, link.sample_count)
         if len(link.newest_sample):

@@ -132,6 +132,9 @@ class Metrics:
         self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
         self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
 
+        self._circuit = gauge("dwcp_pba_store_circuit_open", "1 while calls of the store are refused at once.")
+        self._stale = counter("dwcp_pba_stale_reads_total", "Predictions given from memory while the store was away.")
+
         self._effectiveness = histogram(
             "dwcp_pba_amst_effectiveness_ratio", "Achieved over expected goodput, as nodes report.", _EFFECTIVENESS
         )
@@ -244,6 +247,14 @@ class Metrics:
     def store_failed(self) -> None:
         """The store was away or too slow."""
         self._store_errors.inc()
+
+    def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
+        """The store is asked no more, or is asked again."""
+        self._circuit.set(is_open)
+
+    def stale_reads(self, count: int) -> None:
+        """So many predictions were given from memory."""
+        self._stale.inc(count)
 
     def subscribers(self, count: int) -> None:
         """So many prediction streams are open."""

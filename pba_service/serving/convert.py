@@ -75,6 +75,8 @@ def prediction(forecast: Prediction) -> types.Prediction:
     _set_ms(message.horizon, forecast.horizon_ms)
     _set_ms(message.valid_until, forecast.target_ms)
     _set_ms(message.cadence, forecast.step_ms)
+    if forecast.stale_since_ms is not None:
+        _set_ms(message.stale_since, forecast.stale_since_ms)
     _set(message, METRICS, forecast.values.tolist())
     _set_quantiles(message, forecast.quantiles)
     return message

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +101,17 @@ class MonitorOptions:
         timeout_s: A check that takes longer has failed.
         down_after: Failures in a row that make a service NOT_SERVING; fewer do not, as when a primary changes over.
         up_after: Successes in a row that make it SERVING again.
+        damping_s: A dependency that fails again within this time after it was trusted again has to earn twice as many
+            successes next time, up to `max_up_after`: health that comes and goes sends callers to and fro.
+        max_up_after: See there.
     """
 
     interval_s: float = 1.0
     timeout_s: float = 1.0
     down_after: int = 3
     up_after: int = 2
+    damping_s: float = 60.0
+    max_up_after: int = 16
 
 
 class HealthMonitor:
@@ -117,6 +124,7 @@ class HealthMonitor:
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         needs: Mapping[str, tuple[str, ...]],
         options: MonitorOptions,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepares a monitor.
 
@@ -125,6 +133,7 @@ class HealthMonitor:
             checks: By name, what returns when a dependency is usable and raises otherwise.
             needs: For each service the names of the checks it depends on.
             options: How quickly.
+            clock: Monotonic seconds.
         """
         self._health = health
         self._checks = checks
@@ -132,6 +141,9 @@ class HealthMonitor:
         self._options = options
         self._usable: dict[str, bool | None] = dict.fromkeys(checks)  # None: never seen usable
         self._in_a_row = dict.fromkeys(checks, 0)
+        self._clock = clock
+        self._up_after = dict.fromkeys(checks, options.up_after)
+        self._trusted_at_s = dict.fromkeys(checks, -math.inf)
 
     async def run(self) -> None:
         """Checks until cancelled."""
@@ -167,9 +179,10 @@ class HealthMonitor:
             return
         self._in_a_row[name] += 1
         # The first success is believed at once, so that a start takes no longer than it must.
-        needed = 1 if before is None else self._options.up_after if usable else self._options.down_after
+        needed = 1 if before is None else self._up_after[name] if usable else self._options.down_after
         if self._in_a_row[name] >= needed:
             self._usable[name], self._in_a_row[name] = usable, 0
+            self._damp(name, usable=usable, first=before is None)
             _log.log(
                 logging.INFO if usable else logging.WARNING,
                 "dependency_changed",
@@ -177,3 +190,14 @@ class HealthMonitor:
                 usable=usable,
                 failure=failure,
             )
+
+    def _damp(self, name: str, *, usable: bool, first: bool) -> None:
+        now_s = self._clock()
+        if usable and first:
+            return
+        if usable:
+            self._trusted_at_s[name] = now_s
+        elif now_s - self._trusted_at_s[name] < self._options.damping_s:
+            self._up_after[name] = min(2 * self._up_after[name], self._options.max_up_after)
+        else:
+            self._up_after[name] = self._options.up_after

@@ -60,6 +60,8 @@ CHANGED = {
     "PBA_MAX_LINKS": ("5", 5),
     "PBA_DATA_PATH": ("~/samples.jsonl", Path.home() / "samples.jsonl"),
     "PBA_REDIS_URL": ("redis+sentinel://:pw@a:1,b:2/primary", "redis+sentinel://:pw@a:1,b:2/primary"),
+    "PBA_STORE_TIMEOUT": ("500ms", 500),
+    "PBA_MAX_STALENESS": ("0s", 0),
     "PBA_DATA_DIR": ("/var/lib/pba", Path("/var/lib/pba")),
     "PBA_MODEL_PATH": ("/models/x.onnx", Path("/models/x.onnx")),
     "PBA_UPDATE_INTERVAL": ("5s", 5_000),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.columns import Columns
 from pba_service.domain.online import combine, confidence, hourly, intervals
+from pba_service.domain.online.column_timeline import ColumnTimeline
 from pba_service.domain.online.experts import (
     EXPERTS,
     HOURLY,
@@ -90,7 +92,7 @@ class Advance:
 def advance(
     states: States,
     *,
-    series: Sequence[Series],
+    series: Sequence[Series] | Columns,
     made_at_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     target_ms: NDArray[np.int64],
@@ -103,8 +105,8 @@ def advance(
 
     Args:
         states: STATE[n], as `decode` gives them; changed in place, since a copy would cost a tenth of the whole.
-        series: Each link's recent samples. Nothing measured after its `made_at_ms` is looked at. Where it holds the
-            sample of one day before the target, the seasonal forecaster takes part.
+        series: Each link's recent samples. Nothing measured after its `made_at_ms` is looked at; stretches of columns
+            end there. Where it holds the sample of one day before the target, the seasonal forecaster takes part.
         made_at_ms: int64[n], when each window's newest sample was measured.
         step_ms: int64[n], cadence.
         target_ms: int64[n], what the forecasts speak of, after `made_at_ms`.
@@ -145,7 +147,7 @@ def advance(
 def _advance_few(
     states: States,
     *,
-    series: Sequence[Series],
+    series: Sequence[Series] | Columns,
     made_at_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     target_ms: NDArray[np.int64],
@@ -154,7 +156,7 @@ def _advance_few(
     levels: tuple[float, ...],
     model_version: str,
 ) -> Advance:
-    timeline = Timeline(series, made_at_ms, step_ms)
+    timeline = _timeline(series, made_at_ms, step_ms)
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
@@ -187,7 +189,7 @@ def forecast_once(
 def contributions(
     states: States,
     *,
-    series: Sequence[Series],
+    series: Sequence[Series] | Columns,
     made_at_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     target_ms: NDArray[np.int64],
@@ -201,13 +203,23 @@ def contributions(
         Weights float32[n, 4, experts] that add up to one over those with a forecast, and their forecasts
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
-    yesterday = _yesterday(Timeline(series, made_at_ms, step_ms), target_ms, step_ms)
+    yesterday = _yesterday(_timeline(series, made_at_ms, step_ms), target_ms, step_ms)
     said = intervals.model_median(_sane(model_output), levels)
     experts = _heard(states, metrics_last(windows), yesterday, said, target_ms).experts
     return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
 
 
-def _yesterday(timeline: Timeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:
+def _timeline(
+    series: Sequence[Series] | Columns, made_at_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
+) -> Timeline | ColumnTimeline:
+    if isinstance(series, Columns):
+        return ColumnTimeline(series)
+    return Timeline(series, made_at_ms, step_ms)
+
+
+def _yesterday(
+    timeline: Timeline | ColumnTimeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """The sample one day before each target, float32[n, 4]; NaN where the series holds none."""
     return timeline.nearest(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2).values
 

@@ -12,6 +12,7 @@ from pba_service.domain.online.state import FREE, PENDING, PENDING_SLOTS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pba_service.domain.online.column_timeline import ColumnTimeline
     from pba_service.domain.online.state import States
     from pba_service.domain.online.timeline import Timeline
 
@@ -40,7 +41,7 @@ class Meetings:
     actual: NDArray[np.float32]
 
 
-def meet(states: States, timeline: Timeline, now_ms: NDArray[np.int64]) -> Meetings:
+def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np.int64]) -> Meetings:
     """Finds the sample of each pending forecast whose target has come, and gives up those that waited too long.
 
     The nearest sample is known for good once a sample at or after the target is, which is why a forecast is looked at

@@ -340,6 +340,7 @@ class Prediction(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CADENCE_FIELD_NUMBER: _builtins.int
+    STALE_SINCE_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """The link."""
     bandwidth_mbps: _builtins.float
@@ -390,6 +391,12 @@ class Prediction(_message.Message):
     def cadence(self) -> _duration_pb2.Duration:
         """The link's cadence, the step of the grid on which its samples were placed."""
 
+    @_builtins.property
+    def stale_since(self) -> _timestamp_pb2.Timestamp:
+        """Set while the store is away and this is what the replica knew last: when the store last answered. Newer samples may
+        exist that are not in it. Absent: the store was asked.
+        """
+
     def __init__(
         self,
         *,
@@ -409,10 +416,11 @@ class Prediction(_message.Message):
         model_version: _builtins.str = ...,
         source: Global___PredictionSource.ValueType = ...,
         cadence: _duration_pb2.Duration | None = ...,
+        stale_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "made_at", b"made_at", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "made_at", b"made_at", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "confidence", b"confidence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "link_id", b"link_id", "made_at", b"made_at", "model_version", b"model_version", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "source", b"source", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "confidence", b"confidence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "link_id", b"link_id", "made_at", b"made_at", "model_version", b"model_version", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "source", b"source", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_mbps: _TypeAlias = _typing.Literal["bandwidth_mbps"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_mbps: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps"]  # noqa: Y015

@@ -24,6 +24,7 @@ from pba_service.domain.parameters import ParameterReason, ParametersAsk, Parame
 from pba_service.domain.samples import Limits, LinkInfo, Series, one_link_batch
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
+from pba_service.engine.lastknown import LastKnown
 from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
@@ -45,6 +46,7 @@ class FaultyStore(MemoryStore):
 
     away = False
     lose_commits = 0
+    answered_at_ms = 0
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -71,7 +73,7 @@ class FaultyStore(MemoryStore):
 class World:
     """A service with all its parts, and a clock."""
 
-    def __init__(self, worker, confidence_threshold=0.6):
+    def __init__(self, worker, confidence_threshold=0.6, max_age_ms=0):
         self.clock = Clock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, 100)
@@ -80,6 +82,7 @@ class World:
         self.ingest = Ingest(self.store, self.metrics)
         options = Options(base_ms=MINUTE, catch_up=480)
         self.refresher = Refresher(self.store, options, worker, self.metrics)
+        self.last_known = LastKnown(self.store, max_age_ms=max_age_ms)
         self.subscriptions = Subscriptions(self.store)
         self.service = PbaService(
             store=self.store,
@@ -91,6 +94,7 @@ class World:
             policy=Policy(Limits(120_000, 30 * DAY), TransportBounds(), confidence_threshold),
             clock=self.clock,
             metrics=self.metrics,
+            last_known=self.last_known,
         )
 
     def read(self, name, **labels):
@@ -110,7 +114,9 @@ async def running(**options):
         world.refresher.serve_with(ModelSet.of(LastValueModel()))
         world.supervisor.start("ingest", world.ingest.run)
         world.supervisor.start("refresh", world.refresher.run)
-        world.supervisor.start("follow", lambda: follow(world.store, world.subscriptions, world.metrics))
+        world.supervisor.start(
+            "follow", lambda: follow(world.store, world.subscriptions, world.metrics, world.last_known)
+        )
         try:
             yield world
         finally:
@@ -430,3 +436,50 @@ async def test_the_ledger_is_fed_by_what_comes_true():
             minute = (entry.target_ms - start) // MINUTE
             assert entry.target_ms == entry.made_at_ms + 15 * MINUTE
             np.testing.assert_array_equal(entry.actual, (STEADY + minute * RISE).astype(np.float32))
+
+
+async def test_while_the_store_is_away_what_was_announced_is_given_marked():
+    async with running(max_age_ms=5 * MINUTE) as world:
+        await world.push()
+        asked = await world.service.predict("a")
+        assert asked.stale_since_ms is None
+        world.store.away, world.store.answered_at_ms = True, world.clock.now_ms
+        world.clock.now_ms += MINUTE
+
+        stale = await world.service.predict("a")
+
+        assert stale.stale_since_ms == world.clock.now_ms - MINUTE
+        assert stale.made_at_ms == asked.made_at_ms
+        assert world.read("dwcp_pba_stale_reads_total") == 1
+        with pytest.raises(StoreUnavailableError):
+            await world.service.predict("never heard of")
+        world.clock.now_ms += 5 * MINUTE
+        with pytest.raises(StoreUnavailableError):
+            await world.service.predict("a")
+        world.store.away = False
+        assert (await world.service.predict("a")).stale_since_ms is None
+
+
+async def test_parameters_follow_the_last_known_prediction_while_the_store_is_away():
+    async with running(max_age_ms=5 * MINUTE, confidence_threshold=0.0) as world:
+        await world.push()
+        asked = await world.service.parameters(ParametersAsk("a"))
+        world.store.away, world.store.answered_at_ms = True, world.clock.now_ms
+
+        answer = await world.service.parameters(ParametersAsk("a"))
+
+        assert answer.source is ParametersSource.PREDICTION
+        assert ParameterReason.STORE_UNAVAILABLE in answer.reasons
+        assert answer.prediction.stale_since_ms == world.clock.now_ms
+        assert answer.parameters.streams == pytest.approx(asked.parameters.streams, rel=0.25)
+
+
+async def test_a_replica_that_just_started_learns_all_predictions_from_its_first_sweep():
+    async with running(max_age_ms=5 * MINUTE) as world:
+        await world.push()
+        await world.service.predict("a")
+        started = LastKnown(world.store, max_age_ms=5 * MINUTE)
+        await sweep_once(world.store, world.refresher, world.metrics, started)
+        world.store.answered_at_ms = world.clock.now_ms
+        [known] = started.answer(["a"], world.clock.now_ms, StoreUnavailableError())
+        assert known.link_id == "a"

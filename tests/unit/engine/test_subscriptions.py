@@ -395,13 +395,32 @@ async def test_a_store_that_is_away_fails_the_snapshot(hub, directory, selector)
             await anext(updates)
 
 
-async def test_a_store_that_is_away_fails_the_look_up_of_a_region(hub, directory):
+async def test_a_stream_outlives_a_store_that_is_away_when_a_region_is_looked_up(hub, directory, clock):
+    async with following(hub, Selector(region="r")) as updates:
+        await anext(updates)
+        directory.failure = StoreUnavailableError()
+        directory.regions["a"] = "r"
+        hub.publish([forecast("a", 1)])
+        waiting = asyncio.create_task(anext(updates))
+        while len(directory.info_reads) < 3:
+            await asyncio.sleep(0)
+            clock.advance(0.1)
+        assert not waiting.done()
+        directory.failure = None
+        while not waiting.done():
+            await asyncio.sleep(0)
+            clock.advance(0.1)
+        assert [prediction.link_id for prediction in waiting.result().predictions] == ["a"]
+
+
+async def test_a_stream_ends_at_the_end_although_a_region_cannot_be_looked_up(hub, directory):
     async with following(hub, Selector(region="r")) as updates:
         await anext(updates)
         directory.failure = StoreUnavailableError()
         hub.publish([forecast("a", 1)])
-        with pytest.raises(StoreUnavailableError):
-            await anext(updates)
+        hub.close()
+        async with asyncio.timeout(5):
+            assert not [update async for update in updates if update.predictions]
 
 
 def test_publishing_costs_nothing_for_those_not_interested(directory, clock):

@@ -28,6 +28,15 @@ class Dependency:
             raise self.failure
 
 
+class Seconds:
+    """Time that goes on only when told to."""
+
+    now_s = 1_000.0
+
+    def __call__(self):
+        return self.now_s
+
+
 @pytest.fixture
 def health():
     return HealthServicer(("", "predictions", "models"))
@@ -39,17 +48,23 @@ def store():
 
 
 @pytest.fixture
+def seconds():
+    return Seconds()
+
+
+@pytest.fixture
 def model():
     return Dependency()
 
 
 @pytest.fixture
-def monitor(health, store, model):
+def monitor(health, store, model, seconds):
     return HealthMonitor(
         health,
         checks={"store": store, "model": model},
         needs={"": ("store", "model"), "predictions": ("store", "model"), "models": ("model",)},
         options=OPTIONS,
+        clock=seconds,
     )
 
 
@@ -144,3 +159,22 @@ async def test_a_shut_down_tells_watchers_and_ends_them(monitor, health):
     assert [response.status async for response in watch] == [NOT_SERVING]
     await monitor.round()  # finds everything usable
     assert await told(health) == {LIVENESS}
+
+
+async def outage(monitor, health, store):
+    """One that is noticed; returns after how many good rounds the dependency is trusted again."""
+    store.failure = StoreUnavailableError()
+    await rounds(monitor, health, OPTIONS.down_after)
+    store.failure = None
+    good = 0
+    while not (await rounds(monitor, health, 1))[0]:
+        good += 1
+    return good + 1
+
+
+async def test_what_comes_and_goes_has_to_earn_ever_more_trust(monitor, health, store, seconds):
+    await monitor.round()
+    assert [await outage(monitor, health, store) for _ in range(6)] == [2, 4, 8, 16, 16, 16]
+
+    seconds.now_s += OPTIONS.damping_s
+    assert await outage(monitor, health, store) == OPTIONS.up_after

@@ -1,0 +1,1 @@
+"""Samples into the store: how fast, how small, how exactly."""

@@ -1,0 +1,84 @@
+"""Bulk refresh: new samples in, predictions at a subscriber, with everything on, in links per second."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from benchmarks.harness.feed import MINUTE_MS
+from benchmarks.harness.generator import ROOT
+from benchmarks.harness.raw import BATCH, RawModel
+from benchmarks.harness.service import cpu_s, now_ms, service
+from benchmarks.harness.statistics import Section, compared, turns
+from tests.servers import standalone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.harness.runner import Bench
+
+LINKS, SAMPLES = 2_000, 30
+TOGETHER = 1_000
+MODEL = ROOT / "models" / "pba_lstm"
+
+
+class Refreshing:
+    """A service whose links get new samples, minute after minute."""
+
+    def __init__(self, bench: Bench, target: str, links: int, conns: int, rounds: int) -> None:
+        self._bench, self._target, self._links, self._conns = bench, target, links, conns
+        self._next_ms = now_ms() - rounds * MINUTE_MS
+        bench.say(f"filling {links:,} links")
+        bench.generator.run(
+            "benchmarks.harness.feed:fill", target=target, links=links, samples=SAMPLES, end_ms=self._next_ms
+        )
+
+    def __call__(self, _turn: int) -> float:
+        """One round; links per second."""
+        self._next_ms += MINUTE_MS
+        found = self._bench.generator.run(
+            "benchmarks.harness.feed:refresh",
+            target=self._target,
+            links=self._links,
+            at_ms=self._next_ms,
+            most=TOGETHER,
+            conns=self._conns,
+        )
+        return float(found["rate"])
+
+
+@contextlib.contextmanager
+def served(bench: Bench, workers: int, links: int) -> Iterator[tuple[Refreshing, int]]:
+    """A service of so many processes; its first process' id with it."""
+    with standalone("--appendonly", "yes", "--appendfsync", "always") as redis:
+        settings = {"PBA_WORKERS": str(workers)} if workers > 1 else {}
+        with service(settings, redis_url=redis.url) as process:
+            conns = 1 if workers == 1 else 8 * workers
+            yield Refreshing(bench, process.target, links, conns, bench.rounds + 2), process.process.pid
+
+
+def run(bench: Bench) -> Section:
+    """All figures."""
+    section = Section("refresh")
+    links = bench.size(LINKS)
+    raw = RawModel(MODEL)
+    with contextlib.ExitStack() as stack:
+        one, pid = stack.enter_context(served(bench, 1, links))
+        works: dict[str, Callable[[int], float]] = {
+            "one": one,
+            "raw, 1 thread": lambda _: raw.rate(bench.seconds(0.5)),
+            "raw, 2 threads": lambda _: raw.rate(bench.seconds(0.5), threads=2),
+        }
+        before = cpu_s(pid)
+        found = turns(works, bench.rounds)
+        spent = (cpu_s(pid) - before) / (links * (bench.rounds + 1)) * 1e6
+    section.figures += [
+        compared("one process", "links/s", found["one"], found["raw, 1 thread"], "raw, 1 thread", goal=">= 0.8"),
+        compared("one process", "links/s", found["one"], found["raw, 2 threads"], "raw, 2 threads"),
+    ]
+    section.notes.append(
+        f"{links:,} links a round, one new sample each in messages of {TOGETHER:,}; timed from the first push until a "
+        f"subscriber has the last prediction. Raw: batches of {BATCH} windows of pba_lstm. The service's process spent "
+        f"{spent:,.0f} us of processor time a link, reading, learning and publishing included."
+    )
+    return section

@@ -1,0 +1,1 @@
+"""Single calls: requests per second and delay, beside a bare grpc.aio echo."""

@@ -1,0 +1,104 @@
+"""Windows of many links at once: what `window.windows_at` gives for each, to the bit, in one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pba_service.domain.samples import METRICS
+from pba_service.domain.window import (
+    CADENCE_INTERVALS,
+    FEATURES,
+    MAX_FILL_SLOTS,
+    MIN_SLOTS,
+    Windows,
+    clock_features,
+    windows_at,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pba_service.domain.columns import Columns
+
+
+def steps_of(columns: Columns, base_ms: int) -> NDArray[np.int64]:
+    """The cadence of each stretch as of its newest sample: int64[n], as `window.steps_ms` says."""
+    place = columns.last[:, None] - np.arange(CADENCE_INTERVALS + 1)
+    known = place[:, :-1] > columns.first[:, None]
+    row = columns.row[:, None]
+    times = columns.times_ms[row, np.maximum(place, columns.first[:, None])]
+    intervals = times[:, :-1] - times[:, 1:]
+    if known.all():
+        middle = (CADENCE_INTERVALS - 1) // 2
+        median = np.partition(intervals, middle, axis=1)[:, middle]
+    else:
+        intervals[~known] = np.iinfo(np.int64).max
+        intervals[~known.any(axis=1), 0] = base_ms
+        middles = (np.maximum(known.sum(axis=1), 1) - 1) // 2
+        median = np.sort(intervals, axis=1)[np.arange(len(columns)), middles]
+    steps: NDArray[np.int64] = np.maximum(np.rint(median / base_ms), 1).astype(np.int64) * base_ms
+    return steps
+
+
+def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
+    """The window that ends at the newest sample of each stretch; arguments as those of `window.windows_at`."""
+    made_at, step = columns.newest_ms, steps_of(columns, base_ms)
+    age = np.arange(slots - 1, -1, -1)
+    slot_time = made_at[:, None] - age * step[:, None]  # int64[n, slots]
+    places = _places(columns, slot_time + step[:, None] // 2, age)
+    row, first = columns.row[:, None], columns.first[:, None]
+    sources = np.maximum(places, first)
+    times = columns.times_ms[row, sources]
+    fresh = (places >= first) & (times > slot_time - (MAX_FILL_SLOTS * step + (step + 1) // 2)[:, None])
+    values = columns.values[row, sources]
+
+    out = np.empty((len(columns), slots, len(FEATURES)), np.float32)
+    out[..., len(METRICS) :] = clock_features(slot_time)
+    # What is older than a gap does not belong to the window.
+    if fresh.all():
+        run, unbroken = np.full(len(columns), slots), fresh
+    else:
+        unbroken = np.logical_and.accumulate(fresh[:, ::-1], axis=1)
+        run = unbroken.sum(axis=1)
+        unbroken = unbroken[:, ::-1]
+    sparse = (unbroken[..., None] & ~np.isfinite(values)).any(axis=(1, 2)) | (run == 0)
+    known = unbroken & (run >= MIN_SLOTS)[:, None]
+    out[..., : len(METRICS)] = values if known.all() else np.where(known[..., None], values, np.float32(np.nan))
+    windows = Windows(made_at, step, out, run)
+    # A metric that is measured now and then is filled from its own last value: that is looked at link by link.
+    for position in np.flatnonzero(sparse).tolist():
+        _fill_sparse(windows, columns, position, slots=slots, base_ms=base_ms)
+    return windows
+
+
+def _fill_sparse(windows: Windows, columns: Columns, position: int, *, slots: int, base_ms: int) -> None:
+    series = columns.series(position)
+    missing = np.isnan(series.values)
+    if (missing.all(axis=0) | ~missing.any(axis=0)).all() and not missing.all():
+        return  # a metric that is measured always or never is right as it is
+    one = windows_at(series, np.array([len(series) - 1]), slots, base_ms)
+    windows.values[position], windows.have[position] = one.values[0], one.have[0]
+
+
+def _places(columns: Columns, until_ms: NDArray[np.int64], age: NDArray[np.intp]) -> NDArray[np.intp]:
+    """For each slot the place of the newest sample up to a time (int64[n, slots]); before `first` where there is none.
+
+    Where no sample is missing, the sample of a slot is as many places before the newest as the slot is old: that is
+    tried first, and searched for where it does not hold.
+    """
+    first = columns.first[:, None]
+    guess = columns.last[:, None] - age
+    inside = guess >= first
+    times = columns.times_ms[columns.row[:, None], np.maximum(guess, first)]
+    right = inside & (times <= until_ms)
+    right[:, :-1] &= times[:, 1:] > until_ms[:, :-1]
+    right |= ~inside & (times > until_ms)
+    wrong = np.flatnonzero(~right.all(axis=1))
+    places: NDArray[np.intp] = np.where(inside, guess, first - 1)
+    if len(wrong):
+        slots = len(age)
+        found = columns.places_after(until_ms[wrong].ravel(), np.repeat(wrong, slots)) - 1
+        places[wrong] = np.minimum(found.reshape(-1, slots), columns.last[wrong, None])
+    return places
