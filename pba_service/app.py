@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import secrets
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,15 +22,16 @@ from pba_service.domain.samples import Limits
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
-from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
+from pba_service.engine.registry import Registry
 from pba_service.engine.service import PbaService, Policy
+from pba_service.engine.stock import RegistryOptions
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, sweep
 from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
-from pba_service.runtime.session import load_model
+from pba_service.runtime.folder import LocalFolder
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server
 from pba_service.settings import Settings, SettingsError
@@ -42,8 +46,13 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from pba_service.storage.registry import RedisRegistry
+
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
+
+MODELS_POLL_S = 2.0
+"""How often the model folder and the desired state are looked at, at least."""
 
 _log = structlog.get_logger(__name__)
 
@@ -116,13 +125,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics = Metrics(registry, settings.metrics_max_links)
         metrics_server = stack.enter_context(_metrics_server(registry, settings))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store = await _store(stack, settings, metrics)
+        store, shared = await _store(stack, settings, metrics)
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
-        refresher.serve_with(ModelSet.of(model))
-        _log.info("model_serving", name=model.info.name, version=model.info.version)
+        await _models(stack, settings, shared=shared, refresher=refresher, metrics=metrics)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         server = Server(
@@ -141,7 +148,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield started
 
 
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> GuardedStore:
+async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, RedisRegistry]:
     url = settings.redis_url
     if url is None:
         embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
@@ -157,7 +164,7 @@ async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) ->
     )
     stack.push_async_callback(store.close)
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit)
+    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit), store.models
 
 
 async def _service(
@@ -199,6 +206,33 @@ async def _service(
     supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
+
+
+async def _models(
+    stack: AsyncExitStack, settings: Settings, *, shared: RedisRegistry, refresher: Refresher, metrics: Metrics
+) -> Registry:
+    """What keeps this replica's models as they are desired, with models that serve already."""
+    poll_s = min(settings.update_interval_ms / 2_000, MODELS_POLL_S)
+    registry = Registry(
+        shared=shared,
+        folder=LocalFolder(settings.model_path),
+        refresher=refresher,
+        loader=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="models")),
+        metrics=metrics,
+        options=RegistryOptions(
+            replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+            poll_s=poll_s,
+            activate_arrivals=settings.model_reload == "activate",
+            share=settings.model_sharing == "store",
+        ),
+        clock=now_ms,
+    )
+    await registry.start()
+    supervisor = Supervisor()
+    stack.push_async_callback(registry.stop)
+    stack.push_async_callback(supervisor.stop)
+    supervisor.start("models", registry.run)
+    return registry
 
 
 def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:

@@ -155,14 +155,13 @@ class Registry:
         for _ in range(MAX_ATTEMPTS):
             before = await self._shared.desired()
             after = step(before)
-            if after is before:
-                self.desired = before
-                return before
-            if await self._shared.propose(after, read_revision=before.revision):
-                self.desired = after
+            if after is not before:
+                if not await self._shared.propose(after, read_revision=before.revision):
+                    continue
                 _log.info("models_desired", revision=after.revision, active=after.active, held=after.held)
-                await self._converge()
-                return after
+            self.desired = after
+            await self._converge()
+            return after
         raise ModelConflictError("what is desired of the models was changed by others all the time")
 
     async def activate(self, version: str) -> Desired:

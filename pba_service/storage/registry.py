@@ -1,4 +1,4 @@
-"""What replicas share of models, in Redis; `docs/adr/0005-models-that-replicas-converge-on.md` says how and why."""
+"""What replicas share of models, in Redis; `docs/adr/0006-models-that-replicas-converge-on.md` says how and why."""
 
 from __future__ import annotations
 
