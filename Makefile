@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -65,6 +65,16 @@ evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it o
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
+
+deploy: $(VENV)/dev ## Make the dashboards and the operator's rules from code
+	$(BIN)/python -m deploy.build
+
+deploy-check: $(VENV)/dev ## Render and validate manifests, test alerts, ask every panel of a real Prometheus; needs kubectl, prometheus, promtool
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/deploy
+
+images: ## Build all container images, and run the server's (docker, podman, or buildah as root)
+	docker/build.sh
+	docker/check.sh
 
 lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/pip install --quiet uv

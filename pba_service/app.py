@@ -28,7 +28,7 @@ from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.stock import RegistryOptions
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, sweep
+from pba_service.engine.upkeep import follow, pulse, sweep
 from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.folder import LocalFolder
@@ -135,7 +135,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server = Server(
             service,
             options=ServerOptions(
-                host=settings.grpc_host, port=settings.grpc_port, drain_grace_s=settings.drain_timeout_ms / 1000
+                host=settings.grpc_host,
+                port=settings.grpc_port,
+                drain_grace_s=settings.drain_timeout_ms / 1000,
+                max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
             checks={"store": store.check},
             registry=registry,
@@ -200,6 +203,7 @@ async def _service(
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))

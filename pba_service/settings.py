@@ -205,6 +205,13 @@ class Settings:
         DurationMs("0s", "10m"),
         "How long calls may still take when the service is told to stop.",
     )
+    max_connection_age_ms: int = _row(
+        "PBA_MAX_CONNECTION_AGE",
+        "0s",
+        DurationMs("0s", "24h"),
+        "How old a connection gets before it is closed in order, so that clients spread again over replicas that were "
+        "added; `0s`: any age. Streams end with it, and clients resume them.",
+    )
     metrics_host: str = _row("PBA_METRICS_HOST", "127.0.0.1", Host(), "Where the Prometheus endpoint listens.")
     metrics_port: int = _row("PBA_METRICS_PORT", "9464", Whole(0, 65_535), "Its port; 0 takes a free one.")
     metrics_max_links: int = _row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 PAGE_LINKS = 500
 
 _log = structlog.get_logger(__name__)
+
+
+async def pulse(metrics: Metrics, interval_s: float = 0.5, memory_s: float = 15.0) -> None:
+    """Measures how late the event loop is, until cancelled: a late loop delays every call.
+
+    Args:
+        metrics: Told of the worst of the last `memory_s`.
+        interval_s: Between two measurements.
+        memory_s: See there; at least the interval of those who scrape.
+    """
+    loop = asyncio.get_running_loop()
+    recent: deque[float] = deque(maxlen=max(1, round(memory_s / interval_s)))
+    while True:
+        due_s = loop.time() + interval_s
+        await asyncio.sleep(interval_s)
+        recent.append(max(0.0, loop.time() - due_s))
+        metrics.loop_lag(max(recent))
 
 
 async def follow(

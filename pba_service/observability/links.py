@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from prometheus_client import Metric
 
 ACCURACY_WEIGHT = 0.02
@@ -31,6 +33,15 @@ _CURRENT = (
     ("dwcp_pba_current_jitter_ms", "Newest measured jitter of the link in ms."),
 )
 
+_PREDICTED = (
+    ("dwcp_pba_predicted_bandwidth_mbps", "Newest predicted bandwidth of the link in Mbit/s, by quantile."),
+    ("dwcp_pba_predicted_latency_ms", "Newest predicted round-trip time of the link in ms, by quantile."),
+    ("dwcp_pba_predicted_packet_loss_ratio", "Newest predicted loss of the link, 0 to 1, by quantile."),
+    ("dwcp_pba_predicted_jitter_ms", "Newest predicted jitter of the link in ms, by quantile."),
+)
+_SHOWN_QUANTILES = ((0, "0.05"), (2, "0.5"), (4, "0.95"))
+"""Where they stand in a prediction's quantiles, and how the label says it."""
+
 
 @dataclass(slots=True)
 class _Link:
@@ -39,6 +50,7 @@ class _Link:
     measured_at_ms: int = -1
     current: Sequence[float] = (math.nan,) * len(METRICS)
     confidence: float = math.nan
+    quantiles: NDArray[np.float32] | None = None
     sample_count: float = math.nan
     accuracy: list[float] = field(default_factory=lambda: [math.nan] * len(METRICS))
     scored: list[int] = field(default_factory=lambda: [0] * len(METRICS))
@@ -63,10 +75,11 @@ class LinkTable(Collector):
             link.current = values
             link.measured_at_ms = measured_at_ms
 
-    def confidence(self, link_id: str, confidence: float) -> None:
-        """The confidence of a link's newest prediction."""
+    def predicted(self, link_id: str, confidence: float, quantiles: NDArray[np.float32]) -> None:
+        """A link's newest prediction: its confidence, and float32[4, 5] at 0.05, 0.1, 0.5, 0.9 and 0.95."""
         if link := self._link(link_id):
             link.confidence = confidence
+            link.quantiles = quantiles
 
     def labelled(self) -> set[str]:
         """The links that have labels."""
@@ -108,6 +121,8 @@ class LinkTable(Collector):
         yield _family(
             "dwcp_pba_confidence", "Confidence of the link's newest prediction, 0 to 1.", _column(links, "confidence")
         )
+        for metric, (name, help_text) in enumerate(_PREDICTED):
+            yield _family(name, help_text, _predictions(links, metric), labels=("link", "quantile"))
         yield _family(
             "dwcp_pba_sample_count",
             "Samples of the link that are stored, exact as of the last sweep.",
@@ -148,6 +163,13 @@ def accuracy_of(predicted: float, actual: float) -> float:
     """
     largest = max(predicted, actual)
     return 1.0 - abs(predicted - actual) / largest if largest > 0 else 1.0 + 0.0 * (predicted - actual)
+
+
+def _predictions(links: list[tuple[str, _Link]], metric: int) -> Iterator[tuple[tuple[str, ...], float]]:
+    for link_id, link in links:
+        if link.quantiles is not None:
+            for place, label in _SHOWN_QUANTILES:
+                yield (link_id, label), float(link.quantiles[metric, place])
 
 
 def _column(links: list[tuple[str, _Link]], name: str) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -6,6 +6,8 @@ described by its shape only: this package stands beside the domain and knows not
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
@@ -77,6 +79,11 @@ class MadePrediction(Protocol):
         """What produced it."""
         ...
 
+    @property
+    def quantiles(self) -> NDArray[np.float32]:
+        """float32[4, 5] at 0.05, 0.1, 0.5, 0.9 and 0.95; NaN where nothing is predicted."""
+        ...
+
 
 def service_registry() -> CollectorRegistry:
     """A registry that already tells of the process, the interpreter and its garbage collector."""
@@ -142,6 +149,12 @@ class Metrics:
             "dwcp_pba_amst_retransmitted_ratio", "Share of segments retransmitted, as nodes report.", _RETRANSMITTED
         )
 
+        build = gauge("dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio")
+        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(1)
+        self._loop_lag = gauge(
+            "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
+        )
+
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -192,7 +205,7 @@ class Metrics:
     def prediction_made(self, prediction: MadePrediction) -> None:
         """A prediction was made here."""
         self._predictions.labels(prediction.source.name.lower()).inc()
-        self._links.confidence(prediction.link_id, prediction.confidence)
+        self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
 
     def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
         """Each of some predictions, made together, took so long from the start of its making until it could be used."""
@@ -248,6 +261,10 @@ class Metrics:
         """The store was away or too slow."""
         self._store_errors.inc()
 
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop was, at its latest in the recent past."""
+        self._loop_lag.set(seconds)
+
     def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
         """The store is asked no more, or is asked again."""
         self._circuit.set(is_open)
@@ -263,3 +280,11 @@ class Metrics:
     def updates_skipped(self, count: int) -> None:
         """A subscriber was too slow for so many updates."""
         self._skipped.inc(count)
+
+
+def _installed(package: str) -> str:
+    """A package's version; empty in a checkout that is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

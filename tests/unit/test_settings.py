@@ -79,6 +79,7 @@ CHANGED = {
     "PBA_GRPC_PORT": ("0", 0),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
+    "PBA_MAX_CONNECTION_AGE": ("5m", 300_000),
     "PBA_METRICS_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - only read
     "PBA_METRICS_PORT": ("65535", 65_535),
     "PBA_METRICS_MAX_LINKS": ("0", 0),

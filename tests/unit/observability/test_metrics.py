@@ -45,10 +45,9 @@ def values(*numbers):
     return np.array(numbers, np.float32)
 
 
-def prediction(link="a", confidence=0.75, source=Source.COMBINED):
-    return Prediction(
-        link, 0, 60_000, 900_000, values(1, 2, 0, 1), np.full((4, 5), NAN, np.float32), confidence, "m-1", source
-    )
+def prediction(link="a", confidence=0.75, source=Source.COMBINED, quantiles=None):
+    quantiles = np.full((4, 5), NAN, np.float32) if quantiles is None else quantiles
+    return Prediction(link, 0, 60_000, 900_000, values(1, 2, 0, 1), quantiles, confidence, "m-1", source)
 
 
 def entry(predicted, actual):
@@ -121,6 +120,18 @@ def test_what_was_not_measured_is_not_shown(registry, metrics):
     assert current(registry, "a", "bandwidth_mbps") is None
     assert current(registry, "a", "jitter_ms") == 3
     assert registry.get_sample_value("dwcp_pba_confidence", {"link": "a"}) is None
+
+
+def test_a_link_shows_its_newest_prediction_with_its_interval(registry, metrics):
+    quantiles = np.full((4, 5), NAN, np.float32)
+    quantiles[1] = [10, 11, 12, 15, 19]
+    metrics.prediction_made(prediction(quantiles=quantiles))
+    shown = [
+        registry.get_sample_value("dwcp_pba_predicted_latency_ms", {"link": "a", "quantile": quantile})
+        for quantile in ("0.05", "0.5", "0.95")
+    ]
+    assert shown == [10, 12, 19]
+    assert registry.get_sample_value("dwcp_pba_predicted_jitter_ms", {"link": "a", "quantile": "0.5"}) is None
 
 
 def test_the_first_links_get_labels_and_the_others_are_counted_once(registry, metrics):

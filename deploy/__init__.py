@@ -1,0 +1,1 @@
+"""What an operator deploys: manifests, rules, dashboards, and the code that makes some of them."""

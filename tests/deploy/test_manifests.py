@@ -1,0 +1,97 @@
+"""Every overlay renders, fits Kubernetes' own schemas to the letter, and says nothing that PBA refuses."""
+
+import re
+
+import pytest
+import yaml
+
+from pba_service.settings import Settings
+from tests.deploy.tools import run, tool
+from tests.process import ROOT
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
+SCHEMAS = "1.34"
+OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}
+"""Of the Prometheus operator, whose schemas Kubernetes does not have."""
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def resources(request):
+    return list(yaml.safe_load_all(run(tool("kubectl"), "kustomize", str(KUBERNETES / "overlays" / request.param))))
+
+
+def test_every_resource_fits_its_schema_and_has_no_field_beside_it(resources):
+    validate = pytest.importorskip("kubernetes_validate", reason="comes with the dev extra")
+    for resource in resources:
+        if resource["kind"] not in OPERATOR_KINDS:
+            validate.validate(resource, SCHEMAS, strict=True)
+
+
+def test_no_two_resources_share_a_name(resources):
+    names = [(resource["kind"], resource["metadata"]["name"]) for resource in resources]
+    assert len(names) == len(set(names))
+
+
+def test_no_container_runs_as_root_or_may_write_its_root(resources):
+    for pod in pods(resources):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+
+
+def test_what_a_server_is_told_are_settings_that_pba_takes(resources):
+    maps = {r["metadata"]["name"]: r["data"] for r in resources if r["kind"] == "ConfigMap"}
+    seen = 0
+    for pod in pods(resources):
+        for container in pod["containers"]:
+            names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
+            told = {name: value for each in names for name, value in maps[each].items()}
+            told |= {one["name"]: one["value"] for one in container.get("env", ()) if "value" in one}
+            if not names:
+                continue
+            assert Settings.from_env({"HOME": "/data", **told})
+            seen += 1
+    assert seen
+
+
+def test_what_is_selected_exists(resources):
+    """Services, budgets, policies and monitors select labels that some pod, or service, carries."""
+    labels = [
+        r["spec"]["template"]["metadata"]["labels"]
+        for r in resources
+        if r["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
+    ]
+    services = [r["metadata"].get("labels", {}) for r in resources if r["kind"] == "Service"]
+    for resource in resources:
+        spec = resource.get("spec", {})
+        if resource["kind"] == "Service":
+            assert any(spec["selector"].items() <= some.items() for some in labels)
+        elif resource["kind"] == "PodDisruptionBudget":
+            assert any(spec["selector"]["matchLabels"].items() <= some.items() for some in labels)
+        elif resource["kind"] == "NetworkPolicy":
+            assert any(spec["podSelector"]["matchLabels"].items() <= some.items() for some in labels)
+        elif resource["kind"] == "ServiceMonitor":
+            assert any(spec["selector"]["matchLabels"].items() <= some.items() for some in services)
+
+
+def test_the_grace_of_a_pod_holds_all_that_stopping_takes(resources):
+    [server] = [r for r in resources if r["kind"] == "Deployment" and r["metadata"]["name"] == "pba"]
+    [told] = [
+        r["data"] for r in resources if r["kind"] == "ConfigMap" and r["metadata"]["name"].startswith("pba-settings")
+    ]
+    pod = server["spec"]["template"]["spec"]
+    [before_s] = re.findall(r"\d+", pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
+    drain_s = Settings.from_env({"HOME": "/data", **told}).drain_timeout_ms / 1000
+    assert pod["terminationGracePeriodSeconds"] >= int(before_s) + drain_s + 10
+
+
+def pods(resources):
+    for resource in resources:
+        template = resource.get("spec", {}).get("template")
+        if template and resource["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
+            yield template["spec"]
+        if resource["kind"] == "CronJob":
+            yield resource["spec"]["jobTemplate"]["spec"]["template"]["spec"]
