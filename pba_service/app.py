@@ -129,11 +129,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
-        await _models(stack, settings, shared=shared, refresher=refresher, metrics=metrics)
+        models = await _models(stack, settings, shared=shared, refresher=refresher, metrics=metrics)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         server = Server(
             service,
+            models=models,
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,

@@ -174,12 +174,21 @@ class Registry:
         await self.prepare(version)
         return await self.change(lambda desired: desired.activated(version))
 
-    async def rollback(self) -> Desired:
-        """Goes back to the version that was active before. Raises `ModelConflictError`."""
-        desired = await self._shared.desired()
-        if desired.previous:
-            await self.prepare(desired.previous[0])
-        return await self.change(Desired.rolled_back)
+    async def rollback(self, from_version: str = "") -> Desired:
+        """Goes back to the version that was active before, if `from_version`, unless empty, is active.
+
+        Raises:
+            ModelConflictError: It is not, there was none before, or the active version is held.
+        """
+
+        def back(desired: Desired) -> Desired:
+            if from_version and desired.active != from_version:
+                raise ModelConflictError(f"{desired.active} is active, not {from_version}")
+            return desired.rolled_back()
+
+        target = back(await self._shared.desired()).active
+        await self.prepare(target)
+        return await self.change(back)
 
     async def pin(self, pin: Pin) -> Desired:
         """Serves some links with versions of their own. Raises what `activate` raises."""

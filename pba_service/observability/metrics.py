@@ -149,8 +149,12 @@ class Metrics:
             "dwcp_pba_amst_retransmitted_ratio", "Share of segments retransmitted, as nodes report.", _RETRANSMITTED
         )
 
-        build = gauge("dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio")
-        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(1)
+        build = gauge(
+            "dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio"
+        )
+        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(
+            1
+        )
         self._loop_lag = gauge(
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )

@@ -18,14 +18,15 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba_service.domain.errors import ModelUnavailableError
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
-from pba_service.serving.servicers import ModelServicer, PredictionServicer
+from pba_service.serving.models import ModelServicer
+from pba_service.serving.servicers import PredictionServicer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
-    from pba_service.engine.api import Service
+    from pba_service.engine.api import Models, Service
     from pba_service.serving.options import ServerOptions
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ class Server:
         self,
         service: Service,
         *,
+        models: Models,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
@@ -53,12 +55,14 @@ class Server:
 
         Args:
             service: What is served.
+            models: The life of its models.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
             registry: Where the metrics of calls go.
         """
         self._service = service
+        self._models = models
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -82,7 +86,7 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
