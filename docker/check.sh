@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if docker info >/dev/null 2>&1; then
   engine=docker
-  id=$(docker run --detach --read-only --tmpfs /tmp --tmpfs /data:uid=10001 pba-server)
+  id=$(docker run --detach --env PBA_INSECURE=true --read-only --tmpfs /tmp --tmpfs /data:uid=10001 pba-server)
   inside() { docker exec "$id" "$@"; }
   finish() { docker rm --force "$id" >/dev/null; }
   stop() { docker stop --time 30 "$id" >/dev/null && [ "$(docker inspect --format '{{.State.ExitCode}}' "$id")" = 0 ]; }
@@ -15,7 +15,7 @@ else
   export CONTAINERS_STORAGE_CONF=${IMAGE_STORE:-/var/tmp/pba-images}/storage.conf BUILDAH_ISOLATION=chroot
   id=$(buildah from --pull-never localhost/pba-server)
   inside() { buildah run "$id" -- "$@"; }
-  buildah run "$id" -- pba serve &
+  buildah run --env PBA_INSECURE=true "$id" -- pba serve &
   server=$!
   finish() { { pkill -KILL -u 10001 -f '^/opt/pba/bin/python' || true; buildah rm "$id" >/dev/null || true; } 2>/dev/null; }
   # signals to `buildah run` stop there: the service inside is told directly

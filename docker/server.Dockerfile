@@ -1,8 +1,10 @@
 # The service, small and without root. From the top of the repository (`make images` builds all images):
 #
 #   docker build -f docker/server.Dockerfile -t pba-server .
-#   docker run --read-only --tmpfs /tmp -v pba-data:/data -p 50051:50051 -p 9464:9464 pba-server
+#   docker run -e PBA_INSECURE=true --read-only --tmpfs /tmp -v pba-data:/data -p 127.0.0.1:50051:50051 pba-server
 #
+# In a container the service listens for others: without certificates and known callers (docs/security.md) it wants to
+# be told that this is meant.
 # Without PBA_REDIS_URL the embedded server keeps its data in /data. No compiler and no package manager of Python's are
 # in the result; nothing is written outside /data and /tmp.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm

@@ -31,7 +31,7 @@ from pba_client.errors import (
     UnsupportedError,
     Violation,
 )
-from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls
+from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls, TlsFiles
 from pba_client.records import (
     Attribution,
     Explanation,
@@ -135,6 +135,7 @@ __all__ = [
     "TemporaryError",
     "Timeouts",
     "Tls",
+    "TlsFiles",
     "TrainingData",
     "TransferEstimate",
     "TransferEstimates",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-import grpc
 from grpc import aio
 
+from pba_client.credentials import Credentials, channel_credentials
 from pba_client.errors import CallCancelledError, ClientClosedError, PbaClientError, from_rpc
 from pba_client.options import channel_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pba_client.options import Options
+    from pba_client.options import Options, Tls
     from pba_client.rpcs import RequestT, ResponseT, Rpc
+    from pba_client.transport import Metadata
 
 ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
@@ -65,15 +66,22 @@ def _client_error(error: aio.AioRpcError) -> PbaClientError:
 class _AioCall(Generic[ItemT]):
     """A streaming call of grpc.aio whose errors are translated."""
 
-    def __init__(self, call: aio.UnaryStreamCall[RequestT, ItemT] | aio.StreamStreamCall[RequestT, ItemT]) -> None:
+    def __init__(
+        self,
+        call: aio.UnaryStreamCall[RequestT, ItemT] | aio.StreamStreamCall[RequestT, ItemT],
+        credentials: Credentials,
+        shown: Metadata,
+    ) -> None:
         self._call = call
+        self._credentials = credentials
+        self._shown = shown
 
     async def __aiter__(self) -> AsyncIterator[ItemT]:
         try:
             async for item in self._call:
                 yield item
         except aio.AioRpcError as error:
-            raise _client_error(error) from error
+            raise self._credentials.of_stream(_client_error(error), self._shown) from error
         except asyncio.CancelledError:
             # grpc.aio ends a call that was cancelled on this side as if its reader had been cancelled
             reader = asyncio.current_task()
@@ -97,7 +105,11 @@ class AioTransport:
         """
         self._target = target
         self._options = options
+        self._credentials = Credentials(target, options)
         self._channels: dict[bool, aio.Channel] = {}
+        self._generation = 0
+        self._retired: list[aio.Channel] = []
+        self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def unary(
@@ -107,8 +119,15 @@ class AioTransport:
         call = self._channel(health_checked=health_checked).unary_unary(
             rpc.path, rpc.request.SerializeToString, rpc.response.FromString
         )
+        shown = self._credentials.metadata()
         try:
-            return await call(request, timeout=timeout_s, metadata=self._options.metadata)
+            return await call(request, timeout=timeout_s, metadata=shown)
+        except aio.AioRpcError as error:
+            failure = _client_error(error)
+            if not self._credentials.outdated(failure, shown):
+                raise failure from error
+        try:  # nothing was done for the older token
+            return await call(request, timeout=timeout_s, metadata=self._credentials.metadata())
         except aio.AioRpcError as error:
             raise _client_error(error) from error
 
@@ -117,31 +136,45 @@ class AioTransport:
     ) -> AsyncCall[ResponseT]:
         """One request, a stream of answers."""
         call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
-        return _AioCall(call(request, timeout=timeout_s, metadata=self._options.metadata))
+        shown = self._credentials.metadata()
+        return _AioCall(call(request, timeout=timeout_s, metadata=shown), self._credentials, shown)
 
     def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: AsyncIterator[RequestT]) -> AsyncCall[ResponseT]:
         """A stream of requests, a stream of answers."""
         call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
-        return _AioCall(call(requests, metadata=self._options.metadata))
+        shown = self._credentials.metadata()
+        return _AioCall(call(requests, metadata=shown), self._credentials, shown)
 
     async def close(self) -> None:
         """Ends every call and frees the connections."""
         self._closed = True
-        channels, self._channels = list(self._channels.values()), {}
+        channels, self._channels, self._retired = [*self._channels.values(), *self._retired], {}, []
         for channel in channels:
             await channel.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _channel(self, *, health_checked: bool = True) -> aio.Channel:
         if self._closed:
             raise ClientClosedError
+        generation, tls = self._credentials.tls()
+        self._retire(generation)
         if health_checked not in self._channels:
-            self._channels[health_checked] = self._open(health_checked=health_checked)
+            self._channels[health_checked] = self._open(tls, health_checked=health_checked)
         return self._channels[health_checked]
 
-    def _open(self, *, health_checked: bool) -> aio.Channel:
+    def _retire(self, generation: int) -> None:
+        """Leaves channels of older certificates to the calls that are on them, and closes the channels before those."""
+        if generation == self._generation:
+            return
+        self._generation = generation
+        for channel in self._retired:
+            closing = asyncio.create_task(channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._retired, self._channels = list(self._channels.values()), {}
+
+    def _open(self, tls: Tls | None, *, health_checked: bool) -> aio.Channel:
         arguments = channel_options(self._options, health_checked=health_checked)
-        tls = self._options.tls
         if tls is None:
             return aio.insecure_channel(self._target, arguments)
-        credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
-        return aio.secure_channel(self._target, credentials, arguments)
+        return aio.secure_channel(self._target, channel_credentials(tls), arguments)

@@ -48,7 +48,7 @@ class ModelCalls(ABC):
 
     def model_state(self) -> ModelState:
         """What is desired of the models, on all replicas."""
-        return wire.model_state(self._unary(rpcs.LIST_MODELS, pb.ListModelsRequest()).state)
+        return wire.model_state(self._unary(rpcs.GET_MODEL_STATE, pb.GetModelStateRequest()).state)
 
     def activate_model(self, version: str) -> ModelState:
         """Lets a version serve all links without a pin.
@@ -103,7 +103,7 @@ class AsyncModelCalls(ABC):
 
     async def model_state(self) -> ModelState:
         """What is desired of the models, on all replicas."""
-        return wire.model_state((await self._unary(rpcs.LIST_MODELS, pb.ListModelsRequest())).state)
+        return wire.model_state((await self._unary(rpcs.GET_MODEL_STATE, pb.GetModelStateRequest())).state)
 
     async def activate_model(self, version: str) -> ModelState:
         """Lets a version serve all links without a pin.

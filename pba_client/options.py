@@ -6,6 +6,11 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERSION = "0.1.0"
 
@@ -99,6 +104,26 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The same from PEM files. When they change, new connections use the new ones; broken ones change nothing.
+
+    Attributes:
+        ca: Whom to trust; None: the system's certificates.
+        certificate: The client's own certificate, with `key`.
+        key: The client's own key, with `certificate`.
+        server_name: The name to expect in the server's certificate; empty: the target's.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    def __post_init__(self) -> None:
+        _require((self.key is None) == (self.certificate is None), "key and certificate come together")
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Everything that may be said of a connection.
 
@@ -107,7 +132,9 @@ class Options:
         backoff: Waiting before streams are opened again.
         keepalive: Pings.
         tls: Encryption; None: plain text.
-        metadata: Sent with every call, such as an authorization.
+        token: Says who is calling; sent with every call, and in plain text only within this machine.
+        token_file: The same from a file, which is read again when it changes.
+        metadata: Sent with every call.
         max_message_bytes: Largest message taken.
         max_unacknowledged: Batches that a push stream sends ahead of their acknowledgements.
         patience_s: How long a push stream goes on trying to reach the service before it fails.
@@ -116,7 +143,9 @@ class Options:
     timeouts: Timeouts = field(default_factory=Timeouts)
     backoff: Backoff = field(default_factory=Backoff)
     keepalive: Keepalive = field(default_factory=Keepalive)
-    tls: Tls | None = None
+    tls: Tls | TlsFiles | None = None
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     max_message_bytes: int = 16 * 1024 * 1024
     max_unacknowledged: int = 64
@@ -126,6 +155,28 @@ class Options:
         _require(self.max_message_bytes > 0, "max_message_bytes must be above 0")
         _require(self.max_unacknowledged > 0, "max_unacknowledged must be above 0")
         _require(self.patience_s >= 0, "patience_s must be at least 0")
+        _require(not (self.token and self.token_file), "token and token_file exclude each other")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Options for the service that an environment describes; what is set to nothing counts as not set.
+
+        Args:
+            environment: `PBA_CA`, `PBA_CERT`, `PBA_KEY`, `PBA_SERVER_NAME` and `PBA_TOKEN_FILE`. Any of the first four
+                turns TLS on.
+
+        Raises:
+            ValueError: They contradict each other.
+        """
+        ca, certificate, key, name, token = (
+            environment.get(f"PBA_{text}", "").strip() for text in ("CA", "CERT", "KEY", "SERVER_NAME", "TOKEN_FILE")
+        )
+        tls = TlsFiles(_path(ca), _path(certificate), _path(key), name) if ca or certificate or key or name else None
+        return cls(tls=tls, token_file=_path(token))
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 @cache

@@ -101,6 +101,9 @@ LIST_MODELS = Rpc(
     _MODEL + "ListModels", model_service_pb2.ListModelsRequest, model_service_pb2.ListModelsResponse, bulk=True
 )
 GET_MODEL = Rpc(_MODEL + "GetModel", model_service_pb2.GetModelRequest, model_service_pb2.GetModelResponse, bulk=True)
+GET_MODEL_STATE = Rpc(
+    _MODEL + "GetModelState", model_service_pb2.GetModelStateRequest, model_service_pb2.GetModelStateResponse
+)
 ACTIVATE_MODEL = Rpc(
     _MODEL + "ActivateModel",
     model_service_pb2.ActivateModelRequest,
@@ -139,6 +142,7 @@ CONTRACT = (
     LIST_LINKS,
     LIST_MODELS,
     GET_MODEL,
+    GET_MODEL_STATE,
     ACTIVATE_MODEL,
     ROLLBACK_MODEL,
     PIN_MODEL,

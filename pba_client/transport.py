@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import grpc
 
+from pba_client.credentials import Credentials, channel_credentials
 from pba_client.errors import ClientClosedError, PbaClientError, from_rpc
 from pba_client.options import channel_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pba_client.options import Options
+    from pba_client.options import Options, Tls
     from pba_client.rpcs import RequestT, ResponseT, Rpc
+
+Metadata = tuple[tuple[str, str], ...]
 
 ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
@@ -67,12 +70,12 @@ class Transport(Protocol):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turns what grpc raises into this package's errors."""
+def _translated(credentials: Credentials, shown: Metadata) -> Iterator[None]:
+    """Turns what grpc raises for a call that showed `shown` into this package's errors."""
     try:
         yield
     except grpc.RpcError as error:
-        raise _client_error(error) from error
+        raise credentials.of_stream(_client_error(error), shown) from error
 
 
 def _client_error(error: grpc.RpcError) -> PbaClientError:
@@ -93,11 +96,13 @@ class _GrpcIterator(Protocol[ItemT_co]):
 class _GrpcCall(Generic[ItemT]):
     """A streaming call of grpc whose errors are translated."""
 
-    def __init__(self, call: _GrpcIterator[ItemT]) -> None:
+    def __init__(self, call: _GrpcIterator[ItemT], credentials: Credentials, shown: Metadata) -> None:
         self._call = call
+        self._credentials = credentials
+        self._shown = shown
 
     def __iter__(self) -> Iterator[ItemT]:
-        with _translated():
+        with _translated(self._credentials, self._shown):
             yield from self._call
 
     def cancel(self) -> None:
@@ -116,8 +121,11 @@ class GrpcTransport:
         """
         self._target = target
         self._options = options
+        self._credentials = Credentials(target, options)
         self._lock = Lock()
         self._channels: dict[bool, grpc.Channel] = {}
+        self._generation = 0
+        self._retired: list[grpc.Channel] = []
         self._closed = False
 
     def unary(
@@ -127,24 +135,35 @@ class GrpcTransport:
         call = self._channel(health_checked=health_checked).unary_unary(
             rpc.path, rpc.request.SerializeToString, rpc.response.FromString
         )
-        with _translated():
-            return call(request, timeout=timeout_s, metadata=self._options.metadata)
+        shown = self._credentials.metadata()
+        try:
+            return call(request, timeout=timeout_s, metadata=shown)
+        except grpc.RpcError as error:
+            failure = _client_error(error)
+            if not self._credentials.outdated(failure, shown):
+                raise failure from error
+        # nothing was done for the older token
+        shown = self._credentials.metadata()
+        with _translated(self._credentials, shown):
+            return call(request, timeout=timeout_s, metadata=shown)
 
     def download(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float | None) -> Call[ResponseT]:
         """One request, a stream of answers."""
         call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
-        return _GrpcCall(call(request, timeout=timeout_s, metadata=self._options.metadata))
+        shown = self._credentials.metadata()
+        return _GrpcCall(call(request, timeout=timeout_s, metadata=shown), self._credentials, shown)
 
     def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: Iterator[RequestT]) -> Call[ResponseT]:
         """A stream of requests, a stream of answers."""
         call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
-        return _GrpcCall(call(requests, metadata=self._options.metadata))
+        shown = self._credentials.metadata()
+        return _GrpcCall(call(requests, metadata=shown), self._credentials, shown)
 
     def close(self) -> None:
         """Ends every call and frees the connections."""
         with self._lock:
             self._closed = True
-            channels, self._channels = list(self._channels.values()), {}
+            channels, self._channels, self._retired = [*self._channels.values(), *self._retired], {}, []
         for channel in channels:
             channel.close()
 
@@ -152,14 +171,26 @@ class GrpcTransport:
         with self._lock:
             if self._closed:
                 raise ClientClosedError
+            generation, tls = self._credentials.tls()
+            outdated = self._retire(generation)
             if health_checked not in self._channels:
-                self._channels[health_checked] = self._open(health_checked=health_checked)
-            return self._channels[health_checked]
+                self._channels[health_checked] = self._open(tls, health_checked=health_checked)
+            channel = self._channels[health_checked]
+        for one in outdated:
+            one.close()
+        return channel
 
-    def _open(self, *, health_checked: bool) -> grpc.Channel:
+    def _retire(self, generation: int) -> list[grpc.Channel]:
+        """Leaves channels of older certificates to the calls that are on them; the channels before those, to close."""
+        if generation == self._generation:
+            return []
+        self._generation = generation
+        outdated, self._retired = self._retired, list(self._channels.values())
+        self._channels = {}
+        return outdated
+
+    def _open(self, tls: Tls | None, *, health_checked: bool) -> grpc.Channel:
         arguments = channel_options(self._options, health_checked=health_checked)
-        tls = self._options.tls
         if tls is None:
             return grpc.insecure_channel(self._target, arguments)
-        credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
-        return grpc.secure_channel(self._target, credentials, arguments)
+        return grpc.secure_channel(self._target, channel_credentials(tls), arguments)

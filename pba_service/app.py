@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -15,10 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
+from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
@@ -29,6 +34,7 @@ from pba_service.engine.stock import RegistryOptions
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, sweep
+from pba_service.observability.access import AccessMetrics
 from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.runtime.folder import LocalFolder
@@ -36,16 +42,18 @@ from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import ListenError, Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
+from pba_service.storage.connect import open_server
+from pba_service.storage.durability import Durability
 from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.guarded import GuardedStore, GuardOptions
+from pba_service.storage.keeper import Keeper
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
-
+    from pba_service.doors import Doors
     from pba_service.storage.registry import RedisRegistry
 
 ROUND_TRIPS_PER_CALL = 2.5
@@ -90,6 +98,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             address.parse(url)
         except ValueError as fault:
             faults.append(f"PBA_REDIS_URL=***: {fault}")
+    if settings is not None and not faults:
+        try:
+            open_doors(settings, AccessMetrics(CollectorRegistry()))
+        except FileRefusedError as refused:
+            faults.append(str(refused))
     if settings is None or faults:
         raise SettingsError(faults)
     return settings
@@ -102,6 +115,8 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
+        DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
+        FileRefusedError: A file of certificates, callers or keys cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -123,15 +138,18 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
-        metrics_server = stack.enter_context(_metrics_server(registry, settings))
+        doors = open_doors(settings, AccessMetrics(registry))
+        doors.warn()
+        metrics_server = stack.enter_context(_metrics_server(registry, settings, doors))
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        store, shared = await _store(stack, settings, metrics)
+        store, keeper, shared = await _store(stack, settings, metrics)
         if settings.data_path:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, worker=worker, metrics=metrics)
+        service, refresher = await _service(stack, settings, store=store, keeper=keeper, worker=worker, metrics=metrics)
         models = await _models(stack, settings, shared=shared, refresher=refresher, metrics=metrics)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
             models=models,
@@ -141,9 +159,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
-            checks={"store": store.check},
+            checks={"store": store.check, "durability": keeper.check},
             registry=registry,
+            gate=gate,
+            tls=doors.tls,
         )
+        watching = Supervisor()
+        stack.push_async_callback(watching.stop)
+        watching.start("files", lambda: doors.watch(gate, metrics_server))
         stack.push_async_callback(server.stop)
         port = await server.start()
         started = Running(port, metrics_server.port, service)
@@ -152,32 +175,52 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield started
 
 
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, RedisRegistry]:
-    url = settings.redis_url
+async def _store(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics
+) -> tuple[GuardedStore, Keeper, RedisRegistry]:
+    """The store, who sees to its durability, and what replicas share of models in it.
+
+    Raises:
+        DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
+    """
+    url, wanted = settings.redis_url, Durability(settings.durability)
     if url is None:
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir))
+        level = Durability.ALWAYS if wanted is Durability.AUTO else wanted
+        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir, durability=level))
         url = embedded.url
-    store = RedisStore.connect(
-        url,
+    server = open_server(url, settings.store_timeout_ms / 1000)
+    store = RedisStore(
+        server,
         max_samples=settings.max_samples,
         retention_ms=settings.retention_ms,
         ledger_retention_ms=settings.ledger_retention_ms,
         max_links=settings.max_links,
         clock=now_ms,
-        timeout_s=settings.store_timeout_ms / 1000,
     )
     stack.push_async_callback(store.close)
+    keeper = Keeper(server, wanted, settings.replicas)
+    with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
+        await keeper.verify()
+        await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit), store.models
+    guarded = GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep)
+    return guarded, keeper, store.models
 
 
 async def _service(
-    stack: AsyncExitStack, settings: Settings, *, store: GuardedStore, worker: ThreadPoolExecutor, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    store: GuardedStore,
+    keeper: Keeper,
+    worker: ThreadPoolExecutor,
+    metrics: Metrics,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
-    ingest = Ingest(store, metrics)
-    refresher = Refresher(store, options, worker, metrics)
+    inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
+    refresher = Refresher(store, options, worker, metrics, inference=inference)
+    ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
         PatientDirectory(store, last_known, now_ms),
@@ -204,6 +247,7 @@ async def _service(
     )
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
+    supervisor.start("durability", keeper.run)
     supervisor.start("pulse", lambda: pulse(metrics))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
@@ -240,9 +284,15 @@ async def _models(
     return registry
 
 
-def _metrics_server(registry: CollectorRegistry, settings: Settings) -> MetricsServer:
+def _metrics_server(registry: CollectorRegistry, settings: Settings, doors: Doors) -> MetricsServer:
     try:
-        return MetricsServer(registry, settings.metrics_host, settings.metrics_port)
+        return MetricsServer(
+            registry,
+            settings.metrics_host,
+            settings.metrics_port,
+            tls=doors.metrics_context(),
+            admits=doors.admits_to_metrics,
+        )
     except OSError as error:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import durationpy
@@ -109,6 +109,38 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """Yes or no."""
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return "true or false"
+
+    def parse(self, text: str) -> bool:
+        """A bool."""
+        if text.lower() not in {"true", "false"}:
+            raise ValueError(f"must be {self.allowed}")
+        return text.lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that is taken as it is."""
+
+    @property
+    def allowed(self) -> str:
+        """In words."""
+        return "text"
+
+    def parse(self, text: str) -> str:
+        """The text."""
+        if not text.isprintable():
+            raise ValueError("must be printable")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A name or address to listen on."""
 
@@ -184,6 +216,12 @@ class Variable(Generic[ValueT_co]):
     text: str
     default_text: str = ""
     secret: bool = False
+
+
+def row(name: str, default: str, kind: Kind[Any], text: str, *, default_text: str = "", secret: bool = False) -> Any:
+    """A field of the table of settings; see `Variable`."""
+    value = kind.parse(default) if default else None
+    return field(default=value, metadata={"variable": Variable(name, default, kind, text, default_text, secret)})
 
 
 def _milliseconds(text: str) -> int:

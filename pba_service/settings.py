@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pba_service.setting_kinds import Choice, DurationMs, FilePath, Host, Kind, Ratio, Url, Variable, Whole
+from pba_service.setting_kinds import Choice, DurationMs, FilePath, Host, Ratio, Url, Whole
+from pba_service.setting_kinds import row as _row
+from pba_service.settings_access import AccessSettings, access_faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pba_service.setting_kinds import Variable
 
 _PACKAGE = Path(__file__).parent
 SHIPPED_MODELS = next(
@@ -23,7 +27,7 @@ SHIPPED_MODELS = next(
 )
 """Where the models are that come with PBA: in the installed package, or beside it in a checkout."""
 
-CLIENT_VARIABLES = ("PBA_TARGET",)
+CLIENT_VARIABLES = ("PBA_TARGET", "PBA_CA", "PBA_CERT", "PBA_KEY", "PBA_SERVER_NAME", "PBA_TOKEN_FILE")
 """Read by the command line as a client; known here so that they may be set beside the service's."""
 
 _ORCHESTRATED = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
@@ -43,13 +47,8 @@ class SettingsError(Exception):
         self.faults = tuple(faults)
 
 
-def _row(name: str, default: str, kind: Kind[Any], text: str, *, default_text: str = "", secret: bool = False) -> Any:
-    value = kind.parse(default) if default else None
-    return field(default=value, metadata={"variable": Variable(name, default, kind, text, default_text, secret)})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(AccessSettings):
     """What the service runs with; the rows say what each means."""
 
     collect_interval_ms: int = _row(
@@ -106,6 +105,20 @@ class Settings:
         "The Redis or Valkey (6.2 or later) that holds everything: one server, Sentinel or Cluster.",
         default_text="an embedded server",
         secret=True,
+    )
+    durability: str = _row(
+        "PBA_DURABILITY",
+        "auto",
+        Choice(("auto", "memory", "everysec", "always", "replicated", "replicated_always")),
+        "What an acknowledged sample survives; [reliability](reliability.md) says what each means and costs. Redis is "
+        "checked against it, and set to it where it is the embedded one. auto: whatever Redis is set to; the embedded "
+        "one: always.",
+    )
+    replicas: int = _row(
+        "PBA_REPLICAS",
+        "1",
+        Whole(1, 16, "replicas"),
+        "Replicas that must have a sample before it is acknowledged, with a durability that waits for them.",
     )
     store_timeout_ms: int = _row(
         "PBA_STORE_TIMEOUT",
@@ -266,7 +279,9 @@ class Settings:
 
 def variables() -> dict[str, Variable[Any]]:
     """The row of each attribute of `Settings`, in order."""
-    return {entry.name: entry.metadata["variable"] for entry in fields(Settings)}
+    access = {entry.name for entry in fields(AccessSettings)}  # a base's fields come first; in words they come last
+    ordered = sorted(fields(Settings), key=lambda entry: entry.name in access)
+    return {entry.name: entry.metadata["variable"] for entry in ordered}
 
 
 def _state_folder(environment: Mapping[str, str]) -> Path:
@@ -291,12 +306,14 @@ def _cross_faults(values: Mapping[str, Any]) -> list[str]:
         values["metrics_port"],
     ):
         faults.append(f"PBA_GRPC_PORT and PBA_METRICS_PORT are both {values['grpc_port']} on {values['grpc_host']}")
+    if values["redis_url"] is None and values["durability"].startswith("replicated"):
+        faults.append(f"PBA_DURABILITY={values['durability']} needs replicas: name their Redis with PBA_REDIS_URL")
     file = values["data_path"]
     if file is not None and (file.is_dir() or not file.name.removesuffix(".gz").endswith(".jsonl")):
         faults.append("PBA_DATA_PATH must name a .jsonl or .jsonl.gz file")
     if values["update_interval_ms"] > values["retention_ms"]:
         faults.append("PBA_UPDATE_INTERVAL must not be longer than PBA_RETENTION")
-    return faults
+    return faults + access_faults(values)
 
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:

@@ -24,7 +24,10 @@ prints the same without starting. Durations carry their unit, as in `500ms`, `60
 """
 
 _TAIL = """
-`PBA_TARGET` (default `127.0.0.1:50051`) is read by the commands that call a running service.
+Read by the commands that call a running service: `PBA_TARGET` (default `127.0.0.1:50051`), and where it is guarded
+`PBA_CA` (whom to trust, PEM), `PBA_CERT` and `PBA_KEY` (the caller's own certificate and key, PEM), `PBA_SERVER_NAME`
+(the name in the service's certificate, if it is another than the target's), `PBA_TOKEN_FILE` (a file with the caller's
+token). See [security.md](security.md).
 
 Kubernetes sets `PBA_SERVICE_HOST`, `PBA_PORT` and the like in every container beside a Service named `pba`; they are
 ignored.
@@ -51,6 +54,8 @@ def described(settings: Settings) -> list[tuple[str, str]]:
 def _shown(variable: Variable[Any], value: Any) -> str:
     if value is None:
         return variable.default_text
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(variable.kind, DurationMs):
         return _duration(value)
     if variable.secret:

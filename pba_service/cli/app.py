@@ -1,7 +1,11 @@
 """All commands in one place. Each loads what it needs only when it runs."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from pba_service.cli import connect
 from pba_service.cli.commands import ask, feed, models, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
@@ -22,8 +26,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+@app.callback()
+def _connection(
+    ca: Annotated[Path | None, typer.Option(envvar="PBA_CA", help="Use TLS and trust these authorities (PEM).")] = None,
+    cert: Annotated[Path | None, typer.Option(envvar="PBA_CERT", help="Show this certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(envvar="PBA_KEY", help="Its key (PEM).")] = None,
+    server_name: Annotated[
+        str, typer.Option(envvar="PBA_SERVER_NAME", help="The name in the service's certificate. [the target's]")
+    ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="PBA_TOKEN_FILE", help="Show the token in this file.")
+    ] = None,
+) -> None:
+    files = {"PBA_CA": ca, "PBA_CERT": cert, "PBA_KEY": key, "PBA_TOKEN_FILE": token_file}
+    connect.use({**{name: str(path) if path else None for name, path in files.items()}, "PBA_SERVER_NAME": server_name})
+
+
 _PANELS = {
-    "Run the service": (("serve", service.serve), ("check-config", service.check_config), ("health", service.health)),
+    "Run the service": (
+        ("serve", service.serve),
+        ("check-config", service.check_config),
+        ("health", service.health),
+        ("token", service.token),
+    ),
     "Feed it": (
         ("push", feed.push),
         ("replay", feed.replay),

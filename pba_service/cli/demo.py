@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from pba_client import AsyncClient
 from pba_service.app import running
+from pba_service.cli import connect
 from pba_service.cli import links as simulated
 from pba_service.cli.board import Board, Selection
 from pba_service.cli.commands.options import DEFAULT_TARGET
@@ -69,7 +69,7 @@ async def _demo(settings: Settings, count: int) -> None:
     links = simulated.simulated_links(count, (), 1, PREFIX, CADENCE)
     async with running(settings) as service:
         target = address(settings.grpc_host, service.grpc_port)
-        async with AsyncClient(target) as client:
+        async with connect.async_client(target) as client:
             until_ms = simulated.now_ms()
             await simulated.push_past(client, links, PAST, until_ms)
             board = Board(client, Selection(prefix=PREFIX), count)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_client import Client
+from pba_service.cli import connect
 from pba_service.cli.told import CommandError, tell
 from pba_service.domain.samples import METRICS, LinkInfo, Series
 from pba_service.files import JsonlWriter, replacing
@@ -32,7 +32,7 @@ def export_file(
     """
     links = 0
     try:
-        with Client(target) as client, replacing(file) as stream:
+        with connect.client(target) as client, replacing(file) as stream:
             writer = JsonlWriter(stream)
             for link in client.links(prefix=prefix, region=region):
                 links += 1

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import typer
 
-from pba_client import Client
+from pba_client import NotPermittedError
+from pba_service.cli import connect
 from pba_service.cli.show import print_json
 from pba_service.cli.words import ago, clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pba_client import Model, ModelState, PinScope
+    from pba_client import Client, Model, ModelState, PinScope
 
 _CHECKSUM_DIGITS = 12
 
 
 def list_models(target: str, *, as_json: bool) -> None:
     """Prints the known models, what is desired of them, and which replica serves which."""
-    with Client(target) as client:
-        models, state, replicas = client.models(), client.model_state(), client.replicas()
+    with connect.client(target) as client:
+        models = client.models()
+        state, serving, replicas = None, Counter[str](), 0
+        if not as_json:
+            with suppress(NotPermittedError):  # what is desired is for admins
+                state = client.model_state()
+                serving.update(replica.serving_version for replica in client.replicas())
+                replicas = serving.total()
     if as_json:
         for one in models:
             print_json(one)
         return
-    serving: dict[str, int] = defaultdict(int)
-    for replica in replicas:
-        serving[replica.serving_version] += 1
     width = max((len(one.version) for one in models), default=0)
     for one in models:
         words = [
-            "active" * (one.version == state.active_version),
-            f"serving on {serving[one.version]} of {len(replicas)}" * bool(serving[one.version]),
-            "loaded" * (one.loaded and not serving[one.version]),
+            "active" * bool(state and one.version == state.active_version),
+            f"serving on {serving[one.version]} of {replicas}" * bool(serving[one.version]),
+            "serving" * (one.serving and not replicas),
+            "loaded" * (one.loaded and not one.serving),
             "published" * one.published,
-            f"refused: {one.refusal}" if one.refusal else "",
         ]
         typer.echo(f"{one.version:<{width}}  trained {_made(one)}  {', '.join(filter(None, words))}".rstrip())
-    typer.echo("")
-    print_state(state, as_json=False)
+    if state:
+        typer.echo("")
+        print_state(state, as_json=False)
 
 
 def show_model(target: str, version: str, *, as_json: bool) -> None:
     """Prints all about a model."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         one = client.model(version)
     if as_json:
         print_json(one)
@@ -75,13 +81,13 @@ def show_model(target: str, version: str, *, as_json: bool) -> None:
 
 def change(target: str, step: Callable[[Client], ModelState], *, as_json: bool) -> None:
     """Changes what is desired, and prints it."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         print_state(step(client), as_json=as_json)
 
 
 def print_replicas(target: str, *, as_json: bool) -> None:
     """Prints the living replicas and what each serves."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         replicas = client.replicas()
     for one in replicas:
         if as_json:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pba_client import Client, Columns, InvalidRequestError, Link, PushResult
+from pba_service.cli import connect
 from pba_service.cli.told import CommandError, ExitCode, tell
 from pba_service.files import read_batches
 
@@ -87,7 +88,7 @@ def push_file(file: Path, target: str, *, link_id: str, strict: bool) -> None:
         if unusable <= SHOWN_FAULTS:
             tell(f"{file}: {fault}")
 
-    with Client(target) as client:
+    with connect.client(target) as client:
         for batch in read_batches(file, link_id=link_id, on_fault=None if strict else note):
             outcome.push(client, batch)
     tell(outcome.text())

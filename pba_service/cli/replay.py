@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_client import Client
+from pba_service.cli import connect
 from pba_service.cli.links import now_ms
 from pba_service.cli.progress import Progress
 from pba_service.cli.push import Outcome, columns_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pba_client import Client
     from pba_service.files import LinkMeasurements
 
 CHUNK_SAMPLES = 10_000
@@ -139,7 +140,7 @@ def replay_file(
     if len(kept.send_s) < len(planned.send_s):
         tell(f"{len(planned.send_s) - len(kept.send_s)} samples would be too old and are left out; see --max-age")
     planned, outcome = kept, Outcome()
-    with Client(target) as client:
+    with connect.client(target) as client:
         with Progress("dating back", planned.backdated, "samples") as progress:
             for batch in planned.batches(0, planned.backdated):
                 outcome.push(client, batch)

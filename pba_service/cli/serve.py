@@ -37,13 +37,17 @@ def settings_in_effect() -> Settings:
 @contextmanager
 def starting() -> Iterator[None]:
     """Turns what can keep the service from starting into one line."""
-    from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415 - loads the service
+    from pba_service.access.watched import FileRefusedError  # noqa: PLC0415 - loads the service
+    from pba_service.domain.errors import DurabilityUnmetError, ModelRefusedError  # noqa: PLC0415 - loads the service
     from pba_service.serving.server import ListenError  # noqa: PLC0415 - loads the service
     from pba_service.storage.embedded import EmbeddedServerError  # noqa: PLC0415 - loads the service
 
     try:
         yield
-    except (ListenError, ModelRefusedError, EmbeddedServerError) as error:
+    except DurabilityUnmetError as error:
+        reasons = "".join(f"\n  {reason}" for reason in error.reasons)
+        raise CommandError(f"PBA_DURABILITY={error.wanted} is not fulfilled:{reasons}", ExitCode.FAILED) from error
+    except (ListenError, ModelRefusedError, EmbeddedServerError, FileRefusedError) as error:
         raise CommandError(str(error), ExitCode.FAILED) from error
 
 

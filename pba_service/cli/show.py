@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pba_client import Client, Health
+from pba_client import Health
+from pba_service.cli import connect
 from pba_service.cli.told import CommandError, ExitCode
 from pba_service.cli.words import METRICS, ago, clock, interval, mib, number, value_and_unit
 
@@ -48,7 +49,7 @@ def print_json(value: Any) -> None:
 
 def print_health(target: str, service: str) -> None:
     """Prints what the service says of its health."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         health = client.health(service)
     typer.echo(health.name)
     if health is not Health.SERVING:
@@ -57,7 +58,7 @@ def print_health(target: str, service: str) -> None:
 
 def print_prediction(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints a link's prediction."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         prediction = client.predict(link_id)
     if as_json:
         print_json(prediction)
@@ -101,7 +102,7 @@ def print_parameters(
     as_json: bool,
 ) -> None:
     """Prints transport parameters."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         chosen = client.parameters(
             link_id,
             current_streams=current_streams,
@@ -138,7 +139,7 @@ def print_parameters(
 
 def print_link(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints all about a link."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         record = client.link(link_id)
     if as_json:
         print_json(record)
@@ -158,7 +159,7 @@ def print_link(target: str, link_id: str, *, as_json: bool) -> None:
 
 def print_explanation(target: str, link_id: str, *, as_json: bool) -> None:
     """Prints what a link's prediction rests on."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         explanation = client.explain(link_id)
     if as_json:
         print_json(explanation)
@@ -191,7 +192,7 @@ def _goodput(chosen: Parameters) -> str:
 def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None:
     """Prints the known links, one a line."""
     count = 0
-    with Client(target) as client:
+    with connect.client(target) as client:
         for link in client.links(prefix=prefix, region=region):
             count += 1
             if as_json:
@@ -216,7 +217,7 @@ def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None
 
 def print_history(target: str, link_id: str, start: datetime | None, end: datetime | None, *, as_json: bool) -> None:
     """Prints stored samples."""
-    with Client(target) as client:
+    with connect.client(target) as client:
         if not as_json:
             typer.echo(f"{'measured at':<24}" + "".join(f"{f'{m.title} {m.unit}':>20}" for m in METRICS))
         for sample in client.history(link_id, start, end):
@@ -231,7 +232,7 @@ def print_ledger(target: str, link_id: str, start: datetime | None, end: datetim
     """Prints predictions beside what came true, and their mean absolute errors."""
     errors: dict[str, list[float]] = defaultdict(list)
     hits = entries = 0
-    with Client(target) as client:
+    with connect.client(target) as client:
         for entry in client.ledger(link_id, start, end):
             entries, hits = entries + 1, hits + entry.hit
             for metric in METRICS:

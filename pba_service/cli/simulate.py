@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pba_client import AsyncClient
+from pba_service.cli import connect
 from pba_service.cli import links as simulated
 from pba_service.cli.told import CommandError, tell
 from pba_service.files import JsonlWriter, replacing
@@ -41,7 +41,7 @@ def push_simulated(links: Sequence[SimulatedLink], target: str, span: timedelta)
 
 
 async def _push(links: Sequence[SimulatedLink], target: str, span: timedelta) -> None:
-    async with AsyncClient(target) as client:
+    async with connect.async_client(target) as client:
         until_ms = simulated.now_ms()
         pushed = await simulated.push_past(client, links, span, until_ms)
         tell(f"pushed {pushed} samples of {len(links)} links; going on live, Ctrl-C ends it")

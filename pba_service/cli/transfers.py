@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pba_client import Client
+from pba_service.cli import connect
 from pba_service.cli.show import print_json
 from pba_service.cli.words import clock
 
@@ -42,7 +42,7 @@ def print_transfer(
 ) -> None:
     """Prints how long a transfer takes."""
     now = datetime.now(UTC)
-    with Client(target) as client:
+    with connect.client(target) as client:
         found = client.estimate_transfer(
             size_bytes,
             *link_ids,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from pba_client import AsyncClient
+from pba_service.cli import connect
 from pba_service.cli.board import Board, Selection
 from pba_service.cli.table import line, table
 from pba_service.cli.told import tell
@@ -30,7 +30,7 @@ def run_watch(target: str, link_ids: tuple[str, ...], *, prefix: str, region: st
 
 
 async def _watch(target: str, selection: Selection, rows: int, updates: int) -> None:
-    async with AsyncClient(target) as client:
+    async with connect.async_client(target) as client:
         board = Board(client, selection, rows)
         enough = asyncio.Event()
         left = updates

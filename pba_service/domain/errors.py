@@ -7,8 +7,12 @@
     ├── LinkUnknownError         no sample of the link was ever stored
     ├── HistoryTooShortError     too little recent history to predict from
     ├── MetricAbsentError        the link's recent samples do not have what is asked about
+    ├── NotAuthenticatedError    nobody knows who is calling
+    ├── NotPermittedError        whoever is calling may not
+    ├── RateExceededError        the caller asks for more than its share; later will work
     ├── CapacityExceededError    a bound of the service is reached; later may work
     ├── StoreUnavailableError    Redis is away, slow, or failing over
+    ├── DurabilityUnmetError     Redis would not keep samples as safe as promised
     ├── ModelUnavailableError    no usable model is loaded
     ├── ModelUnknownError        there is no such model version, pin or experiment
     └── ModelConflictError       what is asked of the models does not go with what is so now
@@ -84,11 +88,50 @@ class CapacityExceededError(PbaError):
         self.retry_after_s = retry_after_s
 
 
+class NotAuthenticatedError(PbaError):
+    """Nobody knows who is calling. Callers are not told why: the log is."""
+
+    def __init__(self) -> None:
+        super().__init__("authentication is required")
+
+
+class NotPermittedError(PbaError):
+    """Whoever is calling may not. The text is the same whatever was asked, and whether it exists or not."""
+
+    def __init__(self) -> None:
+        super().__init__("permission denied")
+
+
+class RateExceededError(PbaError):
+    """The caller asks for more than its share."""
+
+    def __init__(self, what: str, *, limit: float, retry_after_s: float) -> None:
+        super().__init__(f"{what}: at most {limit:g} for each caller")
+        self.what = what
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
 class StoreUnavailableError(PbaError):
     """Redis is away, slow, or failing over."""
 
     def __init__(self, *, retry_after_s: float = 1.0) -> None:
         super().__init__("the store is unavailable")
+        self.retry_after_s = retry_after_s
+
+
+class DurabilityUnmetError(PbaError):
+    """Redis is not set so that what is acknowledged would be as safe as promised.
+
+    Attributes:
+        wanted: The durability that is promised.
+        reasons: What is not fulfilled; for the operator, not for callers.
+    """
+
+    def __init__(self, wanted: str, reasons: tuple[str, ...], *, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"the store cannot keep samples as safe as promised ({wanted})")
+        self.wanted = wanted
+        self.reasons = reasons
         self.retry_after_s = retry_after_s
 
 

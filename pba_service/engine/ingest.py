@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pba_service.engine.ports import Store
+    from pba_service.engine.ports import PutResult, Store
     from pba_service.observability.metrics import Metrics
 
 MAX_TOGETHER = 10_000
@@ -32,6 +32,18 @@ MAX_WAITING = 200_000
 """Samples that may wait to be written; a push beyond is refused."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what became of batches, before those who pushed them."""
+
+    def stored(self, batch: SampleBatch, result: PutResult) -> None:
+        """A batch has been stored."""
+        ...
+
+    def unsure(self, batch: SampleBatch) -> None:
+        """Nobody knows what of a batch has been stored."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -45,8 +57,9 @@ class _Waiting:
 class Ingest:
     """Writes pushes to the store, many at a time."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics, listener: Listener) -> None:
         self._store = store
+        self._listener = listener
         self._metrics = metrics
         self._waiting: list[_Waiting] = []
         self._samples_waiting = 0
@@ -107,10 +120,11 @@ class Ingest:
                 self._idle.set()
 
     async def _store_together(self, live: Sequence[_Waiting]) -> None:
+        together = merge([waiting.batch for waiting in live])
         try:
-            together = merge([waiting.batch for waiting in live])
             self._metrics.ingest_batch(len(together))
-            outcomes = (await self._store.put(together)).outcomes
+            result = await self._store.put(together)
+            self._listener.stored(together, result)
         except CapacityExceededError as error:
             if len(live) == 1:
                 _fail(live, error)
@@ -121,14 +135,16 @@ class Ingest:
             return
         except PbaError as error:
             self._metrics.store_failed()
+            self._listener.unsure(together)
             _fail(live, error)
             return
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait; the loop goes on
-            _log.exception("ingest_failed", samples=sum(len(waiting.batch) for waiting in live))
+            _log.exception("ingest_failed", samples=len(together))
+            self._listener.unsure(together)
             _fail(live, error)
             return
         sizes = [len(waiting.batch) for waiting in live]
-        for waiting, part in zip(live, np.split(outcomes, np.cumsum(sizes)[:-1]), strict=True):
+        for waiting, part in zip(live, np.split(result.outcomes, np.cumsum(sizes)[:-1]), strict=True):
             if not waiting.outcomes.done():
                 waiting.outcomes.set_result(part)
 

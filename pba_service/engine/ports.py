@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
+from pba_service.domain.samples import Series
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
 
     from pba_service.domain.amst.feedback import TransferOutcome
     from pba_service.domain.forecast import LedgerEntry, Prediction
-    from pba_service.domain.samples import LinkInfo, SampleBatch, Series
+    from pba_service.domain.samples import LinkInfo, SampleBatch
+
+
+UNKNOWN_CHANGES = -1
+CHANGES_MODULUS = 2**32
+
+NOTHING_BESIDES = (-1, 0)
+"""A stretch that holds nothing."""
 
 
 class Outcome(IntEnum):
@@ -47,19 +56,33 @@ class Snapshot:
         recent: Its newest samples: all of them within the `context_ms` asked for before the newest one.
         state: Its learned state.
         newest: Its newest prediction, if there is one.
+        besides: Its samples of the stretch asked for besides, all of them older than `recent`.
+        changes: How many changes its samples had seen (`PutResult`).
+        oldest_ms: When its oldest sample was measured.
     """
 
     link_id: str
     recent: Series
     state: LinkState
     newest: Prediction | None
+    besides: Series = field(default_factory=Series.empty)
+    changes: int = UNKNOWN_CHANGES
+    oldest_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """Outcome per sample (uint8[n], values of `Outcome`)."""
+    """What became of a batch.
+
+    Attributes:
+        outcomes: uint8[n], the `Outcome` of each sample.
+        changes: int64[links of the batch], how many changes each link's samples had seen before: each sample stored or
+            replaced is one, modulo `CHANGES_MODULUS`. Whoever knew the samples as of this number knows them still once
+            it has added these. `UNKNOWN_CHANGES`: nobody does.
+    """
 
     outcomes: NDArray[np.uint8]
+    changes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +127,16 @@ class Store(Protocol):
         """
         ...
 
-    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+    async def snapshots(
+        self, link_ids: Sequence[str], context_ms: Sequence[int], besides_ms: Sequence[tuple[int, int]] | None = None
+    ) -> list[Snapshot | None]:
         """Reads what predictions are made from, in one round trip; None for a link that has no samples.
 
         Args:
             link_ids: The links.
             context_ms: For each link how long before its newest sample to read.
+            besides_ms: For each link from and until how long before its newest sample to read besides; what is within
+                its context is not given twice.
         """
         ...
 

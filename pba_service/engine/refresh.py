@@ -1,38 +1,47 @@
 """Keeps each link's prediction up with its samples.
 
-A link whose samples changed is marked; marked links are advanced many at a time: read, infer in one batch, write. Two
-replicas may advance one link at once: the store lets one of them win, and the other reads again.
+A link whose samples changed is marked; marked links are advanced many at a time: window, infer in one batch, learn,
+write. Links that this process advanced before are remembered (`hot`), so that they need not be read again. Several
+batches are under way at a time, so that one is inferred while others are prepared and written. Two replicas may advance
+one link at once: the store lets one of them win, and the other reads again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import structlog
 
 from pba_service.domain.errors import HistoryTooShortError, PbaError
-from pba_service.engine.advance import Advanced, Options, advance, context_ms, wanted_context_ms
+from pba_service.engine.batch import Batches
 from pba_service.engine.models import ModelSet, Router
+from pba_service.engine.ports import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
     from pba_service.domain.forecast import Prediction
+    from pba_service.domain.samples import SampleBatch
     from pba_service.domain.trials import Settled
-    from pba_service.engine.ports import Model, Snapshot, Store
+    from pba_service.engine.advance import Advanced, Options
+    from pba_service.engine.ports import Model, PutResult, Snapshot, Store
     from pba_service.observability.metrics import Metrics
 
-MAX_TOGETHER = 64
-"""Links advanced at a time; larger batches gain nothing in inference."""
+MAX_TOGETHER = 128
+"""Links advanced at a time: larger batches gain little, and what is computed of them holds other calls up."""
+
+UNDER_WAY = 3
+"""Batches that are under way at a time: one is prepared, one inferred, one written."""
 
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
 
 _BACKOFF_S = (0.1, 5.0)
-_CADENCES_KEPT = 200_000
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +60,9 @@ class Refresher:
     Args:
         store: Where the links are.
         options: How they are advanced.
-        worker: Runs the computing, so that the event loop stays free.
+        worker: Runs what takes long, so that the event loop stays free.
         metrics: Told of what is done.
+        inference: Runs the models; by default `worker`.
 
     Attributes:
         router: Says which models a link has.
@@ -60,22 +70,29 @@ class Refresher:
             sample, once their links are committed: each pair once, on one replica.
     """
 
-    def __init__(self, store: Store, options: Options, worker: Executor, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        options: Options,
+        worker: Executor,
+        metrics: Metrics,
+        *,
+        inference: Executor | None = None,
+    ) -> None:
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
         self._store = store
-        self._options = options
-        self._worker = worker
+        self._batches = Batches(store, options, worker, inference or worker)
         self._metrics = metrics
         self._marked: dict[str, _Mark] = {}
         self._running: dict[str, _Mark] = {}
+        self._delay_s = _BACKOFF_S[0]
         self._arrived = asyncio.Event()
-        # What a link's cadence was when last looked at: only a guess of how much of its past to read first.
-        self._cadence_ms: dict[str, int] = {}
 
     def serve_with(self, models: ModelSet) -> None:
         """Predicts with these models from now on; what is being computed ends with those it began with."""
         self.router.models = models
+        self._batches.make_room(models.window_slots)
         if models.default:
             self._metrics.model_serving(models.default.info.name, models.default.info.version)
 
@@ -106,31 +123,55 @@ class Refresher:
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
 
+    def stored(self, batch: SampleBatch, result: PutResult) -> None:
+        """Adds samples that have been stored to what is remembered, and marks their links."""
+        self._batches.memory.written(batch, result)
+        touched = np.unique(batch.link_index[result.outcomes != Outcome.DUPLICATE])
+        self.mark([batch.links[position].link_id for position in touched.tolist()])
+
+    def unsure(self, batch: SampleBatch) -> None:
+        """Nobody knows which of these samples have been stored."""
+        self.look_again([link.link_id for link in batch.links])
+
+    def look_again(self, link_ids: Sequence[str]) -> None:
+        """Marks links of which somebody else may know more than is remembered here."""
+        self._batches.memory.forget(link_ids)
+        self.mark(link_ids)
+
     async def run(self) -> None:
         """Advances marked links until cancelled."""
-        delay_s = _BACKOFF_S[0]
-        while True:
-            await self._arrived.wait()
-            self._running = self._take()
-            try:
-                await self._refresh_marked(list(self._running))
-                delay_s = _BACKOFF_S[0]
-                now = asyncio.get_running_loop().time()
-                for mark in self._running.values():
-                    self._metrics.refresh_lag(now - mark.since_s)
-            except PbaError:
-                # The store or the model is away: the links stay marked, newer marks included, and are tried again.
-                self._metrics.store_failed()
-                self.mark(self._running)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, _BACKOFF_S[1])
-            finally:
-                for mark in self._running.values():
+        slots = asyncio.Semaphore(UNDER_WAY)
+        self._running.clear()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await slots.acquire()
+                while not (taken := self._take()):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                tasks.create_task(self._turn(taken)).add_done_callback(lambda _: slots.release())
+
+    async def _turn(self, taken: dict[str, _Mark]) -> None:
+        """Advances some marked links; when the store or the model is away, they stay marked, newer marks included."""
+        try:
+            await self._refresh_marked(list(taken))
+            self._delay_s = _BACKOFF_S[0]
+            now = asyncio.get_running_loop().time()
+            for mark in taken.values():
+                self._metrics.refresh_lag(now - mark.since_s)
+        except PbaError:
+            self._metrics.store_failed()
+            await asyncio.sleep(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, _BACKOFF_S[1])
+            self.mark(taken)
+        finally:
+            for link_id, mark in taken.items():
+                del self._running[link_id]
+                if not mark.done.done():
                     mark.done.set_result(None)
-                self._running = {}
+            self._arrived.set()
 
     async def refresh(self, link_ids: Sequence[str]) -> list[Prediction | PbaError | None]:
-        """Advances links now.
+        """Advances links now, from what the store knows of them.
 
         Returns:
             For each its newest prediction, why there is none, or None where the link is unknown.
@@ -139,6 +180,10 @@ class Refresher:
             StoreUnavailableError: The store is away.
             ModelUnavailableError: No model is loaded.
         """
+        self._batches.memory.forget(link_ids)
+        return await self._refresh(link_ids)
+
+    async def _refresh(self, link_ids: Sequence[str]) -> list[Prediction | PbaError | None]:
         results: dict[str, Prediction | PbaError | None] = {}
         left = list(dict.fromkeys(link_ids))
         for _ in range(MAX_ATTEMPTS):
@@ -150,7 +195,7 @@ class Refresher:
 
     async def _refresh_marked(self, link_ids: list[str]) -> None:
         try:
-            await self.refresh(link_ids)
+            await self._refresh(link_ids)
         except PbaError:
             raise
         except Exception:  # noqa: BLE001 - logged below; the loop and the other links go on
@@ -162,60 +207,51 @@ class Refresher:
                 await self._refresh_marked([link_id])
 
     async def _attempt(self, link_ids: list[str], results: dict[str, Prediction | PbaError | None]) -> list[str]:
-        """One read, advance, write; returns the links for which another writer was faster."""
+        """Advances and writes; returns the links for which another writer was faster."""
+        started = asyncio.get_running_loop().time()
         slots = self.router.models.window_slots
         routes = dict(zip(link_ids, await self.router.routes(link_ids), strict=True))
-        snapshots = await self.read(link_ids, slots)
-        if not snapshots:
-            return []
-        chosen = [routes[snapshot.link_id] for snapshot in snapshots]
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        advanced = await loop.run_in_executor(self._worker, advance, snapshots, chosen, self._options)
-        self._metrics.refreshed(len(snapshots))
-        commits = [one.commit for one in advanced if one.commit]
-        won = dict(zip([commit.link_id for commit in commits], await self._store.commit(commits), strict=True))
-        lost, settled = [], []
-        for snapshot, one in zip(snapshots, advanced, strict=True):
-            results[snapshot.link_id] = one.prediction
-            if one.commit and not won[snapshot.link_id]:
-                lost.append(snapshot.link_id)
-            else:
-                self._tell(snapshot, one)
-                if one.settled:
-                    settled.append(one.settled)
-        if settled and self.on_settled:
-            self.on_settled(settled)
-        self._metrics.prediction_latency(loop.time() - started, len(commits) - len(lost))
+        parts = await self._batches.compute(link_ids, routes, slots)
+        commits = [one.commit for part in parts for one in part.advanced if one.commit]
+        won: set[str] = set()
+        try:
+            taken = await self._store.commit(commits) if commits else []
+            won = {commit.link_id for commit, done in zip(commits, taken, strict=True) if done}
+        finally:
+            for part in parts:
+                self._batches.end(part, won)
+        lost = [commit.link_id for commit in commits if commit.link_id not in won]
+        self._batches.memory.forget(lost)
+        for part in parts:
+            results.update(zip(part.link_ids, [one.prediction for one in part.advanced], strict=True))
+        self._tell([one for part in parts for one in part.advanced], won)
+        self._metrics.prediction_latency(asyncio.get_running_loop().time() - started, len(won))
         return lost
 
     async def read(self, link_ids: list[str], slots: int) -> list[Snapshot]:
         """Snapshots of the known links, each with as much of the past as advancing it by so many slots takes."""
-        asked = [context_ms(self._cadence_ms.get(link_id, self._options.base_ms), slots) for link_id in link_ids]
-        found = await self._store.snapshots(link_ids, asked)
-        snapshots = {snapshot.link_id: snapshot for snapshot in found if snapshot and len(snapshot.recent)}
-        more = {
-            link_id: wanted
-            for link_id, context in zip(link_ids, asked, strict=True)
-            if link_id in snapshots
-            and (wanted := wanted_context_ms(snapshots[link_id], slots, self._options)) > context
-        }
-        if more:
-            again = await self._store.snapshots(list(more), list(more.values()))
-            snapshots |= {snapshot.link_id: snapshot for snapshot in again if snapshot and len(snapshot.recent)}
-        return list(snapshots.values())
+        return await self._batches.read(link_ids, slots)
 
     def _take(self) -> dict[str, _Mark]:
-        taken = {link_id: self._marked.pop(link_id) for link_id in list(self._marked)[:MAX_TOGETHER]}
-        if not self._marked:
-            self._arrived.clear()
+        """Marked links of which none is under way."""
+        running = self._running
+        chosen = list(islice((link_id for link_id in self._marked if link_id not in running), MAX_TOGETHER))
+        taken = {link_id: self._marked.pop(link_id) for link_id in chosen}
+        running |= taken
         return taken
 
-    def _tell(self, snapshot: Snapshot, one: Advanced) -> None:
-        if len(self._cadence_ms) >= _CADENCES_KEPT:
-            self._cadence_ms.clear()
-        self._cadence_ms[snapshot.link_id] = one.step_ms
-        for entry in one.commit.ledger if one.commit else ():
-            self._metrics.ledger_scored(snapshot.link_id, entry)
-        if not isinstance(one.prediction, HistoryTooShortError):
-            self._metrics.prediction_made(one.prediction)
+    def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
+        self._metrics.refreshed(len(advanced))
+        settled = []
+        for one in advanced:
+            if one.commit:
+                if one.commit.link_id not in won:
+                    continue
+                for entry in one.commit.ledger:
+                    self._metrics.ledger_scored(one.commit.link_id, entry)
+            if not isinstance(one.prediction, HistoryTooShortError):
+                self._metrics.prediction_made(one.prediction)
+            if one.settled:
+                settled.append(one.settled)
+        if settled and self.on_settled:
+            self.on_settled(settled)

@@ -127,8 +127,6 @@ class PbaService:
         outcomes = await self._ingest.put(kept)
         stored, duplicates, replaced = (int((outcomes == outcome).sum()) for outcome in Outcome)
         changed = outcomes != Outcome.DUPLICATE
-        touched = np.unique(kept.link_index[changed])
-        self._refresher.mark(kept.links[position].link_id for position in touched.tolist())
         self._metrics.samples_pushed(
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )

@@ -86,7 +86,7 @@ async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics, last_
             newest_ms = int(link.newest_sample.times_ms[-1])
             metrics.link_current(link_id, newest_ms, link.newest_sample.values[-1])
             if link.newest_prediction is None or link.newest_prediction.made_at_ms != newest_ms:
-                refresher.mark([link_id])
+                refresher.look_again([link_id])
                 marked += 1
     for link_id in gone:
         metrics.link_forgotten(link_id)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import socket
+import ssl
+import threading
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import start_wsgi_server
+from prometheus_client import make_wsgi_app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from prometheus_client import CollectorRegistry
+
+    Admits = Callable[[str | None, tuple[str, ...]], bool]
+    """Whether who shows a token, or a certificate with these names, may read."""
+
+TIMEOUT_S = 10.0
+"""For one request from the handshake on: who is slow holds a thread no longer."""
+
+_NAMES = "pba.certificate_names"
+_BEARER = "bearer "
+_BACKLOG = 16
 
 
 class MetricsServer:
@@ -19,18 +36,41 @@ class MetricsServer:
         registry: What is served.
         host: Name or address to listen on.
         port: 0 takes a free one; see `port`.
+        tls: Encrypts connections; see `use`. None: plain text.
+        admits: Who may read; None: everybody.
 
     Raises:
         OSError: The address cannot be listened on.
     """
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        self._server, self._thread = start_wsgi_server(port, host, registry)
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        admits: Admits | None = None,
+    ) -> None:
+        app: WSGIApplication = make_wsgi_app(registry)
+        family, address = next(
+            (family, address[0])
+            for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        )
+        self._server = _Server((str(address), port), family)
+        self._server.tls = tls
+        self._server.set_app(app if admits is None else _guarded(app, admits))
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="metrics")
+        self._thread.start()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
         return self._server.server_port
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Encrypts connections that begin from now on with other certificates."""
+        self._server.tls = tls
 
     def close(self) -> None:
         """Ends it; returns when the port is free."""
@@ -45,3 +85,79 @@ class MetricsServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Handler(WSGIRequestHandler):
+    """Without a line in the log for each scrape, and with the names of the caller's certificate."""
+
+    timeout = TIMEOUT_S
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+    def get_environ(self) -> WSGIEnvironment:
+        """What the application is told."""
+        certificate = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        return {**super().get_environ(), _NAMES: _names(certificate or {})}
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection, in which the handshake takes place too: one that stalls stops nobody else."""
+
+    daemon_threads = True
+    request_queue_size = _BACKLOG
+    tls: ssl.SSLContext | None = None
+
+    def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
+        self.address_family = family
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Binds; without asking for the host's name, which can take long."""
+        super(WSGIServer, self).server_bind()
+        self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection."""
+        connection, address = super().get_request()
+        connection.settimeout(TIMEOUT_S)
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, *_: Any) -> None:
+        """Says nothing of callers who hang up or speak something else."""
+
+
+def server_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSLContext:
+    """TLS from files. Callers may show a certificate of `client_ca`; whether they must is for `admits`.
+
+    Raises:
+        OSError: A file cannot be read, or is broken.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _guarded(app: WSGIApplication, admits: Admits) -> WSGIApplication:
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given = environ.get("HTTP_AUTHORIZATION", "")
+        token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else None
+        if admits(token, environ[_NAMES]):
+            return app(environ, start_response)
+        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
+        return [b"authentication is required\n"]
+
+    return guarded
+
+
+def _names(certificate: dict[str, Any]) -> tuple[str, ...]:
+    """The alternative names of a certificate; the common name of one without."""
+    alternative = tuple(value for _, value in certificate.get("subjectAltName", ()))
+    common = tuple(value for part in certificate.get("subject", ()) for key, value in part if key == "commonName")
+    return alternative or common

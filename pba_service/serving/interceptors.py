@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
     from prometheus_client import CollectorRegistry
 
+    from pba_service.serving.gate import Gate, Visit
+
     _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -77,9 +79,10 @@ class _Method:
 class Guard(grpc.aio.ServerInterceptor):
     """The outermost interceptor."""
 
-    def __init__(self, metrics: RpcMetrics) -> None:
-        """Counts into `metrics`."""
+    def __init__(self, metrics: RpcMetrics, gate: Gate | None = None) -> None:
+        """Counts into `metrics`, and lets in whom `gate` lets in; None: everybody."""
         self._metrics = metrics
+        self._gate = gate
         self._log = structlog.get_logger(__name__).bind()  # bound once: a lazy logger is made anew at every line
         self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
 
@@ -104,6 +107,8 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler.response_streaming and not inspect.isasyncgenfunction(inner):
             raise TypeError(f"{method}: streaming handlers are asynchronous generators")
         called = _Method(self._metrics, method, grpc_type)
+        if self._gate is not None and not self._gate.is_open(method):
+            return self._gated(self._gate, called, handler)
         check: Any = _all_checked if handler.request_streaming else _checked
 
         async def unary(request: Any, context: Any) -> Any:
@@ -123,6 +128,45 @@ class Guard(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
         return guarded
+
+    def _gated(self, gate: Gate, method: _Method, handler: _Handler) -> _Handler:
+        """The same for a method that not everybody may call: nothing is read of a request before its caller is known.
+
+        Generators must not hold the visit: a stream that ends because its caller's time is over may be in a write then.
+        """
+        _, inner, make = _shape(handler)
+        read = _lenient(handler.request_deserializer, CHECKS.get(method.name))
+        streams = handler.request_streaming or handler.response_streaming
+
+        async def each(messages: AsyncIterator[bytes], visit: Visit) -> AsyncIterator[Any]:
+            async for message in messages:
+                request = _checked(read(message))
+                await visit.judge(request, patient=True)
+                yield request
+
+        async def one(message: bytes, visit: Visit) -> Any:
+            request = _checked(read(message))
+            await visit.judge(request)
+            return request
+
+        async def unary(given: Any, context: Any) -> Any:
+            async with self._watched(method, context), gate.visit(method.name, context, streaming=streams) as visit:
+                request = each(given, visit) if handler.request_streaming else await one(given, visit)
+                return await inner(request, context)
+
+        async def streaming(given: Any, context: Any) -> None:
+            async with self._watched(method, context), gate.visit(method.name, context, streaming=streams) as visit:
+                request = each(given, visit) if handler.request_streaming else await one(given, visit)
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+
+        gated: _Handler = make(
+            streaming if handler.response_streaming else unary,
+            request_deserializer=None,
+            response_serializer=handler.response_serializer,
+        )
+        return gated
 
     @asynccontextmanager
     async def _watched(self, method: _Method, context: Any) -> AsyncIterator[None]:

@@ -43,10 +43,15 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         """Gives the known models."""
         serving = self._models.report().serving
         known = sorted(await self._models.known(), key=lambda one: (one.info.version != serving, not one.loaded))
-        return pb.ListModelsResponse(
-            models=[model(one, serving=one.info.version == serving) for one in known],
-            state=state(self._models.desired),
-        )
+        models = [model(one, serving=one.info.version == serving) for one in known]
+        for one in models:  # paths and reasons are for operators
+            one.ClearField("location")
+            one.ClearField("refusal")
+        return pb.ListModelsResponse(models=models)
+
+    async def GetModelState(self, request: pb.GetModelStateRequest, context: Any) -> pb.GetModelStateResponse:
+        """Gives what is desired of the models."""
+        return pb.GetModelStateResponse(state=state(self._models.desired))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
         """Gives one model."""

@@ -20,13 +20,17 @@ from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
 from pba_service.serving.models import ModelServicer
 from pba_service.serving.servicers import PredictionServicer
+from pba_service.serving.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
+    from pba_service.access.certificates import Certificates
+    from pba_service.access.watched import Watched
     from pba_service.engine.api import Models, Service
+    from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +54,8 @@ class Server:
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
+        gate: Gate | None = None,
+        tls: Watched[Certificates] | None = None,
     ) -> None:
         """Builds a server; nothing is opened before `start`.
 
@@ -60,6 +66,8 @@ class Server:
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
             registry: Where the metrics of calls go.
+            gate: Lets calls in; None: all of them.
+            tls: The certificates to listen with; None: in plain text.
         """
         self._service = service
         self._models = models
@@ -75,6 +83,8 @@ class Server:
         )
         self._monitoring: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
+        self._gate = gate
+        self._tls = tls
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
@@ -82,7 +92,9 @@ class Server:
 
         Health is found out before the first call is accepted.
         """
-        server = grpc.aio.server(interceptors=[Guard(self._metrics)], options=self._options.channel_options())
+        server = grpc.aio.server(
+            interceptors=[Guard(self._metrics, self._gate)], options=self._options.channel_options()
+        )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), server
         )
@@ -91,7 +103,10 @@ class Server:
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            port = server.add_insecure_port(self._options.address)
+            if self._tls is None:
+                port = server.add_insecure_port(self._options.address)
+            else:
+                port = server.add_secure_port(self._options.address, server_credentials(self._tls))
         except RuntimeError:
             await server.stop(None)
             raise ListenError(_why_not(self._options)) from None

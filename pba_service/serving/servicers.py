@@ -10,7 +10,7 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import prediction_service_pb2_grpc
 
 from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
-from pba_service.serving import convert, requests, transfers
+from pba_service.serving import convert, requests, transfers, visible
 from pba_service.serving.batches import read_batch
 from pba_service.serving.status import call_status
 from pba_service.serving.streams import SampleStream, store
@@ -99,7 +99,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         selector, min_interval_s = requests.read_selector(request), requests.read_interval_s(request)
         with self._service.subscriptions.subscribe(selector, min_interval_s=min_interval_s) as subscription:
             async with aclosing(subscription.updates()) as updates:
-                async for update in updates:
+                async for update in visible.updates(updates):
                     yield pb.StreamPredictionsResponse(
                         predictions=map(convert.prediction, update.predictions),
                         skipped_updates=update.skipped_updates,
@@ -141,12 +141,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def ListLinks(self, request: pb.ListLinksRequest, context: Any) -> pb.ListLinksResponse:
         """Gives a page of links."""
         page = requests.read_page(request)
-        links = await self._service.links(
-            prefix=page.prefix,
-            region=page.region,
-            after=page.after,
-            limit=page.limit + 1,  # one more tells whether there is a next page
-        )
+        links = await visible.links(self._service, page)
         token = requests.page_token(links[page.limit - 1].info.link_id) if len(links) > page.limit else ""
         return pb.ListLinksResponse(links=map(convert.link_summary, links[: page.limit]), next_page_token=token)
 

@@ -62,7 +62,15 @@ TABLE: dict[type[errors.PbaError], Row] = {
     errors.CapacityExceededError: Row(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY_EXCEEDED", lambda e: {"what": e.what, "limit": str(e.limit)}
     ),
+    errors.NotAuthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "NOT_AUTHENTICATED"),
+    errors.NotPermittedError: Row(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
+    errors.RateExceededError: Row(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_EXCEEDED", lambda e: {"what": e.what, "limit": f"{e.limit:g}"}
+    ),
     errors.StoreUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    errors.DurabilityUnmetError: Row(
+        grpc.StatusCode.UNAVAILABLE, "DURABILITY_UNMET", lambda e: {"durability": e.wanted}
+    ),
     errors.ModelUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
     errors.ModelUnknownError: Row(grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN", lambda e: {"what": e.what}),
     errors.ModelConflictError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CONFLICT"),

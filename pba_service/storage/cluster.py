@@ -10,10 +10,11 @@ from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pba_service.storage.keys import link_key
 from pba_service.storage.server import MAX_CONNECTIONS, Server, connection_options, execute, new_client, send
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pba_service.storage.address import Address
     from pba_service.storage.server import Command
@@ -55,13 +56,42 @@ class ClusterServer(Server):
         for client in self._nodes.values():
             await client.aclose()
 
+    async def each_primary(self, commands: Sequence[Command]) -> list[tuple[str, list[Any]]]:
+        """Every primary's answers, as `Server.each_primary` says."""
+
+        async def ask_all() -> list[tuple[str, list[Any]]]:
+            await self._initialize()
+            places = [(str(node.host), int(node.port)) for node in self._client.get_primaries()]
+            answers = await asyncio.gather(*(send(self._node(place), commands) for place in places))
+            return [(f"{host}:{port}", found) for (host, port), found in zip(places, answers, strict=True)]
+
+        return await self._guard(ask_all())
+
+    async def beside_links(
+        self, link_ids: Sequence[str], commands: Callable[[bytes], Sequence[Command]]
+    ) -> list[list[Any]]:
+        """The answers of each node that holds a link, as `Server.beside_links` says."""
+
+        async def ask_holders() -> list[list[Any]]:
+            await self._initialize()
+            keys: dict[tuple[str, int], bytes] = {}
+            for link_id in link_ids:
+                key = link_key(link_id) + b":w"
+                node = self._client.get_node_from_key(key.decode())
+                if node is None:
+                    raise RedisError("a slot is not covered")
+                keys.setdefault((str(node.host), int(node.port)), key)
+            found = [send(self._node(place), commands(key)) for place, key in keys.items()]
+            return list(await asyncio.gather(*found))
+
+        return await self._guard(ask_holders())
+
     async def _command(self, command: Command) -> Any:
         async with self._slots:
             return await execute(self._client, command)
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        async with self._starting:
-            await self._client.initialize()
+        await self._initialize()
         by_node: dict[tuple[str, int], list[int]] = {}
         for i, command in enumerate(commands):
             node = self._client.get_node_from_key(command[_KEY_OF_SCRIPT])
@@ -82,15 +112,22 @@ class ClusterServer(Server):
 
     async def _ask(self, place: tuple[str, int], commands: Sequence[Command]) -> list[Any]:
         """Sends commands to a node; where it cannot be reached, that is the answer to each."""
+        try:
+            return await send(self._node(place), commands)
+        except (RedisConnectionError, OSError) as error:
+            return [_AwayError(error)] * len(commands)
+
+    async def _initialize(self) -> None:
+        async with self._starting:
+            await self._client.initialize()
+
+    def _node(self, place: tuple[str, int]) -> Redis:
         host, port = place
         if place not in self._nodes:
             self._nodes[place] = new_client(
                 {**self._node_options, "host": host, "port": port}, self.timeout_s, retries=0
             )
-        try:
-            return await send(self._nodes[place], commands)
-        except (RedisConnectionError, OSError) as error:
-            return [_AwayError(error)] * len(commands)
+        return self._nodes[place]
 
     async def _follow(self, command: Command) -> Any:
         """Sends a command wherever its key is now; an error that the server answers is the answer."""

@@ -4,7 +4,7 @@
       lock                     held by the process that runs the server, and by the server
       server.log               what the server said since it was last started
       server.sock              its socket, or a link to it where this path is too long for a socket
-      appendonlydir/           the data, written and synced before a write is acknowledged
+      appendonlydir/           the data, by default written and synced before a write is acknowledged
 
 Processes with the same `data_dir` share one server. When the one that runs it ends, another takes over.
 """
@@ -21,6 +21,7 @@ import structlog
 
 from pba_service.storage import sockets
 from pba_service.storage.binary import find_server
+from pba_service.storage.durability import Durability
 from pba_service.storage.process import GuardedProcess
 from pba_service.storage.sockets import Condition
 
@@ -42,12 +43,15 @@ _SETTINGS = (
     *("--databases", "1"),
     *("--maxmemory-policy", "noeviction"),
     *("--save", ""),
-    # An acknowledged sample survives a power cut.
-    *("--appendonly", "yes"),
-    *("--appendfsync", "always"),
     # Valkey 9 begins its files with a snapshot that Redis 7 cannot read; plain commands are read by all.
     *("--aof-use-rdb-preamble", "no"),
 )
+
+_DURABILITY = {
+    Durability.MEMORY: ("--appendonly", "no"),
+    Durability.EVERYSEC: ("--appendonly", "yes", "--appendfsync", "everysec"),
+    Durability.ALWAYS: ("--appendonly", "yes", "--appendfsync", "always"),
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -63,16 +67,23 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, data_dir: Path, *, start_timeout_s: float = START_TIMEOUT_S, guard_mode: str | None = None
+        self,
+        data_dir: Path,
+        *,
+        durability: Durability = Durability.ALWAYS,
+        start_timeout_s: float = START_TIMEOUT_S,
+        guard_mode: str | None = None,
     ) -> None:
         """Says where.
 
         Args:
             data_dir: The folder; made if it does not exist.
+            durability: What acknowledged writes survive: `MEMORY`, `EVERYSEC` or `ALWAYS`.
             start_timeout_s: How long the server may be silent; it may load data for longer.
             guard_mode: How it is tied to this process's life; by default as fits this system.
         """
         self._dir = data_dir.absolute()
+        self._durability = _DURABILITY[durability]
         self._start_timeout_s = start_timeout_s
         self._guard_mode = guard_mode
         self._lock_fd = -1
@@ -146,7 +157,8 @@ class EmbeddedServer:
 
     async def _start(self) -> None:
         """Starts the server; the lock is held, so a socket that is there was left by one that was killed."""
-        command = [str(self._executable), "--dir", str(self._dir), "--unixsocket", str(self._socket), *_SETTINGS]
+        where = ("--dir", str(self._dir), "--unixsocket", str(self._socket))
+        command = [str(self._executable), *where, *_SETTINGS, *self._durability]
         try:
             self._socket.unlink(missing_ok=True)
             self._process = GuardedProcess(

@@ -56,6 +56,7 @@ class GuardedStore:
         clock: Clock = system_clock,
         monotonic: Callable[[], float] = time.monotonic,
         on_circuit: Callable[[bool], None] = lambda _: None,
+        keep: Callable[[SampleBatch], Awaitable[None]] | None = None,
     ) -> None:
         """Guards a store.
 
@@ -65,12 +66,14 @@ class GuardedStore:
             clock: The time.
             monotonic: Seconds, for the circuit.
             on_circuit: Told whether the circuit is open, whenever that changes.
+            keep: Returns once a batch that was stored is safe enough to be acknowledged; by default at once.
         """
         self._store = store
         self._options = options
         self._clock = clock
         self._circuit = Circuit(options.circuit, monotonic)
         self._on_circuit = on_circuit
+        self._keep = keep or _kept
         self._calls = 0
         self._open = False
         self.answered_at_ms = 0
@@ -82,12 +85,17 @@ class GuardedStore:
         return self._circuit.state is not State.CLOSED
 
     async def put(self, batch: SampleBatch) -> PutResult:
-        """Stores samples, as `Store.put` says."""
-        return await self._call(lambda: self._store.put(batch))
+        """Stores samples, as `Store.put` says; returns once they are kept as safe as is wanted."""
+        result = await self._call(lambda: self._store.put(batch))
+        # Outside the circuit: replicas that lag tell nothing of reads.
+        await self._keep(batch)
+        return result
 
-    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+    async def snapshots(
+        self, link_ids: Sequence[str], context_ms: Sequence[int], besides_ms: Sequence[tuple[int, int]] | None = None
+    ) -> list[Snapshot | None]:
         """Reads what predictions are made from, as `Store.snapshots` says."""
-        return await self._call(lambda: self._store.snapshots(link_ids, context_ms))
+        return await self._call(lambda: self._store.snapshots(link_ids, context_ms, besides_ms))
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """Writes states, predictions and ledger entries, as `Store.commit` says."""
@@ -199,3 +207,7 @@ class GuardedStore:
             self._open = True
             _log.warning("store_circuit_opened", last_answer_ms=self.answered_at_ms)
             self._on_circuit(True)  # noqa: FBT003 - the one thing that it is told
+
+
+async def _kept(_batch: SampleBatch) -> None:
+    return

@@ -29,6 +29,7 @@ CHECK = b"pba:check"
 MODELS_DESIRED = b"pba:{models}:desired"
 MODELS_CATALOGUE = b"pba:{models}:catalogue"
 MODELS_REPLICAS = b"pba:{models}:replicas"
+MARK = b"pba:mark"
 
 
 def link_key(link_id: str) -> bytes:

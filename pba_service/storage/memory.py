@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pba_service.domain.errors import CapacityExceededError, LinkUnknownError
 from pba_service.domain.samples import METRICS, LinkInfo, Series
-from pba_service.engine.ports import LinkState, LinkSummary, Outcome, PutResult, Snapshot
+from pba_service.engine.ports import (
+    CHANGES_MODULUS,
+    NOTHING_BESIDES,
+    UNKNOWN_CHANGES,
+    LinkState,
+    LinkSummary,
+    Outcome,
+    PutResult,
+    Snapshot,
+)
 from pba_service.storage.codec import DAY_MS, encode_values
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, system_clock
 from pba_service.storage.outcomes import KEPT
@@ -37,20 +47,26 @@ class _Link:
     state: LinkState = field(default_factory=LinkState)
     newest: Prediction | None = None
     outcomes: dict[int, TransferOutcome] = field(default_factory=dict)
+    changes: int = 0
 
     def put(self, time_ms: int, value: bytes) -> Outcome:
         old = self.values.get(time_ms)
         self.values[time_ms] = value
-        if old is None:
-            insort(self.times, time_ms)
-            return Outcome.STORED
-        return Outcome.DUPLICATE if old == value else Outcome.REPLACED
+        if old == value:
+            return Outcome.DUPLICATE
+        self.changes = (self.changes + 1) % CHANGES_MODULUS
+        if old is not None:
+            return Outcome.REPLACED
+        insort(self.times, time_ms)
+        return Outcome.STORED
 
-    def trim(self, floor_ms: int, max_samples: int) -> None:
+    def trim(self, floor_ms: int, max_samples: int) -> bool:
+        """Drops what is too much or too old; returns whether there was any."""
         cut = max(len(self.times) - max_samples, bisect_left(self.times, floor_ms))
         for time_ms in self.times[:cut]:
             del self.values[time_ms]
         del self.times[:cut]
+        return cut > 0
 
     def series(self, start_ms: int, end_ms: int | None = None) -> Series:
         end = len(self.times) if end_ms is None else bisect_left(self.times, end_ms)
@@ -88,6 +104,8 @@ class MemoryStore:
         self._links: dict[str, _Link] = {}
         self._ledgers: dict[str, dict[int, LedgerEntry]] = {}
         self._followers: set[_Follower] = set()
+        # A link that expired and comes back must not look as it did to who knew it before.
+        self._first_changes = count(0, 1_000_000)
 
     async def put(self, batch: SampleBatch) -> PutResult:
         """Stores samples, as `Store.put` says.
@@ -103,30 +121,41 @@ class MemoryStore:
             raise CapacityExceededError("links of this service", limit=self._max_links, retry_after_s=60.0)
 
         outcomes = np.zeros(len(batch), np.uint8)
+        changes = np.full(len(batch.links), UNKNOWN_CHANGES, np.int64)
         values = encode_values(batch)
         said: dict[int, int] = {}
         for i in np.flatnonzero(live).tolist():
             position, time_ms = int(batch.link_index[i]), int(batch.measured_at_ms[i])
-            link = self._links.setdefault(batch.links[position].link_id, _Link())
+            link = self._links.get(batch.links[position].link_id)
+            if link is None:
+                link = self._links[batch.links[position].link_id] = _Link(changes=next(self._first_changes))
+            if position not in said:
+                changes[position] = link.changes
             outcomes[i] = link.put(time_ms, values[i].tobytes())
             said[position] = max(said.get(position, 0), time_ms)
         for position, time_ms in said.items():
             link = self._links[batch.links[position].link_id]
             link.say(batch.links[position], time_ms)
-            link.trim(floor, self._max_samples)
-        return PutResult(outcomes)
+            if link.trim(floor, self._max_samples):
+                changes[position] = UNKNOWN_CHANGES
+        return PutResult(outcomes, changes)
 
-    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+    async def snapshots(
+        self, link_ids: Sequence[str], context_ms: Sequence[int], besides_ms: Sequence[tuple[int, int]] | None = None
+    ) -> list[Snapshot | None]:
         """Reads what predictions are made from, as `Store.snapshots` says."""
         self._expire(self._floor_ms())
         found: list[Snapshot | None] = []
-        for link_id, context in zip(link_ids, context_ms, strict=True):
+        besides_ms = besides_ms or [NOTHING_BESIDES] * len(link_ids)
+        for link_id, context, (since, until) in zip(link_ids, context_ms, besides_ms, strict=True):
             link = self._links.get(link_id)
             if link is None:
                 found.append(None)
-            else:
-                recent = link.series(link.times[-1] - context)
-                found.append(Snapshot(link_id, recent, link.state, link.newest))
+                continue
+            newest = link.times[-1]
+            recent = link.series(newest - context)
+            besides = link.series(newest - since, min(newest - until + 1, newest - context))
+            found.append(Snapshot(link_id, recent, link.state, link.newest, besides, link.changes, link.times[0]))
         return found
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,14 @@ CREATED = 1
 MOVED = 2
 """Flag: the region of the link is another one now."""
 
+UNSURE = 4
+"""Flag: samples were dropped that a reader may still count on."""
+
+HEAD = struct.Struct("<BI")
+"""Before the outcomes: flags, and how many changes the link's samples had seen before."""
+
 _log = structlog.get_logger(__name__)
+_HEAD = np.dtype([("flags", "u1"), ("changes", "<u4")])
 _WIRE_BYTES = codec.SAMPLE_WIRE.itemsize
 
 
@@ -41,11 +49,13 @@ class Piece:
 
     Attributes:
         info: The link.
+        link: Its position among the links of the batch.
         first: Position of the first in the order of the plan.
         rows: The samples, as the script takes them.
     """
 
     info: LinkInfo
+    link: int
     first: int
     rows: bytes
 
@@ -82,7 +92,7 @@ def plan(batch: SampleBatch, floor_ms: int) -> Plan:
     for link, start, end in zip(link_index[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
         for first in range(start, end, ROWS_PER_CALL):
             last = min(first + ROWS_PER_CALL, end)
-            pieces.append(Piece(batch.links[link], first, rows[first * _WIRE_BYTES : last * _WIRE_BYTES]))
+            pieces.append(Piece(batch.links[link], link, first, rows[first * _WIRE_BYTES : last * _WIRE_BYTES]))
     return Plan(order, tuple(pieces))
 
 
@@ -100,6 +110,21 @@ def rounds(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         left = later
 
 
+def places(pieces: Sequence[Piece]) -> NDArray[np.intp]:
+    """int[n], the position in the order of the plan of each sample of some pieces, one after another."""
+    counts = np.array([len(piece) for piece in pieces])
+    firsts = np.array([piece.first for piece in pieces])
+    starts = np.cumsum(counts) - counts
+    positions: NDArray[np.intp] = np.arange(counts.sum()) + np.repeat(firsts - starts, counts)
+    return positions
+
+
+def heads(replies: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The flags and the numbers of changes of some answers."""
+    found = np.frombuffer(b"".join([reply[: HEAD.size] for reply in replies]), _HEAD)
+    return found["flags"], found["changes"].astype(np.int64)
+
+
 async def put(server: Server, pieces: Sequence[Piece], head: tuple[Any, ...]) -> list[bytes]:
     """Stores pieces of different links.
 
@@ -109,7 +134,7 @@ async def put(server: Server, pieces: Sequence[Piece], head: tuple[Any, ...]) ->
         head: What the script wants to know before them.
 
     Returns:
-        For each piece a byte of flags (`CREATED`, `MOVED`) and one byte of outcome a sample.
+        For each piece `HEAD` (with the flags `CREATED`, `MOVED`, `UNSURE`) and one byte of outcome a sample.
 
     Raises:
         StoreUnavailableError: The store is away or slow; some of the pieces may have been stored.

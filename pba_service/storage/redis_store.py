@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import secrets
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 
 from pba_service.domain.errors import LinkUnknownError, StoreUnavailableError
-from pba_service.engine.ports import PutResult
+from pba_service.engine.ports import NOTHING_BESIDES, UNKNOWN_CHANGES, PutResult
 from pba_service.storage import committing, keys, outcomes, putting, replies, scripts
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
 from pba_service.storage.events import follow
 from pba_service.storage.index import LinkIndex
+from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
 from pba_service.storage.registry import RedisRegistry
 from pba_service.storage.replies import readable
@@ -33,6 +35,7 @@ _SAMPLES_PER_CHUNK = 10_000
 _LINKS_PER_PAGE = 1_000
 _FOREVER_MS = 2**52  # Lua counts in doubles
 _CHECK_TTL_MS = 60_000
+_STRETCHES = struct.Struct("<3d")
 
 _log = structlog.get_logger(__name__)
 
@@ -121,20 +124,27 @@ class RedisStore:
     async def _put(self, batch: SampleBatch, plan: putting.Plan, now: int) -> PutResult:
         head = (self._floor_ms(now), now, self._retention_ms, self._max_samples)
         ordered = np.zeros(len(plan.order), np.uint8)
-        for pieces in putting.rounds(plan.pieces):
+        changes = np.full(len(batch.links), UNKNOWN_CHANGES, np.int64)
+        for round_, pieces in enumerate(putting.rounds(plan.pieces)):
             found = await putting.put(self._server, pieces, head)
-            for piece, reply in zip(pieces, found, strict=True):
-                ordered[piece.first : piece.first + len(piece)] = np.frombuffer(reply, np.uint8, offset=1)
-            await self._index.enter([(piece.info, reply[0]) for piece, reply in zip(pieces, found, strict=True)])
+            ordered[putting.places(pieces)] = np.frombuffer(b"".join([reply[HEAD.size :] for reply in found]), np.uint8)
+            flags, before = putting.heads(found)
+            # A link with several pieces is left to be read again.
+            unsure = (flags & putting.UNSURE) | (round_ > 0)
+            changes[[piece.link for piece in pieces]] = np.where(unsure, UNKNOWN_CHANGES, before)
+            said = (flags & (putting.CREATED | putting.MOVED)).tolist()
+            await self._index.enter([(piece.info, flag) for piece, flag in zip(pieces, said, strict=True)])
         outcomes = np.zeros(len(batch), np.uint8)
         outcomes[plan.order] = ordered
-        return PutResult(outcomes)
+        return PutResult(outcomes, changes)
 
-    async def snapshots(self, link_ids: Sequence[str], context_ms: Sequence[int]) -> list[Snapshot | None]:
+    async def snapshots(
+        self, link_ids: Sequence[str], context_ms: Sequence[int], besides_ms: Sequence[tuple[int, int]] | None = None
+    ) -> list[Snapshot | None]:
         """Reads what predictions are made from, as `Store.snapshots` says."""
-        found = await self._server.run_for_links(
-            scripts.READ, link_ids, self._floor_ms(), tail=[int(context) for context in context_ms]
-        )
+        besides = besides_ms or [NOTHING_BESIDES] * len(link_ids)
+        tail = [_STRETCHES.pack(context, *more) for context, more in zip(context_ms, besides, strict=True)]
+        found = await self._server.run_for_links(scripts.READ, link_ids, self._floor_ms(), tail=tail)
         return [readable(link_id, replies.snapshot, reply) for link_id, reply in zip(link_ids, found, strict=True)]
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:

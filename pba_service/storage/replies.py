@@ -50,12 +50,16 @@ def refuse_error(reply: Any) -> None:
 
 def snapshot(link_id: str, reply: Sequence[Any]) -> Snapshot:
     """The answer of `READ`."""
-    version, blob, newest = reply[:3]
+    version, blob, newest, changes, oldest_ms, besides, *stretches = reply
+    pairs = list(zip(stretches[0::2], stretches[1::2], strict=True))
     return Snapshot(
         link_id,
-        codec.decode_samples(list(zip(reply[3::2], reply[4::2], strict=True))),
+        codec.decode_samples(pairs[besides:]),
         LinkState(_integer(version), blob or b""),
         readable(link_id, prediction, newest),
+        codec.decode_samples(pairs[:besides]),
+        int(changes),
+        int(oldest_ms),
     )
 
 

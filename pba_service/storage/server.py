@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from pba_service.domain.errors import StoreUnavailableError
-from pba_service.storage.keys import link_key
+from pba_service.storage.keys import MARK, link_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -134,6 +134,34 @@ class Server(ABC):
         return await self._guard(self._command(command))
 
     @abstractmethod
+    async def each_primary(self, commands: Sequence[Command]) -> list[tuple[str, list[Any]]]:
+        """Sends commands together to every server that takes writes.
+
+        Returns:
+            For each its name and its answers; an error that it answers is the answer to its command.
+
+        Raises:
+            StoreUnavailableError: One of them is away or slow.
+        """
+
+    @abstractmethod
+    async def beside_links(
+        self, link_ids: Sequence[str], commands: Callable[[bytes], Sequence[Command]]
+    ) -> list[list[Any]]:
+        """Sends commands together to each server that holds any of the links.
+
+        Args:
+            link_ids: The links.
+            commands: Makes the commands, given a key that the server holds and that nothing else uses.
+
+        Returns:
+            The answers of each; an error that it answers is the answer to its command.
+
+        Raises:
+            StoreUnavailableError: One of them is away or slow.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Frees connections."""
 
@@ -187,6 +215,16 @@ class SingleServer(Server):
     @abstractmethod
     async def _client_now(self) -> Redis:
         """A client of the server."""
+
+    async def each_primary(self, commands: Sequence[Command]) -> list[tuple[str, list[Any]]]:
+        """The one server's answers, as `Server.each_primary` says."""
+        return [("the server", await self._guard(self._send(commands)))]
+
+    async def beside_links(
+        self, link_ids: Sequence[str], commands: Callable[[bytes], Sequence[Command]]
+    ) -> list[list[Any]]:
+        """The one server's answers, as `Server.beside_links` says."""
+        return [await self._guard(self._send(commands(MARK)))] if link_ids else []
 
     async def _command(self, command: Command) -> Any:
         return await execute(await self._client_now(), command)

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pba_client import AsyncClient
+from pba_client import AsyncClient, Sample
 from pba_service.app import read_settings, running
+from pba_service.domain.errors import DurabilityUnmetError
 from pba_service.settings import SettingsError
+from tests import servers
 
 
 @pytest.mark.parametrize(
@@ -67,3 +69,23 @@ async def test_what_could_not_be_read_is_kept(settings, tmp_path, content):
 def test_a_history_file_that_would_not_be_one_is_refused(settings, tmp_path, name):
     with pytest.raises(SettingsError, match="PBA_DATA_PATH"):
         settings(PBA_DATA_PATH=str(tmp_path / name))
+
+
+async def test_a_redis_that_keeps_less_than_is_wanted_stops_the_start(settings):
+    with pytest.raises(DurabilityUnmetError) as refused:
+        async with running(settings(PBA_DURABILITY="always")):
+            pass
+    assert "append-only" in refused.value.reasons[0]
+
+
+@pytest.mark.parametrize("wanted", ["memory", "everysec", "always"])
+async def test_the_embedded_server_is_set_to_what_is_wanted(settings, wanted):
+    with servers.short_folder() as folder:
+        one = settings(PBA_REDIS_URL="", PBA_DURABILITY=wanted, PBA_DATA_DIR=str(folder / "d"), PBA_DRAIN_TIMEOUT="0s")
+        async with running(one) as service, AsyncClient(f"127.0.0.1:{service.grpc_port}") as client:
+            assert (await client.push(Sample("a", bandwidth_mbps=1.0))).stored == 1
+
+
+def test_replicas_cannot_be_wanted_of_the_embedded_server(settings):
+    with pytest.raises(SettingsError, match="PBA_REDIS_URL"):
+        settings(PBA_REDIS_URL="", PBA_DURABILITY="replicated")

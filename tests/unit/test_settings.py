@@ -60,6 +60,8 @@ CHANGED = {
     "PBA_MAX_LINKS": ("5", 5),
     "PBA_DATA_PATH": ("~/samples.jsonl", Path.home() / "samples.jsonl"),
     "PBA_REDIS_URL": ("redis+sentinel://:pw@a:1,b:2/primary", "redis+sentinel://:pw@a:1,b:2/primary"),
+    "PBA_DURABILITY": ("everysec", "everysec"),
+    "PBA_REPLICAS": ("2", 2),
     "PBA_STORE_TIMEOUT": ("500ms", 500),
     "PBA_MAX_STALENESS": ("0s", 0),
     "PBA_DATA_DIR": ("/var/lib/pba", Path("/var/lib/pba")),
@@ -75,24 +77,47 @@ CHANGED = {
     "PBA_MAX_STREAMS": ("2", 2),
     "PBA_MIN_BUFFER": ("4096", 4_096),
     "PBA_MAX_BUFFER": ("16777216", 16_777_216),
-    "PBA_GRPC_HOST": ("::", "::"),
+    "PBA_GRPC_HOST": ("::1", "::1"),
     "PBA_GRPC_PORT": ("0", 0),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
     "PBA_MAX_CONNECTION_AGE": ("5m", 300_000),
-    "PBA_METRICS_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - only read
+    "PBA_METRICS_HOST": ("localhost", "localhost"),
     "PBA_METRICS_PORT": ("65535", 65_535),
     "PBA_METRICS_MAX_LINKS": ("0", 0),
     "PBA_PORTS_FILE": ("ports.json", Path("ports.json")),
     "PBA_LOG_LEVEL": ("DEBUG", "debug"),
     "PBA_LOG_FORMAT": ("json", "json"),
+    "PBA_TLS_CERT": ("/tls/other.crt", Path("/tls/other.crt")),
+    "PBA_TLS_KEY": ("/tls/other.key", Path("/tls/other.key")),
+    "PBA_TLS_CLIENT_CA": ("/tls/ca.crt", Path("/tls/ca.crt")),
+    "PBA_CALLERS": ("/other.toml", Path("/other.toml")),
+    "PBA_JWKS": ("/other.json", Path("/other.json")),
+    "PBA_JWT_ISSUER": ("https://other.example", "https://other.example"),
+    "PBA_JWT_AUDIENCE": ("other", "other"),
+    "PBA_INSECURE": ("TRUE", True),
+    "PBA_METRICS_OPEN": ("true", True),
+    "PBA_CALLER_CALLS": ("5", 5),
+    "PBA_CALLER_SAMPLES": ("6", 6),
+    "PBA_CALLER_STREAMS": ("7", 7),
+    "PBA_CALLER_LINKS": ("8", 8),
 }
+
+TOGETHER = {
+    "PBA_TLS_CERT": "/tls/a.crt",
+    "PBA_TLS_KEY": "/tls/a.key",
+    "PBA_CALLERS": "/callers.toml",
+    "PBA_JWKS": "/jwks.json",
+    "PBA_JWT_ISSUER": "https://issuer.example",
+    "PBA_JWT_AUDIENCE": "pba",
+}
+"""What must be set for some others to be allowed."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variable_works_and_changes_its_own_setting_only(name):
     text, value = CHANGED[name]
-    default, changed = read(), read(**{name: text})
+    default, changed = read(**TOGETHER), read(**TOGETHER | {name: text})
     differing = {attribute for attribute in variables() if getattr(default, attribute) != getattr(changed, attribute)}
     [attribute] = differing
     assert variables()[attribute].name == name
@@ -208,11 +233,40 @@ def test_what_kubernetes_sets_beside_a_service_called_pba_does_not_matter():
     [
         ({"PBA_MIN_STREAMS": "300"}, "PBA_MIN_STREAMS (300) must not be more than PBA_MAX_STREAMS (256)"),
         ({"PBA_MAX_BUFFER": "8192"}, "PBA_MIN_BUFFER (16,384) must not be more than PBA_MAX_BUFFER (8,192)"),
+        ({"PBA_TLS_CERT": "a"}, "PBA_TLS_CERT and PBA_TLS_KEY come together"),
+        ({"PBA_JWKS": "a", "PBA_JWT_ISSUER": "b"}, "PBA_JWKS, PBA_JWT_ISSUER and PBA_JWT_AUDIENCE come together"),
+        (
+            {"PBA_TLS_CERT": "a", "PBA_TLS_KEY": "b", "PBA_TLS_CLIENT_CA": "c"},
+            "PBA_TLS_CLIENT_CA needs PBA_CALLERS: a certificate alone does not say what its owner may do",
+        ),
         ({"PBA_GRPC_PORT": "9464"}, "PBA_GRPC_PORT and PBA_METRICS_PORT are both 9464 on 127.0.0.1"),
     ],
 )
 def test_settings_that_contradict_each_other_are_told(environment, told):
     assert faults(**environment) == (told,)
+
+
+TLS = {"PBA_TLS_CERT": "a", "PBA_TLS_KEY": "b"}
+
+
+@pytest.mark.parametrize("name", ["PBA_GRPC_HOST", "PBA_METRICS_HOST"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "pba.example", "127.0.0.1.evil.example"])  # noqa: S104 - only read
+def test_beyond_this_machine_only_guarded_or_expressly_not(name, host):
+    for environment in ({}, TLS, {"PBA_CALLERS": "c"}):
+        [fault] = faults(**environment, **{name: host})
+        assert fault.startswith(f"{name}={host} is reached from other machines")
+    for environment in (TLS | {"PBA_CALLERS": "c"}, {"PBA_INSECURE": "true"}):
+        assert read(**environment, **{name: host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_this_machine_nothing_is_asked(host):
+    assert read(PBA_GRPC_HOST=host, PBA_METRICS_HOST=host)
+
+
+def test_open_metrics_open_nothing_else():
+    assert read(PBA_METRICS_HOST="::", PBA_METRICS_OPEN="true")
+    assert faults(PBA_GRPC_HOST="::", PBA_METRICS_OPEN="true")
 
 
 def test_two_free_ports_are_no_contradiction():

@@ -44,3 +44,13 @@ def health(
     from pba_service.cli.show import print_health
 
     print_health(target, service)
+
+
+def token() -> None:
+    """Make a secret token: the token for the caller's PBA_TOKEN_FILE, its hash for the service's PBA_CALLERS."""
+    import hashlib
+    import secrets
+
+    made = secrets.token_urlsafe(32)
+    typer.echo(made)
+    typer.echo(f'token_sha256 = "{hashlib.sha256(made.encode()).hexdigest()}"', err=True)

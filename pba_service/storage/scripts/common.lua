@@ -11,12 +11,15 @@ local FOREIGN = 'not ours: '
 local STORED, DUPLICATE, REPLACED = 0, 1, 2
 
 -- A link's counters: layout version, alive samples, dead rows at the front of the oldest bucket, oldest and newest
--- bucket, times of the newest and oldest alive sample, and of what node, peer and region were last said.
-local COUNTERS = '<BI4I4I4I4ddddd'
-local COUNTERS_BYTES, LAYOUT = 57, 1
+-- bucket, times of the newest and oldest alive sample, and of what node, peer and region were last said, and how many
+-- changes its samples have seen (modulo 2^32, from any number on). Layout 1 had no changes.
+local COUNTERS, COUNTERS_1 = '<BI4I4I4I4dddddI4', '<BI4I4I4I4ddddd'
+local COUNTERS_BYTES, COUNTERS_1_BYTES, LAYOUT = 61, 57, 2
 
 local function fresh()
-  return { n = 0, dead = 0, lo = 0, hi = 0, newest = -1, oldest = -1, node_ms = -1, peer_ms = -1, region_ms = -1 }
+  return {
+    n = 0, dead = 0, lo = 0, hi = 0, newest = -1, oldest = -1, node_ms = -1, peer_ms = -1, region_ms = -1, changes = 0,
+  }
 end
 
 local function load(blob)
@@ -24,14 +27,20 @@ local function load(blob)
   local s = {}
   local layout
   if #blob == COUNTERS_BYTES then
-    layout, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms = unpack_at(COUNTERS, blob)
+    layout, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms, s.changes =
+      unpack_at(COUNTERS, blob)
+  elseif #blob == COUNTERS_1_BYTES then
+    layout, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms =
+      unpack_at(COUNTERS_1, blob)
+    layout, s.changes = layout + 1, 0
   end
   if layout ~= LAYOUT then error(FOREIGN .. 'counters of another layout') end
   return s
 end
 
 local function save(s)
-  return pack(COUNTERS, LAYOUT, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms)
+  return pack(COUNTERS, LAYOUT, s.n, s.dead, s.lo, s.hi, s.newest, s.oldest, s.node_ms, s.peer_ms, s.region_ms,
+    s.changes)
 end
 
 local function bucket_key(base, bucket)

@@ -1,9 +1,11 @@
 -- Stores samples. KEYS: links. ARGV: floor_ms (nothing older is kept), now_ms, retention_ms, max_samples, then for each
 -- link node, peer, region and its samples ordered by time (each: bucket, then the row as it is stored).
--- Answers for each link one byte of flags (1: the link is new, 2: its region changed) and one byte of outcome a sample.
+-- Answers for each link one byte of flags (1: the link is new, 2: its region changed, 4: who knew its samples before does
+-- not know them now, whatever was stored), the number of changes before these (uint32), and one byte of outcome a sample.
 local FLOOR, NOW, RETENTION, MAX = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local WIRE_BYTES = SAMPLE_BYTES + 4
 local COMPACT_DEAD = 256 -- rows: what may lie dead in front of a bucket before it is rewritten
+local FEW = 1024 -- a trimmed link with fewer samples may lack one that a window wants
 local COMPACT_BYTES = 640 -- a closed bucket shorter than this has no slack worth a rewrite
 -- A bucket's key outlives its last sample a little, so that a link in use drops it by its own count.
 local MARGIN = 3600000
@@ -70,7 +72,9 @@ end
 
 -- Drops what is too old or too many, oldest first.
 local function trim(base, s)
+  local trimmed = false
   while s.n > 0 and (s.n > MAX or s.oldest < FLOOR) do
+    trimmed = true
     local key = bucket_key(base, s.lo)
     local rows = call('GET', key) or ''
     local have = floor_of(#rows / SAMPLE_BYTES)
@@ -91,6 +95,7 @@ local function trim(base, s)
       end
     end
   end
+  return trimmed
 end
 
 -- The newest non-empty text is kept.
@@ -109,7 +114,8 @@ local function put_link(i)
   local stored = call('HMGET', meta, 'k', 'n', 'p', 'r')
   local s = load(stored[1])
   local flags = s.newest < FLOOR and 1 or 0
-  local outcomes, newest = { '' }, false
+  if flags == 1 then s.changes = NOW % 4294967296 end
+  local before, outcomes, newest = s.changes, { '' }, false
   if stored[1] and flags == 1 then call('UNLINK', base .. ':s') end -- what was learned of it has expired as well
 
   local count, i_row = #wire / WIRE_BYTES, 0
@@ -125,10 +131,13 @@ local function put_link(i)
   local at = unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 1) * BUCKET_MS
     + unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 5)
 
-  trim(base, s)
+  for i = 2, #outcomes do
+    if outcomes[i] ~= char(DUPLICATE) then s.changes = (s.changes + 1) % 4294967296 end
+  end
+  if trim(base, s) and s.n < FEW then flags = flags + 4 end
   if s.n == 0 then
     call('UNLINK', meta, base .. ':s')
-    outcomes[1] = char(0)
+    outcomes[1] = char(4) .. pack('<I4', before)
     return concat(outcomes)
   end
   local changes = {}
@@ -140,7 +149,7 @@ local function put_link(i)
     call('PEXPIRE', meta, ttl_ms(s.hi))
     call('PEXPIRE', base .. ':s', ttl_ms(s.hi))
   end
-  outcomes[1] = char(flags)
+  outcomes[1] = char(flags) .. pack('<I4', before)
   return concat(outcomes)
 end
 

@@ -81,28 +81,63 @@ class ListModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The models."""
-
-    @_builtins.property
-    def state(self) -> Global___ModelState:
-        """What is desired of them."""
 
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___Model] | None = ...,
-        state: Global___ModelState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class GetModelStateRequest(_message.Message):
+    """Asks what is desired of the models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelStateRequest: _TypeAlias = GetModelStateRequest  # noqa: Y015
+
+@_typing.final
+class GetModelStateResponse(_message.Message):
+    """What is desired of the models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelStateResponse: _TypeAlias = GetModelStateResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
@@ -577,11 +612,11 @@ class Model(_message.Message):
     published: _builtins.bool
     """Whether replicas can get it through the store."""
     location: _builtins.str
-    """Where it lies in the model folder of the replica that answers; empty where it does not."""
+    """Where it lies in the model folder of the replica that answers; empty where it does not, and in ListModels."""
     parent_version: _builtins.str
     """The version it was made from; empty for one trained from scratch."""
     refusal: _builtins.str
-    """Why the replica that answers did not load it when it tried; empty where it did not."""
+    """Why the replica that answers did not load it when it tried; empty where it did not, and in ListModels."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was trained."""

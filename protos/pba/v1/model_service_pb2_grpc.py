@@ -46,6 +46,11 @@ class ModelServiceStub:
                 request_serializer=pba_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetModelState = channel.unary_unary(
+                '/pba.v1.ModelService/GetModelState',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.FromString,
+                _registered_method=True)
         self.ActivateModel = channel.unary_unary(
                 '/pba.v1.ModelService/ActivateModel',
                 request_serializer=pba_dot_v1_dot_model__service__pb2.ActivateModelRequest.SerializeToString,
@@ -79,15 +84,23 @@ class ModelServiceServicer:
     """
 
     def ListModels(self, request, context):
-        """The known models, those of the replica that answers first: the one that serves links without a pin, then the others
-        that are loaded, then what lies in its model folder or is published; and what is desired of them.
+        """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+        loaded, then what lies in its model folder or is published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model. NOT_FOUND (MODEL_UNKNOWN): no replica has published it and it does not lie in this one's folder.
+        """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+        replica has published it and it does not lie in this one's folder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelState(self, request, context):
+        """What is desired of the models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +157,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
                     response_serializer=pba_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetModelState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelState,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.SerializeToString,
             ),
             'ActivateModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateModel,
@@ -227,6 +245,33 @@ class ModelService:
             '/pba.v1.ModelService/GetModel',
             pba_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
             pba_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/GetModelState',
+            pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

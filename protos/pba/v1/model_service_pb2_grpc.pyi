@@ -36,11 +36,15 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """The known models, those of the replica that answers first: the one that serves links without a pin, then the others
-    that are loaded, then what lies in its model folder or is published; and what is desired of them.
+    """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+    loaded, then what lies in its model folder or is published.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
-    """One model. NOT_FOUND (MODEL_UNKNOWN): no replica has published it and it does not lie in this one's folder."""
+    """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+    replica has published it and it does not lie in this one's folder.
+    """
+    GetModelState: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelStateRequest, _model_service_pb2.GetModelStateResponse]
+    """What is desired of the models."""
     ActivateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]
     """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
     (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
@@ -67,11 +71,15 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The known models, those of the replica that answers first: the one that serves links without a pin, then the others
-    that are loaded, then what lies in its model folder or is published; and what is desired of them.
+    """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+    loaded, then what lies in its model folder or is published.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """One model. NOT_FOUND (MODEL_UNKNOWN): no replica has published it and it does not lie in this one's folder."""
+    """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+    replica has published it and it does not lie in this one's folder.
+    """
+    GetModelState: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelStateRequest, _model_service_pb2.GetModelStateResponse]  # type: ignore[assignment]
+    """What is desired of the models."""
     ActivateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]  # type: ignore[assignment]
     """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
     (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
@@ -101,8 +109,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """The known models, those of the replica that answers first: the one that serves links without a pin, then the others
-        that are loaded, then what lies in its model folder or is published; and what is desired of them.
+        """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+        loaded, then what lies in its model folder or is published.
         """
 
     @_abc_1.abstractmethod
@@ -111,7 +119,17 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
-        """One model. NOT_FOUND (MODEL_UNKNOWN): no replica has published it and it does not lie in this one's folder."""
+        """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+        replica has published it and it does not lie in this one's folder.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModelState(
+        self,
+        request: _model_service_pb2.GetModelStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetModelStateResponse, _abc.Awaitable[_model_service_pb2.GetModelStateResponse]]:
+        """What is desired of the models."""
 
     @_abc_1.abstractmethod
     def ActivateModel(

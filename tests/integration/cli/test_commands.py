@@ -206,9 +206,19 @@ def test_models_are_listed(pba, command):
     code, out, _ = pba(*command)
     assert code == ExitCode.OK
     assert "1.2.3  trained 2025-06-15 15:06:40 UTC  active, serving on 2 of 2" in out
-    assert "1.3.0  trained at an unknown time  published, refused: its golden windows disagree" in out
+    assert "1.3.0  trained at an unknown time  published" in out
     assert "active 1.2.3, before it 1.2.2 (revision 7)" in out
     assert json.loads(pba(*command, "--json")[1].splitlines()[0])["scores"][0]["mae_ratio"] == 1.0
+
+
+def test_who_may_not_see_the_state_sees_the_models(server, pba):
+    denied = status(grpc.StatusCode.PERMISSION_DENIED, "takes the role admin")
+    server.service.fault("GetModelState", denied)
+    code, out, _ = pba("models")
+    assert (code, out) == (
+        ExitCode.OK,
+        "1.2.3  trained 2025-06-15 15:06:40 UTC  serving\n1.3.0  trained at an unknown time  published\n",
+    )
 
 
 def test_a_model_is_shown(pba):

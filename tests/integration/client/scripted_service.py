@@ -312,8 +312,11 @@ class ScriptedService(
 
     async def ListModels(self, request, context):
         await self._enter("ListModels", context)
-        other = mpb.Model(name="other", version="1.3.0", published=True, refusal="its golden windows disagree")
-        return mpb.ListModelsResponse(models=[MODEL, other], state=self.state)
+        return mpb.ListModelsResponse(models=[MODEL, mpb.Model(name="other", version="1.3.0", published=True)])
+
+    async def GetModelState(self, request, context):
+        await self._enter("GetModelState", context)
+        return mpb.GetModelStateResponse(state=self.state)
 
     async def GetModel(self, request, context):
         await self._enter("GetModel", context)

@@ -16,7 +16,7 @@ from tests.integration.serving.harness import FAST, NOW_MS, error_of, eventually
 
 ALL = pb.LinkSelector(all=True)
 METHOD = "/pba.v1.PredictionService/"
-SECRET = "secret-7f3a"  # noqa: S105 - what must not be seen
+SECRET = "secret-7f3a"
 
 OUTCOME = pb.TransferOutcome(
     link_id="a",

@@ -20,10 +20,13 @@ async def test_models_are_listed_with_the_serving_one_first(running):
     serving, other = answer.models
     assert (serving.version, serving.serving, serving.loaded, serving.published) == ("v1", True, True, False)
     assert not serving.HasField("training")
-    assert (other.version, other.serving, other.location, other.refusal) == ("v2", False, "/models/v2", "why")
-    assert (other.parent_version, other.training.rows) == ("v1", 5)
+    assert (other.version, other.serving, other.parent_version, other.training.rows) == ("v2", False, "v1", 5)
     assert other.training.last_measured_at.ToMilliseconds() == NOW_MS
-    state = answer.state
+    assert (other.location, other.refusal) == ("", ""), "these are for operators"
+
+
+async def test_what_is_desired_is_told(running):
+    state = (await running.models.GetModelState(pb.GetModelStateRequest())).state
     assert (state.revision, state.active_version, list(state.previous_versions), state.held) == (4, "v1", ["v0"], True)
     assert [(pin.scope, pin.value, list(pin.versions)) for pin in state.pins] == [
         (pb.PIN_SCOPE_REGION, "eu", ["v2", "v1"])
@@ -31,7 +34,8 @@ async def test_models_are_listed_with_the_serving_one_first(running):
 
 
 async def test_one_model_is_found_or_not(running):
-    assert (await running.models.GetModel(pb.GetModelRequest(version="v2"))).model.parent_version == "v1"
+    model = (await running.models.GetModel(pb.GetModelRequest(version="v2"))).model
+    assert (model.parent_version, model.location, model.refusal) == ("v1", "/models/v2", "why")
     failure = await error_of(running.models.GetModel(pb.GetModelRequest(version="v9")))
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN")
 

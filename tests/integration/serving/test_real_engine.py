@@ -34,13 +34,10 @@ DAY_MS = 86_400_000
 async def everything_real():
     clock, metrics, supervisor = Clock(), Metrics(CollectorRegistry(), 100), Supervisor()
     store = MemoryStore(max_samples=10_000, retention_ms=30 * DAY_MS, clock=clock)
-    options, subscriptions, ingest = (
-        Options(base_ms=MINUTE_MS, catch_up=480),
-        Subscriptions(store),
-        Ingest(store, metrics),
-    )
+    options, subscriptions = Options(base_ms=MINUTE_MS, catch_up=480), Subscriptions(store)
     with ThreadPoolExecutor(1) as worker:
         refresher = Refresher(store, options, worker, metrics)
+        ingest = Ingest(store, metrics, refresher)
         refresher.serve_with(ModelSet.of(LastValueModel()))
         service = PbaService(
             store=store,

@@ -31,7 +31,20 @@ class SlowStore:
             self.fault(batch)
         self.batches.append(batch)
         # tells rows apart, so that a mix-up of answers shows
-        return PutResult((batch.values[:, 0].astype(np.int64) % 3).astype(np.uint8))
+        return PutResult((batch.values[:, 0].astype(np.int64) % 3).astype(np.uint8), np.full(len(batch.links), -1))
+
+
+class Listener:
+    """Writes down what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def stored(self, batch, result):
+        self.told.append(("stored", [link.link_id for link in batch.links]))
+
+    def unsure(self, batch):
+        self.told.append(("unsure", [link.link_id for link in batch.links]))
 
 
 def batch(link_id, *bandwidths, **info):
@@ -41,8 +54,8 @@ def batch(link_id, *bandwidths, **info):
 
 
 @asynccontextmanager
-async def running(store):
-    ingest = Ingest(store, Metrics(CollectorRegistry(), 10))
+async def running(store, listener=None):
+    ingest = Ingest(store, Metrics(CollectorRegistry(), 10), listener or Listener())
     task = asyncio.create_task(ingest.run())
     try:
         yield ingest
@@ -167,3 +180,18 @@ def test_merging_keeps_order_and_the_newest_texts():
     assert merged.links == (LinkInfo("a", node="n", region="eu"), LinkInfo("b"))
     assert [merged.links[i].link_id for i in merged.link_index] == ["a", "b", "a"]
     assert merged.values[:, 0].tolist() == [1, 2, 3]
+
+
+async def test_what_is_known_of_a_batch_is_told_before_its_callers_are():
+    store, listener = SlowStore(), Listener()
+    async with running(store, listener) as ingest:
+        await ingest.put(batch("a", 1))
+        assert listener.told == [("stored", ["a"])]
+
+        def away(_):
+            raise StoreUnavailableError
+
+        store.fault = away
+        with pytest.raises(StoreUnavailableError):
+            await ingest.put(batch("b", 1))
+        assert listener.told[1:] == [("unsure", ["b"])]

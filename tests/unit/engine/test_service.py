@@ -79,9 +79,9 @@ class World:
         self.metrics = Metrics(self.registry, 100)
         self.store = FaultyStore(max_samples=10_000, retention_ms=30 * DAY, clock=self.clock)
         self.supervisor = Supervisor()
-        self.ingest = Ingest(self.store, self.metrics)
         options = Options(base_ms=MINUTE, catch_up=480)
         self.refresher = Refresher(self.store, options, worker, self.metrics)
+        self.ingest = Ingest(self.store, self.metrics, self.refresher)
         self.last_known = LastKnown(self.store, max_age_ms=max_age_ms)
         self.subscriptions = Subscriptions(self.store)
         self.service = PbaService(

@@ -19,6 +19,12 @@ class ObstinateServer(Server):
     async def close(self):
         pass
 
+    async def each_primary(self, commands):
+        return [("it", await self._send(commands))]
+
+    async def beside_links(self, link_ids, commands):
+        return [await self._send(commands(b"key"))]
+
     async def _send(self, commands):
         return [await self._command(command) for command in commands]
 
