@@ -167,6 +167,34 @@ class PredictionSource(Enum):
     CALLER_WINDOW = 3
 
 
+class LinkConditionKind(Enum):
+    """What can be wrong with a link; `pba.v1.LinkConditionKind` says when each is told."""
+
+    UNSPECIFIED = 0
+    LEVEL_SHIFT = 1
+    SENSOR_STUCK = 2
+    SENSOR_JUMP = 3
+    OUTAGE = 4
+    SILENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCondition:
+    """What is wrong with a link.
+
+    Attributes:
+        kind: What.
+        since: When it began, as far as can be told.
+        strength: Of a shift its size over the largest usual one; of what lasts its samples; of a jump the factor.
+        metrics: Names of the metrics that show it.
+    """
+
+    kind: LinkConditionKind
+    since: datetime
+    strength: float
+    metrics: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a link is expected to be at `valid_until`.
@@ -188,6 +216,7 @@ class Prediction:
         model_version: The model that took part.
         source: What produced it.
         cadence: The link's usual time between samples.
+        condition: What is wrong with the link, if anything.
         stale_since: When the service's store last answered, if it is away: newer samples may not be in this.
     """
 
@@ -208,6 +237,7 @@ class Prediction:
     source: PredictionSource
     cadence: timedelta
     stale_since: datetime | None = None
+    condition: LinkCondition | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,16 @@ def prediction(message: types_pb2.Prediction) -> types.Prediction:
         source=_known(types.PredictionSource, message.source),
         cadence=message.cadence.ToTimedelta(),
         stale_since=_datetime(message.stale_since) if message.HasField("stale_since") else None,
+        condition=_condition(message.condition) if message.HasField("condition") else None,
+    )
+
+
+def _condition(message: types_pb2.LinkCondition) -> types.LinkCondition:
+    return types.LinkCondition(
+        kind=_known(types.LinkConditionKind, message.kind),
+        since=_datetime(message.since),
+        strength=message.strength,
+        metrics=tuple(message.metrics),
     )
 
 

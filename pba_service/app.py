@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import secrets
 import signal
-import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,42 +22,58 @@ from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
-from pba_service.engine.registry import Registry
 from pba_service.engine.service import PbaService, Policy
-from pba_service.engine.stock import RegistryOptions
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
-from pba_service.engine.upkeep import follow, pulse, sweep
+from pba_service.engine.upkeep import follow, pulse, recall, sweep
+from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
-from pba_service.observability.http import MetricsServer
 from pba_service.observability.metrics import Metrics, service_registry
-from pba_service.runtime.folder import LocalFolder
+from pba_service.observability.told import tell_on_socket
 from pba_service.serving.options import ServerOptions
-from pba_service.serving.server import ListenError, Server
+from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
 from pba_service.storage.connect import open_server
 from pba_service.storage.durability import Durability
-from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.guarded import GuardedStore, GuardOptions
 from pba_service.storage.keeper import Keeper
-from pba_service.storage.redis_store import RedisStore
+from pba_service.storage.registry import RedisRegistry
+from pba_service.surroundings import now_ms, open_metrics, open_store, redis_at, watch_files, write_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from pba_service.doors import Doors
-    from pba_service.storage.registry import RedisRegistry
+    from pba_service.observability.http import MetricsServer
 
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
 
-MODELS_POLL_S = 2.0
-"""How often the model folder and the desired state are looked at, at least."""
-
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the service a process does; by default everything.
+
+    Attributes:
+        worker: Its place among the processes of one service.
+        leads: Whether it does what one process does for all: going through all links, round after round.
+        shares_port: Whether other processes listen on the gRPC port too.
+        metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+    """
+
+    worker: int = 0
+    leads: bool = True
+    shares_port: bool = False
+    metrics_socket: Path | None = None
+
+
+ALL = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +140,26 @@ async def run(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """A running service; leaving the context stops it in order. Raises what `run` raises.
+async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running]:
+    """A running service, or a part of one; leaving the context stops it in order. Raises what `run` raises.
 
     The order: health says NOT_SERVING, streams end, calls end, what waits is stored, the history is written to
-    `PBA_DATA_PATH`, connections close, the embedded server ends.
+    `PBA_DATA_PATH`, connections close, the embedded server ends. One of several processes leaves the history's export
+    and the embedded server to whoever started them.
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = Metrics(registry, settings.metrics_max_links)
         doors = open_doors(settings, AccessMetrics(registry))
-        doors.warn()
-        metrics_server = stack.enter_context(_metrics_server(registry, settings, doors))
+        metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         store, keeper, shared = await _store(stack, settings, metrics)
-        if settings.data_path:
+        if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        service, refresher = await _service(stack, settings, store=store, keeper=keeper, worker=worker, metrics=metrics)
-        models = await _models(stack, settings, shared=shared, refresher=refresher, metrics=metrics)
+        service, refresher = await _service(
+            stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
+        )
+        models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         gate = doors.gate(service.subscriptions.regions)
@@ -156,6 +169,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,
+                share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
             ),
@@ -164,15 +178,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             gate=gate,
             tls=doors.tls,
         )
-        watching = Supervisor()
-        stack.push_async_callback(watching.stop)
-        watching.start("files", lambda: doors.watch(gate, metrics_server))
+        watch_files(stack, doors, gate, metrics_server)
         stack.push_async_callback(server.stop)
         port = await server.start()
-        started = Running(port, metrics_server.port, service)
+        metrics_port = metrics_server.port if metrics_server else 0
         if settings.ports_file:
-            _write_ports(settings.ports_file, started)
-        yield started
+            write_ports(settings.ports_file, port, metrics_port)
+        yield Running(port, metrics_port, service)
 
 
 async def _store(
@@ -183,33 +195,22 @@ async def _store(
     Raises:
         DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
     """
-    url, wanted = settings.redis_url, Durability(settings.durability)
-    if url is None:
-        level = Durability.ALWAYS if wanted is Durability.AUTO else wanted
-        embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir, durability=level))
-        url = embedded.url
-    server = open_server(url, settings.store_timeout_ms / 1000)
-    store = RedisStore(
-        server,
-        max_samples=settings.max_samples,
-        retention_ms=settings.retention_ms,
-        ledger_retention_ms=settings.ledger_retention_ms,
-        max_links=settings.max_links,
-        clock=now_ms,
-    )
-    stack.push_async_callback(store.close)
+    wanted = Durability(settings.durability)
+    server = open_server(await redis_at(stack, settings), settings.store_timeout_ms / 1000)
+    store = open_store(stack, server, settings)
     keeper = Keeper(server, wanted, settings.replicas)
     with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
         await keeper.verify()
         await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
     guarded = GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep)
-    return guarded, keeper, store.models
+    return guarded, keeper, RedisRegistry(server)
 
 
 async def _service(
     stack: AsyncExitStack,
     settings: Settings,
+    part: Part,
     *,
     store: GuardedStore,
     keeper: Keeper,
@@ -252,59 +253,23 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    supervisor.start("sweep", lambda: sweep(store, refresher, metrics, settings.update_interval_ms / 1000, last_known))
+    if part.leads:
+        every_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+        supervisor.start(
+            "sweep",
+            lambda: sweep(store, refresher, metrics, every_s, last_known=last_known, population=population),
+        )
+    else:
+        supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
 
 
-async def _models(
-    stack: AsyncExitStack, settings: Settings, *, shared: RedisRegistry, refresher: Refresher, metrics: Metrics
-) -> Registry:
-    """What keeps this replica's models as they are desired, with models that serve already."""
-    poll_s = min(settings.update_interval_ms / 2_000, MODELS_POLL_S)
-    registry = Registry(
-        shared=shared,
-        folder=LocalFolder(settings.model_path),
-        refresher=refresher,
-        loader=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="models")),
-        metrics=metrics,
-        options=RegistryOptions(
-            replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
-            poll_s=poll_s,
-            activate_arrivals=settings.model_reload == "activate",
-            share=settings.model_sharing == "store",
-        ),
-        clock=now_ms,
-    )
-    await registry.start()
-    supervisor = Supervisor()
-    stack.push_async_callback(registry.stop)
-    stack.push_async_callback(supervisor.stop)
-    supervisor.start("models", registry.run)
-    return registry
-
-
-def _metrics_server(registry: CollectorRegistry, settings: Settings, doors: Doors) -> MetricsServer:
-    try:
-        return MetricsServer(
-            registry,
-            settings.metrics_host,
-            settings.metrics_port,
-            tls=doors.metrics_context(),
-            admits=doors.admits_to_metrics,
-        )
-    except OSError as error:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise ListenError(f"cannot listen on {where} for metrics: {error.strerror or error}") from None
-
-
-def _write_ports(file: Path, started: Running) -> None:
-    """Appears whole: who waits for the file may read it as soon as it is there."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"grpc_port": started.grpc_port, "metrics_port": started.metrics_port}))
-    partial.replace(file)
-
-
-def now_ms() -> int:
-    """The system's time."""
-    return time.time_ns() // 1_000_000
+async def _tell_metrics(
+    stack: AsyncExitStack, registry: CollectorRegistry, doors: Doors, part: Part
+) -> MetricsServer | None:
+    """Tells metrics where this process should; the endpoint that Prometheus scrapes, if it has one."""
+    if part.metrics_socket is None:
+        return open_metrics(stack, registry, doors)
+    await stack.enter_async_context(tell_on_socket(registry, part.metrics_socket))
+    return None

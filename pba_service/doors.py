@@ -81,7 +81,7 @@ class Doors:
         except UnidentifiedError:
             return False
 
-    async def watch(self, gate: Gate | None, metrics_server: MetricsServer) -> None:
+    async def watch(self, gate: Gate | None, metrics_server: MetricsServer | None) -> None:
         """Takes up changed files until cancelled."""
 
         def changed() -> None:
@@ -89,6 +89,8 @@ class Doors:
                 gate.recheck()
             if self.tls is not None:
                 self.metrics.certificate_expires(self.tls.value.expires_at_s)
+            if metrics_server is None:
+                return
             try:
                 context = self.metrics_context()
             except FileRefusedError as error:

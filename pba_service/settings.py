@@ -209,8 +209,17 @@ class Settings(AccessSettings):
 
     grpc_host: str = _row("PBA_GRPC_HOST", "127.0.0.1", Host(), "Where gRPC listens; `0.0.0.0` or `::` for everywhere.")
     grpc_port: int = _row("PBA_GRPC_PORT", "50051", Whole(0, 65_535), "The gRPC port; 0 takes a free one.")
+    workers: int = _row(
+        "PBA_WORKERS",
+        "1",
+        Whole(1, 256, "processes"),
+        "Processes that serve the port together, each with one core's worth of work; connections spread over them.",
+    )
     max_subscribers: int = _row(
-        "PBA_MAX_SUBSCRIBERS", "20000", Whole(1, 1_000_000, "streams"), "Prediction streams open at the same time."
+        "PBA_MAX_SUBSCRIBERS",
+        "20000",
+        Whole(1, 1_000_000, "streams"),
+        "Prediction streams open at the same time, in each process.",
     )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",

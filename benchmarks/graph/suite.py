@@ -124,8 +124,8 @@ def run(bench: Bench) -> Section:
         process.stdin.close()
 
     section.notes.append(
-        f"sgemm: numpy, {SIDE} x {SIDE}, one thread, OpenBLAS kernels for {kernel()}; of its shape: as many rows as the "
-        f"batch times {RECURRENCE[0]} x {RECURRENCE[1]}. Processor time of the thread."
+        f"sgemm: numpy, {SIDE} x {SIDE}, one thread, OpenBLAS kernels for {kernel()}; of its shape: as many rows as "
+        f"the batch times {RECURRENCE[0]} x {RECURRENCE[1]}. Processor time of the thread."
     )
     section.figures += [neighbours(ROOT / "models" / name) for name in (DOCUMENTED, PREFERRED)]
     return section

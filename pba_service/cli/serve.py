@@ -41,13 +41,14 @@ def starting() -> Iterator[None]:
     from pba_service.domain.errors import DurabilityUnmetError, ModelRefusedError  # noqa: PLC0415 - loads the service
     from pba_service.serving.server import ListenError  # noqa: PLC0415 - loads the service
     from pba_service.storage.embedded import EmbeddedServerError  # noqa: PLC0415 - loads the service
+    from pba_service.workers.fleet import WorkerStartError  # noqa: PLC0415 - loads the service
 
     try:
         yield
     except DurabilityUnmetError as error:
         reasons = "".join(f"\n  {reason}" for reason in error.reasons)
         raise CommandError(f"PBA_DURABILITY={error.wanted} is not fulfilled:{reasons}", ExitCode.FAILED) from error
-    except (ListenError, ModelRefusedError, EmbeddedServerError, FileRefusedError) as error:
+    except (ListenError, ModelRefusedError, EmbeddedServerError, FileRefusedError, WorkerStartError) as error:
         raise CommandError(str(error), ExitCode.FAILED) from error
 
 
@@ -59,12 +60,13 @@ def log_format(settings: Settings) -> LogFormat:
 def run_service() -> None:
     """Serves until a signal says stop."""
     settings = settings_in_effect()
-    from pba_service.app import run  # noqa: PLC0415 - loads the service
+    from pba_service import app  # noqa: PLC0415 - loads the service
     from pba_service.observability.logs import configure_logs  # noqa: PLC0415 - loads structlog
+    from pba_service.workers import run as workers  # noqa: PLC0415 - loads the service
 
     configure_logs(settings.log_level, log_format(settings))
     with starting():
-        asyncio.run(run(settings))
+        asyncio.run(app.run(settings) if settings.workers == 1 else workers.run(settings))
 
 
 def print_settings() -> None:

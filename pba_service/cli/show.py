@@ -82,6 +82,10 @@ def _prediction_lines(prediction: Prediction) -> str:
         lines.append(f"  {metric.title:<12} {value_and_unit(value, metric):<16} {within}".rstrip())
     lines.append(f"  {'confidence':<12} {prediction.confidence:.0%} that bandwidth and latency come within 20 %")
     lines.append(f"  {'made by':<12} model {prediction.model_version}, {prediction.source.name.lower()}")
+    if prediction.condition is not None:
+        told = prediction.condition
+        where = ", ".join(told.metrics)
+        lines.append(f"  {'condition':<12} {told.kind.name.lower().replace('_', ' ')} since {ago(told.since)}: {where}")
     if prediction.stale_since is not None:
         lines.append(f"  {'stale':<12} the store last answered {ago(prediction.stale_since)}; newer samples may exist")
     return "\n".join(lines)

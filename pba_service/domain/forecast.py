@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pba_service.domain.drift import Condition
+
 PRODUCT_HORIZON_MS = 15 * 60_000
 """How far ahead the product looks, before it is fitted to a link's cadence."""
 
@@ -43,6 +45,7 @@ class Prediction:
         confidence: Probability, 0 to 1, of a hit as `TOLERANCE_RATIO` defines it.
         model_version: The model that took part.
         source: What produced it.
+        condition: What is wrong with the link, if anything.
         stale_since_ms: When the store last answered, where it could not be asked and a newer prediction may exist.
     """
 
@@ -56,6 +59,7 @@ class Prediction:
     model_version: str
     source: Source
     stale_since_ms: int | None = None
+    condition: Condition | None = None
 
     @property
     def horizon_ms(self) -> int:
@@ -67,6 +71,7 @@ class Prediction:
         return bool(
             (self.link_id, self.made_at_ms, self.step_ms, self.target_ms, self.model_version, self.source)
             == (other.link_id, other.made_at_ms, other.step_ms, other.target_ms, other.model_version, other.source)
+            and self.condition == other.condition
             and np.isclose(self.confidence, other.confidence, rtol=0, atol=1e-6)
             and np.array_equal(self.values, other.values, equal_nan=True)
             and np.array_equal(self.quantiles, other.quantiles, equal_nan=True)

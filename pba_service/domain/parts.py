@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TRIALS = b"TRIA"
 """Pairs of forecasts that wait for their target (`domain.trials`)."""
 
+DRIFT = b"DRFT"
+"""What the link's ways were and whether something is wrong with it (`domain.drift`)."""
+
 _MAGIC = b"PBAparts"
 _SECTION = struct.Struct("<4sI")
 _TAIL = struct.Struct("<II8s")

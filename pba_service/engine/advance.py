@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain import online, parts, trials
+from pba_service.domain import drift, online, parts, trials
 from pba_service.domain.columns import Columns
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, Prediction, Source
@@ -189,15 +189,19 @@ def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
     advanced = np.isin(every, prepared.link[usable])
     newest_window = np.searchsorted(prepared.link, every, side="right") - 1
     steps = windows.step_ms[newest_window].tolist()
+    records, conditions = drift.follow([extra.get(parts.DRIFT, b"") for extra in links.extras], links.columns, steps)
     results = []
     for i, (link_id, blob) in enumerate(zip(links.link_ids, online.encode(links.states), strict=True)):
+        if (newest := made.predictions[i]) and conditions[i]:
+            made.predictions[i] = replace(newest, condition=conditions[i])
         prediction = made.predictions[i] or _too_short(link_id, windows, int(newest_window[i]))
         if not advanced[i]:
             results.append(Advanced(None, prediction, steps[i]))
             continue
         extra, settled = links.extras[i], None
-        if extra or prepared.route.trials:
+        if parts.TRIALS in extra or prepared.route.trials:
             extra, settled = _tried(prepared, i, usable, outputs)
+        extra = {**extra, parts.DRIFT: records[i]}
         commit = Commit(
             link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], tuple(made.entries[i])
         )

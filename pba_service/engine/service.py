@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.drift import silence
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -244,7 +245,8 @@ class PbaService:
             # Silent for longer than the horizon: what it predicted is past, so nothing is known of its future.
             step_ms = result.step_ms if result else self._options.base_ms
             return HistoryTooShortError(link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * step_ms / 1000)
-        return result
+        quiet = silence(result.made_at_ms, result.step_ms, now_ms)
+        return replace(result, condition=quiet) if quiet else result
 
     def _observe(self, batch: SampleBatch, changed: NDArray[np.bool_]) -> None:
         """Shows the newest of the changed samples of each link as its current values."""

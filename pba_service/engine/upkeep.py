@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from pba_service.engine.lastknown import LastKnown
+    from pba_service.engine.population import Population
     from pba_service.engine.ports import LinkSummary, Store
     from pba_service.engine.refresh import Refresher
     from pba_service.engine.subscriptions import Subscriptions
@@ -52,8 +53,21 @@ async def follow(
         metrics.subscribers(len(subscriptions))
 
 
+async def recall(store: Store, last_known: LastKnown) -> None:
+    """Learns the newest prediction of every link once, where another process sweeps; then waits until cancelled."""
+    async for link in all_links(store):
+        last_known.learn([link.newest_prediction])
+    await asyncio.Event().wait()
+
+
 async def sweep(
-    store: Store, refresher: Refresher, metrics: Metrics, interval_s: float, last_known: LastKnown | None = None
+    store: Store,
+    refresher: Refresher,
+    metrics: Metrics,
+    interval_s: float,
+    *,
+    last_known: LastKnown | None = None,
+    population: Population | None = None,
 ) -> None:
     """Marks links whose newest prediction does not know their newest sample, round after round, until cancelled.
 
@@ -61,7 +75,7 @@ async def sweep(
     """
     while True:
         try:
-            behind = await sweep_once(store, refresher, metrics, last_known)
+            behind = await sweep_once(store, refresher, metrics, last_known, population)
         except PbaError as error:
             _log.warning("sweep_failed", reason=str(error))
         else:
@@ -69,10 +83,16 @@ async def sweep(
         await asyncio.sleep(interval_s)
 
 
-async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics, last_known: LastKnown | None = None) -> int:
+async def sweep_once(
+    store: Store,
+    refresher: Refresher,
+    metrics: Metrics,
+    last_known: LastKnown | None = None,
+    population: Population | None = None,
+) -> int:
     """One round of `sweep`; returns how many links were marked. Links that have expired lose their metrics.
 
-    `last_known` learns all predictions, among them those from before this replica's start.
+    `last_known` learns all predictions, among them those from before this replica's start; `population` counts them.
     """
     marked = 0
     gone = metrics.labelled_links()
@@ -80,6 +100,8 @@ async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics, last_
         link_id = link.info.link_id
         if last_known is not None:
             last_known.learn([link.newest_prediction])
+        if population is not None and link.newest_prediction is not None:
+            population.look(link.newest_prediction)
         gone.discard(link_id)
         metrics.link_sample_count(link_id, link.sample_count)
         if len(link.newest_sample):
@@ -90,6 +112,8 @@ async def sweep_once(store: Store, refresher: Refresher, metrics: Metrics, last_
                 marked += 1
     for link_id in gone:
         metrics.link_forgotten(link_id)
+    if population is not None:
+        population.end_round()
     return marked
 
 

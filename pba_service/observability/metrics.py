@@ -24,7 +24,7 @@ from prometheus_client import (
 from pba_service.observability.links import LinkTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from enum import Enum
 
     import numpy as np
@@ -130,6 +130,9 @@ class Metrics:
         self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
         self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
+        self._conditions = gauge(
+            "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
+        )
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
@@ -220,6 +223,11 @@ class Metrics:
         """A prediction's target came, and the entry was stored."""
         self._ledger.labels("true" if entry.hit else "false").inc()
         self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+
+    def conditions(self, links: Mapping[str, int]) -> None:
+        """So many links are in each condition."""
+        for kind, count in links.items():
+            self._conditions.labels(kind).set(count)
 
     def model_serving(self, name: str, version: str) -> None:
         """A model serves from now on, instead of the one before."""

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
+from pba_service.domain.drift import ConditionKind
 from pba_service.domain.forecast import Source
 from pba_service.domain.parameters import ParameterReason, ParametersSource
 from pba_service.domain.samples import METRICS, Reason
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from numpy.typing import NDArray
 
+    from pba_service.domain.drift import Condition
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.online import LinkRecord
     from pba_service.domain.parameters import ParametersAnswer, TransportParameters
@@ -37,6 +39,8 @@ _SOURCES = {source: types.PredictionSource.Value(f"PREDICTION_SOURCE_{source.nam
 _REFUSAL_REASONS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}") for reason in Reason}
 _PARAMETERS_SOURCES = {s: pb.ParametersSource.Value(f"PARAMETERS_SOURCE_{s.name}") for s in ParametersSource}
 _PARAMETER_REASONS = {r: pb.ParameterReason.Value(f"PARAMETER_REASON_{r.name}") for r in ParameterReason}
+
+_CONDITION_KINDS = {kind: types.LinkConditionKind.Value(f"LINK_CONDITION_KIND_{kind.name}") for kind in ConditionKind}
 
 _MIN_SECONDS = -62_135_596_800  # 0001-01-01, as google.protobuf.Timestamp documents
 _MAX_SECONDS = 253_402_300_799  # 9999-12-31
@@ -76,8 +80,17 @@ def prediction(forecast: Prediction) -> types.Prediction:
     _set_ms(message.cadence, forecast.step_ms)
     if forecast.stale_since_ms is not None:
         _set_ms(message.stale_since, forecast.stale_since_ms)
+    if forecast.condition is not None:
+        message.condition.CopyFrom(condition(forecast.condition))
     _set(message, METRICS, forecast.values.tolist())
     _set_quantiles(message, forecast.quantiles)
+    return message
+
+
+def condition(told: Condition) -> types.LinkCondition:
+    """What is wrong with a link."""
+    message = types.LinkCondition(kind=_CONDITION_KINDS[told.kind], strength=told.strength, metrics=told.metrics)
+    _set_ms(message.since, told.since_ms)
     return message
 
 

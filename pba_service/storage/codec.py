@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.drift import Condition, ConditionKind
 from pba_service.domain.forecast import QUANTILES, LedgerEntry, Prediction, Source
 from pba_service.domain.samples import METRICS, Series
 
@@ -47,7 +48,7 @@ LEDGER_ROW = np.dtype(
 )
 """A stored ledger entry: 52 bytes. `horizon_ms` is target - made_at, `late_ms` measured_at - target."""
 
-_PREDICTION_VERSION = 1
+_PREDICTION_VERSION, _WITH_CONDITION = 1, 2
 _PREDICTION_HEAD = struct.Struct("<BBHHfqqq")
 _FLOATS = len(METRICS) * (1 + len(QUANTILES))
 _PREDICTION_FIXED_BYTES = _PREDICTION_HEAD.size + 4 * _FLOATS
@@ -100,8 +101,9 @@ def _decode_bucket(bucket: int, blob: bytes) -> tuple[NDArray[np.int64], NDArray
 def encode_prediction(prediction: Prediction) -> bytes:
     """A prediction as bytes: about 170 of them."""
     link_id, model = prediction.link_id.encode(), prediction.model_version.encode()
+    condition = _encode_condition(prediction.condition) if prediction.condition else b""
     head = _PREDICTION_HEAD.pack(
-        _PREDICTION_VERSION,
+        _WITH_CONDITION if condition else _PREDICTION_VERSION,
         prediction.source.value,
         len(link_id),
         len(model),
@@ -111,7 +113,7 @@ def encode_prediction(prediction: Prediction) -> bytes:
         prediction.target_ms,
     )
     floats = np.concatenate([prediction.values, prediction.quantiles.ravel()]).astype("<f4")
-    return b"".join((head, floats.tobytes(), link_id, model))
+    return b"".join((head, floats.tobytes(), link_id, model, condition))
 
 
 def decode_prediction(blob: bytes) -> Prediction:
@@ -123,7 +125,8 @@ def decode_prediction(blob: bytes) -> Prediction:
     try:
         version, source, link_bytes, model_bytes, confidence, made_at, step, target = _PREDICTION_HEAD.unpack_from(blob)
         floats = np.frombuffer(blob, "<f4", _FLOATS, _PREDICTION_HEAD.size).astype(np.float32, copy=False)
-        texts = blob[_PREDICTION_FIXED_BYTES:]
+        end = len(blob) - (_CONDITION.size if version == _WITH_CONDITION else 0)
+        texts = blob[_PREDICTION_FIXED_BYTES:end]
         prediction = Prediction(
             link_id=texts[:link_bytes].decode(),
             made_at_ms=made_at,
@@ -134,12 +137,27 @@ def decode_prediction(blob: bytes) -> Prediction:
             confidence=confidence,
             model_version=texts[link_bytes:].decode(),
             source=Source(source),
+            condition=_decode_condition(blob[end:]) if version == _WITH_CONDITION else None,
         )
     except (struct.error, ValueError) as error:
         raise StoredDataError(f"no prediction: {error}") from error
-    if version != _PREDICTION_VERSION or len(texts) != link_bytes + model_bytes:
+    if version not in {_PREDICTION_VERSION, _WITH_CONDITION} or len(texts) != link_bytes + model_bytes:
         raise StoredDataError(f"no prediction of version {_PREDICTION_VERSION}")
     return prediction
+
+
+_CONDITION = struct.Struct("<BqfB")
+
+
+def _encode_condition(condition: Condition) -> bytes:
+    shown = sum(1 << METRICS.index(name) for name in condition.metrics)
+    return _CONDITION.pack(condition.kind, condition.since_ms, condition.strength, shown)
+
+
+def _decode_condition(blob: bytes) -> Condition:
+    kind, since_ms, strength, shown = _CONDITION.unpack(blob)
+    metrics = tuple(name for metric, name in enumerate(METRICS) if shown >> metric & 1)
+    return Condition(ConditionKind(kind), since_ms, strength, metrics)
 
 
 def encode_ledger_entry(entry: LedgerEntry) -> tuple[int, bytes]:

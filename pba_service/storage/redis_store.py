@@ -19,7 +19,6 @@ from pba_service.storage.events import follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
-from pba_service.storage.registry import RedisRegistry
 from pba_service.storage.replies import readable
 
 if TYPE_CHECKING:
@@ -249,11 +248,6 @@ class RedisStore:
         if await self._server.command("GET", keys.CHECK) is None:
             _log.warning("store_check_failed", reason="what was written could not be read")
             raise StoreUnavailableError
-
-    @property
-    def models(self) -> RedisRegistry:
-        """What replicas share of models, on the same server; closed with this store."""
-        return RedisRegistry(self._server)
 
     async def close(self) -> None:
         """Frees connections."""

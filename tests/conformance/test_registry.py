@@ -10,9 +10,9 @@ from pba_service.domain.lifecycle import Desired, Experiment, Pin, Scope
 from pba_service.engine.model_ports import ModelBundle, ReplicaReport
 from pba_service.engine.ports import ModelInfo, TrainingData
 from pba_service.storage import keys, registry
-from pba_service.storage.redis_store import RedisStore
+from pba_service.storage.connect import open_server
 from pba_service.storage.registry import RedisRegistry
-from tests.conformance.tools import DAY_MS, PATIENCE_S
+from tests.conformance.tools import PATIENCE_S
 from tests.fakes import SharedModels
 from tests.servers import wait_until
 
@@ -35,9 +35,9 @@ async def shared(server):
     if server is None:
         yield SharedModels()
         return
-    store = RedisStore.connect(server.url, max_samples=1_000, retention_ms=DAY_MS, timeout_s=PATIENCE_S)
-    yield store.models
-    await store.close()
+    connected = open_server(server.url, PATIENCE_S)
+    yield RedisRegistry(connected)
+    await connected.close()
 
 
 def bundle(size=100, seed=b"m"):
@@ -189,11 +189,9 @@ async def test_what_is_not_ours_is_told_or_left_out(shared, server):
         await shared.desired()
 
 
-async def test_a_newer_replicas_additions_are_left_out_of_account(redis_server):
-    store = RedisStore.connect(redis_server.url, max_samples=1_000, retention_ms=DAY_MS, timeout_s=PATIENCE_S)
-    await store.models.propose(Desired(1, active="a"), read_revision=0)
-    blob = redis_server.client.hget(keys.MODELS_DESIRED, "d")
-    redis_server.client.hset(keys.MODELS_DESIRED, "d", blob[:-1] + b',"colour":"blue"}')
-    assert isinstance(store.models, RedisRegistry)
-    assert await store.models.desired() == Desired(1, active="a")
-    await store.close()
+@IN_REDIS
+async def test_a_newer_replicas_additions_are_left_out_of_account(shared, server):
+    await shared.propose(Desired(1, active="a"), read_revision=0)
+    blob = server.client.hget(keys.MODELS_DESIRED, "d")
+    server.client.hset(keys.MODELS_DESIRED, "d", blob[:-1] + b',"colour":"blue"}')
+    assert await shared.desired() == Desired(1, active="a")

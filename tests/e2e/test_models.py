@@ -1,4 +1,4 @@
-"""The life of models, with real replicas that share nothing but Redis: what changes, changes on all, and nobody notices."""
+"""The life of models, with real replicas that share nothing but Redis: what changes on one, changes on all."""
 
 import random
 import shutil
@@ -97,7 +97,8 @@ def test_a_model_that_is_copied_in_serves_everywhere_and_no_call_fails(replicas)
     shipped = serving(first)
     assert serving(second) == shipped
     hammers = [Hammer(one) for one in replicas]
-    wait_until(lambda: all(hammer.calls > 30 for hammer in hammers), CONVERGED_S, "calls")
+    wait_until(lambda: all(hammer.calls > 30 or hammer.errors for hammer in hammers), CONVERGED_S, "calls")
+    assert [hammer.errors for hammer in hammers] == [[], []]
 
     copy_slowly(SHIPPED / "bandwidth_lstm" / "model.onnx", first.models / "bandwidth_lstm_v2.onnx")
     wait_until(lambda: serving(first) != shipped, CONVERGED_S, "the copied model")
@@ -137,8 +138,8 @@ def test_regions_are_served_by_models_of_their_own(replicas):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_replicas_that_are_killed_while_models_change_agree_again(replicas, seed):
-    """Killed with a model half written, and at some moment of an activation: after a restart all serve what is desired."""
-    chance = random.Random(seed)
+    """Killed with a model half written, and at some moment of an activation: afterwards all serve what is desired."""
+    chance = random.Random(seed)  # noqa: S311 - the same moments each time
     first, second = replicas
     shipped = serving(first)
     content = (SHIPPED / "bandwidth_lstm" / "model.onnx").read_bytes()

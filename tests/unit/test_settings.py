@@ -79,6 +79,7 @@ CHANGED = {
     "PBA_MAX_BUFFER": ("16777216", 16_777_216),
     "PBA_GRPC_HOST": ("::1", "::1"),
     "PBA_GRPC_PORT": ("0", 0),
+    "PBA_WORKERS": ("2", 2),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
     "PBA_MAX_CONNECTION_AGE": ("5m", 300_000),

@@ -53,6 +53,42 @@ PREDICTION_SOURCE_CALLER_WINDOW: PredictionSource.ValueType  # 3
 """The model and priors over all links, on the caller's own samples; nothing was stored."""
 Global___PredictionSource: _TypeAlias = PredictionSource  # noqa: Y015
 
+class _LinkConditionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LinkConditionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LinkConditionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LINK_CONDITION_KIND_UNSPECIFIED: _LinkConditionKind.ValueType  # 0
+    """Not said; never sent by the service."""
+    LINK_CONDITION_KIND_LEVEL_SHIFT: _LinkConditionKind.ValueType  # 1
+    """The level of bandwidth or latency changed by much more than it has for days, and stayed there. Told for some hours."""
+    LINK_CONDITION_KIND_SENSOR_STUCK: _LinkConditionKind.ValueType  # 2
+    """A metric repeats exactly the same value for longer than chance and the link's habit explain."""
+    LINK_CONDITION_KIND_SENSOR_JUMP: _LinkConditionKind.ValueType  # 3
+    """A metric changed by such a factor as only a change of units makes. Told for a few samples."""
+    LINK_CONDITION_KIND_OUTAGE: _LinkConditionKind.ValueType  # 4
+    """No bandwidth, or nothing but loss, in two samples running."""
+    LINK_CONDITION_KIND_SILENT: _LinkConditionKind.ValueType  # 5
+    """More than five samples are missing now. Only where a prediction is asked for: silence announces nothing."""
+
+class LinkConditionKind(_LinkConditionKind, metaclass=_LinkConditionKindEnumTypeWrapper):
+    """What can be wrong with a link."""
+
+LINK_CONDITION_KIND_UNSPECIFIED: LinkConditionKind.ValueType  # 0
+"""Not said; never sent by the service."""
+LINK_CONDITION_KIND_LEVEL_SHIFT: LinkConditionKind.ValueType  # 1
+"""The level of bandwidth or latency changed by much more than it has for days, and stayed there. Told for some hours."""
+LINK_CONDITION_KIND_SENSOR_STUCK: LinkConditionKind.ValueType  # 2
+"""A metric repeats exactly the same value for longer than chance and the link's habit explain."""
+LINK_CONDITION_KIND_SENSOR_JUMP: LinkConditionKind.ValueType  # 3
+"""A metric changed by such a factor as only a change of units makes. Told for a few samples."""
+LINK_CONDITION_KIND_OUTAGE: LinkConditionKind.ValueType  # 4
+"""No bandwidth, or nothing but loss, in two samples running."""
+LINK_CONDITION_KIND_SILENT: LinkConditionKind.ValueType  # 5
+"""More than five samples are missing now. Only where a prediction is asked for: silence announces nothing."""
+Global___LinkConditionKind: _TypeAlias = LinkConditionKind  # noqa: Y015
+
 class _CongestionControl:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -341,6 +377,7 @@ class Prediction(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     CADENCE_FIELD_NUMBER: _builtins.int
     STALE_SINCE_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """The link."""
     bandwidth_mbps: _builtins.float
@@ -397,6 +434,10 @@ class Prediction(_message.Message):
         exist that are not in it. Absent: the store was asked.
         """
 
+    @_builtins.property
+    def condition(self) -> Global___LinkCondition:
+        """What is wrong with the link, if anything: the prediction deserves less trust then."""
+
     def __init__(
         self,
         *,
@@ -417,10 +458,11 @@ class Prediction(_message.Message):
         source: Global___PredictionSource.ValueType = ...,
         cadence: _duration_pb2.Duration | None = ...,
         stale_since: _timestamp_pb2.Timestamp | None = ...,
+        condition: Global___LinkCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "made_at", b"made_at", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "condition", b"condition", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "made_at", b"made_at", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "confidence", b"confidence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "link_id", b"link_id", "made_at", b"made_at", "model_version", b"model_version", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "source", b"source", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "bandwidth_quantiles", b"bandwidth_quantiles", "cadence", b"cadence", "condition", b"condition", "confidence", b"confidence", "horizon", b"horizon", "jitter_ms", b"jitter_ms", "jitter_quantiles", b"jitter_quantiles", "latency_ms", b"latency_ms", "latency_quantiles", b"latency_quantiles", "link_id", b"link_id", "made_at", b"made_at", "model_version", b"model_version", "packet_loss_quantiles", b"packet_loss_quantiles", "packet_loss_ratio", b"packet_loss_ratio", "source", b"source", "stale_since", b"stale_since", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_mbps: _TypeAlias = _typing.Literal["bandwidth_mbps"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_mbps: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps"]  # noqa: Y015
@@ -440,6 +482,46 @@ class Prediction(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packet_loss_ratio) -> _WhichOneofReturnType__packet_loss_ratio | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
+
+@_typing.final
+class LinkCondition(_message.Message):
+    """What is wrong with a link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    kind: Global___LinkConditionKind.ValueType
+    """What; where several things are wrong, the one with the highest number."""
+    strength: _builtins.float
+    """Of a shift its size over the largest usual one; of an outage, of stuck values and of silence the samples they have
+    lasted; of a jump the factor. At least 1.
+    """
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it began, as far as can be told."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the metrics that show it, as in Sample."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___LinkConditionKind.ValueType = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        strength: _builtins.float = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "metrics", b"metrics", "since", b"since", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkCondition: _TypeAlias = LinkCondition  # noqa: Y015
 
 @_typing.final
 class HorizonForecast(_message.Message):

@@ -142,6 +142,7 @@ def test_a_sample_comes_back_as_it_went(sample):
     [
         (pba_client.RefusalReason, pb.RefusalReason),
         (pba_client.PredictionSource, types_pb2.PredictionSource),
+        (pba_client.LinkConditionKind, types_pb2.LinkConditionKind),
         (pba_client.CongestionControl, types_pb2.CongestionControl),
         (pba_client.ParametersSource, pb.ParametersSource),
         (pba_client.ParameterReason, pb.ParameterReason),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pba_service.domain import online
+from pba_service.domain import online, parts
+from pba_service.domain.drift import ConditionKind
 from pba_service.domain.errors import HistoryTooShortError
 from pba_service.domain.forecast import Source
 from pba_service.domain.samples import Series
@@ -188,4 +189,15 @@ def test_what_a_link_learnt_survives_a_change_of_model():
     assert after.prediction.model_version == "test-2"
     versions = {entry.model_version for entry in after.commit.ledger}
     assert versions == {"test-1", "test-2"}
-    assert online.last_made_at_ms(online.decode([after.commit.blob]))[0] == series.times_ms[-1]
+    assert online.last_made_at_ms(online.decode([parts.split(after.commit.blob)[0]]))[0] == series.times_ms[-1]
+
+
+def test_what_is_wrong_with_a_link_is_in_its_prediction_and_outlives_the_replica():
+    series = walk(60)
+    series.values[58:] = (0.0, np.nan, 1.0, np.nan)
+    [before] = advance([snapshot(first(series, 59))], MODEL, OPTIONS)
+    assert before.prediction.condition is None
+    [after] = advance([snapshot(series, LinkState(1, before.commit.blob))], MODEL, OPTIONS)
+    assert after.prediction.condition.kind is ConditionKind.OUTAGE
+    assert after.prediction.condition.since_ms == series.times_ms[58]
+    assert after.commit.prediction.condition == after.prediction.condition

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pba_service.domain.drift import Condition, ConditionKind
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.storage import codec
 from pba_service.storage.codec import BUCKET_MS, DAY_MS, StoredDataError
@@ -62,7 +63,20 @@ def test_a_prediction_of_another_version_is_refused():
     blob = codec.encode_prediction(prediction)
 
     with pytest.raises(StoredDataError, match="version"):
+        codec.decode_prediction(b"\x03" + blob[1:])
+    with pytest.raises(StoredDataError):
         codec.decode_prediction(b"\x02" + blob[1:])
+
+
+def test_what_is_wrong_with_a_link_travels_with_its_prediction():
+    told = Condition(ConditionKind.OUTAGE, 1_800_000_000_000, 2.0, ("bandwidth_mbps", "packet_loss_ratio"))
+    values, quantiles = np.zeros(4, np.float32), np.zeros((4, 5), np.float32)
+    prediction = Prediction("a", 1, 1, 2, values, quantiles, 0, "v", Source.MODEL, condition=told)
+    blob = codec.encode_prediction(prediction)
+    assert codec.decode_prediction(blob).condition == told
+    for cut in range(len(blob)):
+        with pytest.raises(StoredDataError):
+            codec.decode_prediction(blob[:cut])
 
 
 @given(st.lists(st.tuples(times, four), unique_by=lambda pair: pair[0], min_size=1, max_size=30))

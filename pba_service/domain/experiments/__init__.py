@@ -1,0 +1,35 @@
+"""Which of two models forecasts better, decided while one watches.
+
+    scale = scales.measure(...)                    # what an error is measured in
+    tallies = tally(..., scale=scale)              # both models' forecasts beside what came, by period
+    evidence = judge([one.value for one in ...], rule)  # promote, reject, or keep on
+
+`docs/experiments.md` says what is promised and what was measured.
+"""
+
+from pba_service.domain.experiments.betting import Evidence, Rule, Verdict, judge
+from pba_service.domain.experiments.pairing import (
+    PERIOD_MS,
+    Observation,
+    Tally,
+    advantage,
+    counts,
+    period_of,
+    tally,
+)
+from pba_service.domain.experiments.scales import Scales
+
+__all__ = [
+    "PERIOD_MS",
+    "Evidence",
+    "Observation",
+    "Rule",
+    "Scales",
+    "Tally",
+    "Verdict",
+    "advantage",
+    "counts",
+    "judge",
+    "period_of",
+    "tally",
+]
