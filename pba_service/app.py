@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
+from pba_service.console.app import Console
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
@@ -162,6 +163,9 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        if metrics_server is not None and doors.shows_console:
+            console = Console(service, asyncio.get_running_loop(), _bounds(settings))
+            metrics_server.mount(console, console.open_paths)
         gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
@@ -237,9 +241,7 @@ async def _service(
         options=options,
         policy=Policy(
             sample_limits=Limits(max_ahead_ms=settings.max_clock_skew_ms, max_age_ms=settings.retention_ms),
-            bounds=TransportBounds(
-                settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
-            ),
+            bounds=_bounds(settings),
             confidence_threshold=settings.confidence_threshold,
         ),
         clock=now_ms,
@@ -263,6 +265,12 @@ async def _service(
         supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
+
+
+def _bounds(settings: Settings) -> TransportBounds:
+    return TransportBounds(
+        settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
+    )
 
 
 async def _tell_metrics(
