@@ -101,19 +101,13 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         found = await self._service.transfers.outcomes(requests.read_link_id(request.link_id))
         return pb.GetOutcomesResponse(outcomes=map(transfers.outcome, found))
 
-    async def StreamPredictions(
-        self, request: pb.StreamPredictionsRequest, context: Any
-    ) -> AsyncIterator[pb.StreamPredictionsResponse]:
+    async def StreamPredictions(self, request: pb.StreamPredictionsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]  # ready bytes are sent as they are
         """Gives predictions as they are made."""
         selector, min_interval_s = requests.read_selector(request), requests.read_interval_s(request)
         with self._service.subscriptions.subscribe(selector, min_interval_s=min_interval_s) as subscription:
             async with aclosing(subscription.updates()) as updates:
                 async for update in visible.updates(updates):
-                    yield pb.StreamPredictionsResponse(
-                        predictions=map(convert.prediction, update.predictions),
-                        skipped_updates=update.skipped_updates,
-                        snapshot_complete=update.snapshot_complete,
-                    )
+                    yield self._ready.update(update)
 
     async def GetHistory(self, request: pb.GetHistoryRequest, context: Any) -> AsyncIterator[pb.GetHistoryResponse]:
         """Gives the samples of a link."""
