@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.links import LinkBound
 from pba_service.access.watched import FileRefusedError
 from pba_service.console.app import OPEN_PATHS, Console
 from pba_service.console.relay import answer_on_socket
@@ -173,7 +174,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 metrics_server.mount(console, OPEN_PATHS)
             elif part.console_socket is not None:
                 stack.enter_context(answer_on_socket(console, part.console_socket))
-        gate = doors.gate(service.subscriptions.regions)
+        gate = doors.gate(service.subscriptions.regions, LinkBound(store, settings.caller_links))
         server = Server(
             service,
             models=models,
