@@ -14,13 +14,16 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.links import LinkBound
 from pba_service.access.watched import FileRefusedError
-from pba_service.console.app import Console
+from pba_service.console.app import OPEN_PATHS, Console
+from pba_service.console.relay import answer_on_socket
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
+from pba_service.engine.gathered import Gathered
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.models import ModelSet
@@ -66,12 +69,14 @@ class Part:
         leads: Whether it does what one process does for all: going through all links, round after round.
         shares_port: Whether other processes listen on the gRPC port too.
         metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+        console_socket: A unix socket where it answers for the console, instead of the HTTP port.
     """
 
     worker: int = 0
     leads: bool = True
     shares_port: bool = False
     metrics_socket: Path | None = None
+    console_socket: Path | None = None
 
 
 ALL = Part()
@@ -165,10 +170,13 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         _log.info("model_serving", name=model.info.name, version=model.info.version)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
-        if metrics_server is not None and doors.shows_console:
+        if doors.shows_console:
             console = Console(service, asyncio.get_running_loop(), _bounds(settings))
-            metrics_server.mount(console, console.open_paths)
-        gate = doors.gate(service.subscriptions.regions)
+            if metrics_server is not None:
+                metrics_server.mount(console, OPEN_PATHS)
+            elif part.console_socket is not None:
+                stack.enter_context(answer_on_socket(console, part.console_socket))
+        gate = doors.gate(service.subscriptions.regions, LinkBound(store, settings.caller_links))
         server = Server(
             service,
             options=ServerOptions(
@@ -226,7 +234,7 @@ async def _service(
     ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
-        PatientDirectory(store, last_known, now_ms),
+        Gathered(PatientDirectory(store, last_known, now_ms)),
         max_subscribers=settings.max_subscribers,
         on_skipped=metrics.updates_skipped,
     )

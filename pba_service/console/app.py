@@ -36,6 +36,9 @@ _FILES = {
     "/console.js": ("console.js", "text/javascript; charset=utf-8"),
     "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
 }
+OPEN_PATHS = frozenset(_FILES)
+"""What says nothing of any link, and may be shown to anybody."""
+
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'none'"
@@ -70,11 +73,6 @@ class Console:
             "/api/link": self._link,
             "/api/models": self._models,
         }
-
-    @property
-    def open_paths(self) -> frozenset[str]:
-        """What says nothing of any link, and may be shown to anybody."""
-        return frozenset(self._files)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request."""

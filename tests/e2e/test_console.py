@@ -17,9 +17,10 @@ LINK = "fra-ams/1"
 SILENT = "ping-only"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with ServiceProcess(tmp_path_factory.mktemp("console")) as running:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "several processes"])
+def service(request, tmp_path_factory):
+    environment = {"PBA_WORKERS": str(request.param)}
+    with ServiceProcess(tmp_path_factory.mktemp("console"), environment=environment) as running:
         with running.client() as client:
             client.push(list(samples()))
             running.wait_until(lambda: client.predict(LINK), "predict")
@@ -81,8 +82,8 @@ def test_it_is_for_reading_only(service):
     request = urllib.request.Request(f"http://127.0.0.1:{service.metrics_port}/api/links", data=b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)  # noqa: S310 - a loopback address
-    assert refused.value.code == 405
-    refused.value.close()
+    with refused.value as answer:
+        assert answer.code == 405
 
 
 def test_prometheus_is_answered_beside_it(service):
