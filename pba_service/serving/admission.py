@@ -1,11 +1,13 @@
 """Lets in as many calls as can be answered in time, and refuses the others at once, before anything is read of them.
 
-What is refused costs a few lines of Python and one frame on the wire. Each method that answers once has a limit of its
-own, which follows how long its calls take (`limiter`); of each method that streams so many streams may be open.
+What is refused costs a few lines of Python and one frame on the wire. All methods together may begin as many calls as
+leave the event loop some rest (`saturation`). Each method that answers once has besides a limit of its own, which
+follows how long its calls take (`limiter`); of each method that streams so many streams may be open.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,7 +18,9 @@ from grpc_status import rpc_status
 from prometheus_client import Counter, Gauge
 
 from pba_service.domain.errors import CapacityExceededError
+from pba_service.observability.busy import busy_s
 from pba_service.serving.limiter import Limiter, LimitOptions
+from pba_service.serving.saturation import Saturation, SaturationOptions
 from pba_service.serving.status import status_of
 
 if TYPE_CHECKING:
@@ -39,11 +43,15 @@ class AdmissionOptions:
 
     Attributes:
         limit: How limits of calls under way are found.
+        saturation: When the event loop has too much to do.
+        window_s: For how long it is looked at.
         streams: Streams of one method that may be open at a time.
         heavy_streams: The same for methods that read much for each caller, by name.
     """
 
     limit: LimitOptions = field(default_factory=LimitOptions)
+    saturation: SaturationOptions = field(default_factory=SaturationOptions)
+    window_s: float = 0.05
     streams: int = 20_000
     heavy_streams: dict[str, int] = field(default_factory=lambda: {"GetHistory": 64, "GetLedger": 64})
 
@@ -73,6 +81,20 @@ class Admission:
             "dwcp_pba_calls_limit", "Calls or streams that may be under way at a time.", ("method",), registry=registry
         )
         self._doors: dict[str, _Door] = {}  # one entry per existing method
+        self._saturation = Saturation(options.saturation, clock)
+        self._rate = Gauge(
+            "dwcp_pba_calls_bound_per_second", "Calls that may begin in a second; +Inf: any.", registry=registry
+        )
+        self._rate.set_function(lambda: self._saturation.per_s)
+
+    async def watch(self) -> None:
+        """Looks at how busy the event loop is, until cancelled."""
+        then_s, busy_then_s = self._clock(), busy_s()
+        while True:
+            await asyncio.sleep(self._options.window_s)
+            now_s, busy_now_s = self._clock(), busy_s()
+            self._saturation.observe((busy_now_s - busy_then_s) / (now_s - then_s), now_s - then_s)
+            then_s, busy_then_s = now_s, busy_now_s
 
     def let_in(self, method: str, handler: _Handler) -> _Handler:
         """For one call of a method: its handler, or one that refuses without reading the request."""
@@ -81,7 +103,7 @@ class Admission:
             if method.startswith(_FREE):
                 return handler
             door = self._doors[method] = self._door(method.rpartition("/")[2], handler)
-        if door.limiter.is_full():
+        if door.limiter.is_full() or not (door.streams or self._saturation.admit()):
             door.refused.inc()
             return door.refusal
         return door.counted
@@ -103,6 +125,7 @@ class _Door:
         handler: What is behind it.
         limiter: How many may be inside.
         refused: Counts those who may not.
+        streams: Whether its calls last.
         counted: The handler, whose calls are counted.
         refusal: A handler that refuses. It has the shape of a stream, whatever the method's: such a one is called
             before a request is read, which saves half of the time that a refusal takes.
@@ -110,8 +133,9 @@ class _Door:
 
     def __init__(self, handler: _Handler, limiter: Limiter, clock: Callable[[], float], refused: Counter) -> None:
         self.handler, self.limiter, self.refused = handler, limiter, refused
+        self.streams = bool(handler.request_streaming or handler.response_streaming)
         self._clock = clock
-        self.counted = self._streaming() if handler.request_streaming or handler.response_streaming else self._unary()
+        self.counted = self._streaming() if self.streams else self._unary()
         self.refusal: _Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
 
     def _unary(self) -> _Handler:
