@@ -224,9 +224,9 @@ class Settings(AccessSettings):
     latency_target_ms: int = _row(
         "PBA_LATENCY_TARGET",
         "50ms",
-        DurationMs("5ms", "10s"),
-        "What nine of ten calls should keep. When they do not, fewer calls of their method are let in at a time, and "
-        "the others are refused at once with the time after which to try again.",
+        DurationMs("0s", "10s"),
+        "What nine of ten calls should keep. When they do not, or the event loop never rests, fewer calls are let in, "
+        "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
     )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",

@@ -1,6 +1,6 @@
 """Offered load against goodput and latency: `python -m benchmarks.overload [--method GetOptimalParameters] [--write]`.
 
-The service as it is shipped, and as control the same with a target of 10 s, so that nothing is refused: what is in
+The service as it is shipped, and as control the same with PBA_LATENCY_TARGET=0s, so that nothing is refused: what is in
 between is admission. What can be sustained is found with 16 callers that ask again as soon as they are answered. Then
 calls come at multiples of that, whether they are answered or not, from a generator that is a process of its own.
 Service and control take turns; figures are medians over the rounds. `--write` puts the table into docs/reliability.md.
@@ -49,7 +49,7 @@ def measure(method: str, rounds: int, seconds: float) -> tuple[float, Results, R
     """The sustainable rate, and the results of the service and of the control."""
     found: tuple[Results, Results] = ([[] for _ in LOADS], [[] for _ in LOADS])
     path = feed.SERVICE + method
-    with Generator() as generator, service() as ours, service({"PBA_LATENCY_TARGET": "10s"}) as control:
+    with Generator() as generator, service() as ours, service({"PBA_LATENCY_TARGET": "0s"}) as control:
         for one in (ours, control):
             generator.run(
                 "benchmarks.harness.feed:fill", target=one.target, links=LINKS, samples=SAMPLES, end_ms=now_ms()

@@ -28,7 +28,7 @@ class SaturationOptions:
         fall: What is let in after a saturated window, of what was let in during it.
         rise: What may be let in after one in which it rested, of what was let in before.
         least_per_s: So many are always let in.
-        free_after: Windows of rest in a row after which nothing is bounded any more.
+        free_after: Windows in a row in which nobody had to be refused, after which nothing is bounded any more.
     """
 
     busy: float = 0.95
@@ -36,7 +36,7 @@ class SaturationOptions:
     fall: float = 0.85
     rise: float = 1.1
     least_per_s: float = 50.0
-    patience: int = 6
+    patience: int = 10
     free_after: int = 20
 
 
@@ -52,8 +52,8 @@ class Saturation:
         """
         self._options = options
         self._clock = clock
-        self._let_in = 0
-        self._busy = self._rested = 0
+        self._let_in = self._refused = 0
+        self._busy = self._free = 0
         self._tokens = 0.0
         self._filled_at_s = clock()
         self.per_s = UNBOUNDED
@@ -67,6 +67,7 @@ class Saturation:
             self._tokens = min(self._tokens + (now_s - self._filled_at_s) * self.per_s, most)
             self._filled_at_s = now_s
             if self._tokens < 1.0:
+                self._refused += 1
                 return False
             self._tokens -= 1.0
         self._let_in += 1
@@ -80,16 +81,16 @@ class Saturation:
             window_s: How long it was.
         """
         options, let_in_per_s = self._options, self._let_in / window_s
-        self._let_in = 0
-        if busy >= options.busy:
-            self._rested = 0
-            self._busy += 1
-            if self.per_s == UNBOUNDED and self._busy < options.patience:
-                return
-            if let_in_per_s > 0 or self.per_s != UNBOUNDED:
-                self.per_s = max(options.fall * min(self.per_s, let_in_per_s), options.least_per_s)
+        self._free = 0 if self._refused else self._free + 1
+        self._let_in = self._refused = 0
+        if busy < options.busy:
+            self._busy = 0
+            if self._free >= options.free_after:
+                self.per_s = UNBOUNDED
+            elif busy < options.rested:
+                self.per_s *= options.rise
             return
-        self._busy = 0
-        if busy < options.rested and self.per_s != UNBOUNDED:
-            self._rested += 1
-            self.per_s = UNBOUNDED if self._rested >= options.free_after else self.per_s * options.rise
+        self._busy += 1
+        if self.per_s == UNBOUNDED and (self._busy < options.patience or not let_in_per_s):
+            return
+        self.per_s = max(options.fall * min(self.per_s, let_in_per_s), options.least_per_s)

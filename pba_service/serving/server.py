@@ -85,7 +85,7 @@ class Server:
         self._monitoring: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
-        self._admission = Admission(options.admission, registry)
+        self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
         self._tls = tls
         self._server: grpc.aio.Server | None = None
@@ -116,7 +116,8 @@ class Server:
         await server.start()
         self._server = server
         self._monitoring = asyncio.create_task(self._monitor.run())
-        self._watching = asyncio.create_task(self._admission.watch())
+        if self._admission is not None:
+            self._watching = asyncio.create_task(self._admission.watch())
         _log.info("grpc_listening", host=self._options.host, port=port)
         return port
 
