@@ -7,6 +7,7 @@ described by its shape only: this package stands beside the domain and knows not
 from __future__ import annotations
 
 import platform
+from collections import Counter as Counts
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,10 +22,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from pba_service.observability.bulk import BulkHistogram
 from pba_service.observability.links import LinkTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from enum import Enum
 
     import numpy as np
@@ -37,6 +39,7 @@ _LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
 
 REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", "bad_text", "empty")
+REFUSALS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
 SOURCES = ("model", "combined", "caller_window")
 """Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
 
@@ -52,11 +55,6 @@ class ScoredEntry(Protocol):
     @property
     def actual(self) -> NDArray[np.float32]:
         """float32[4], NaN where nothing was measured."""
-        ...
-
-    @property
-    def hit(self) -> bool:
-        """Whether it came true within the tolerance."""
         ...
 
 
@@ -121,8 +119,15 @@ class Metrics:
         self._ingest_size = histogram("dwcp_pba_ingest_batch_samples", "Samples written to the store at once.", _SIZES)
 
         self._predictions = counter("dwcp_pba_predictions_total", "Predictions made, by what produced them.", "source")
-        self._latency = histogram("dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS)
+        self._latency = BulkHistogram(
+            "dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS, registry
+        )
         self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
+        self._models_loaded = gauge("dwcp_pba_models_loaded", "Models in memory.")
+        self._models_missing = gauge("dwcp_pba_models_missing", "Desired models that are not loaded here.")
+        self._models_revision = gauge("dwcp_pba_models_revision", "The desired state of the models followed here.")
+        self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
+        self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
         self._conditions = gauge(
             "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
@@ -130,8 +135,8 @@ class Metrics:
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
-        self._refresh_lag = histogram(
-            "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S
+        self._refresh_lag = BulkHistogram(
+            "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S, registry
         )
         self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
         self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
@@ -162,6 +167,8 @@ class Metrics:
         )
         for outcome in ("stored", "duplicate", "replaced", "refused"):
             self._samples.labels(outcome)
+        for reason in REFUSALS:
+            self._models_refused.labels(reason)
         for reason in REASONS:
             self._refused.labels(reason)
         for source in SOURCES:
@@ -201,20 +208,25 @@ class Metrics:
         """A link has no samples any more: its series end."""
         self._links.forget(link_id)
 
-    def prediction_made(self, prediction: MadePrediction) -> None:
-        """A prediction was made here."""
-        self._predictions.labels(prediction.source.name.lower()).inc()
-        self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
+    def predictions_made(self, predictions: Sequence[MadePrediction]) -> None:
+        """Predictions were made here."""
+        for source, count in Counts(prediction.source for prediction in predictions).items():
+            self._predictions.labels(source.name.lower()).inc(count)
+        for prediction in predictions:
+            if self._links.follows(prediction.link_id):
+                self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
 
     def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
         """Each of some predictions, made together, took so long from the start of its making until it could be used."""
-        for _ in range(predictions):
-            self._latency.observe(seconds * 1000)
+        self._latency.observe(seconds * 1000, predictions)
 
-    def ledger_scored(self, link_id: str, entry: ScoredEntry) -> None:
-        """A prediction's target came, and the entry was stored."""
-        self._ledger.labels("true" if entry.hit else "false").inc()
-        self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+    def ledger_scored(self, scored: Sequence[tuple[str, ScoredEntry]], hits: int) -> None:
+        """Targets of predictions of some links came, so many of them as hits, and the entries were stored."""
+        self._ledger.labels("true").inc(hits)
+        self._ledger.labels("false").inc(len(scored) - hits)
+        for link_id, entry in scored:
+            if self._links.follows(link_id):
+                self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
 
     def conditions(self, links: Mapping[str, int]) -> None:
         """So many links are in each condition."""
@@ -225,6 +237,23 @@ class Metrics:
         """A model serves from now on, instead of the one before."""
         self._model_version.clear()
         self._model_version.labels(name, version).set(1)
+
+    def models_loaded(self, count: int) -> None:
+        """So many models are in memory."""
+        self._models_loaded.set(count)
+
+    def models_converged(self, *, revision: int, missing: int) -> None:
+        """A desired state is followed, but for so many of its models."""
+        self._models_revision.set(revision)
+        self._models_missing.set(missing)
+
+    def model_proved(self) -> None:
+        """A model was loaded and gave the answers that its manifest promises."""
+        self._models_proved.inc()
+
+    def model_refused(self, reason: str) -> None:
+        """A model was refused; the reason is one of a few words."""
+        self._models_refused.labels(reason).inc()
 
     def refreshed(self, links: int) -> None:
         """So many links were brought up to date at once."""

@@ -6,9 +6,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pba.v1 import model_service_pb2 as model_pb
-from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
+from pba.v1 import prediction_service_pb2_grpc
 
 from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
 from pba_service.serving import convert, requests, transfers, visible
@@ -80,11 +79,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         results = await self._service.batch_predict(link_ids)
         return pb.BatchPredictResponse(results=map(_result, link_ids, results))
 
-    async def GetOptimalParameters(
+    async def GetOptimalParameters(  # type: ignore[override]  # ready bytes are sent as they are
         self, request: pb.GetOptimalParametersRequest, context: Any
-    ) -> pb.GetOptimalParametersResponse:
+    ) -> bytes:
         """Gives transport parameters."""
-        return convert.parameters(await self._service.parameters(requests.read_ask(request)))
+        link_id, key = request.link_id, request.SerializeToString()
+        planned = self._ready.plan(link_id, key, self._service.current(link_id))
+        if planned is not None:
+            return planned
+        return self._ready.keep_plan(link_id, key, await self._service.parameters(requests.read_ask(request)))
 
     async def EstimateTransfer(self, request: pb.EstimateTransferRequest, context: Any) -> pb.EstimateTransferResponse:
         """Says how long a transfer would take."""
@@ -92,7 +95,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def ReportOutcome(self, request: pb.ReportOutcomeRequest, context: Any) -> pb.ReportOutcomeResponse:
         """Remembers what came of transport parameters."""
-        learned = await self._service.transfers.report(transfers.read_outcome(request.outcome))
+        outcome = transfers.read_outcome(request.outcome)
+        learned = await self._service.transfers.report(outcome)
+        self._ready.forget_plans(outcome.link_id)
         return pb.ReportOutcomeResponse(
             effectiveness_ratio=learned.effectiveness, streams_correction=learned.correction
         )
@@ -148,21 +153,6 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         links = await visible.links(self._service, page)
         token = requests.page_token(links[page.limit - 1].info.link_id) if len(links) > page.limit else ""
         return pb.ListLinksResponse(links=map(convert.link_summary, links[: page.limit]), next_page_token=token)
-
-
-class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """`pba.v1.ModelService`."""
-
-    def __init__(self, service: Service) -> None:
-        """Serves `service`."""
-        self._service = service
-
-    async def ListModels(self, request: model_pb.ListModelsRequest, context: Any) -> model_pb.ListModelsResponse:
-        """Gives the loaded models."""
-        models = self._service.models()
-        return model_pb.ListModelsResponse(
-            models=[convert.model(info, serving=position == 0) for position, info in enumerate(models)]
-        )
 
 
 def _result(link_id: str, result: Prediction | PbaError) -> pb.BatchPredictResult:
