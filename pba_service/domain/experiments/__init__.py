@@ -10,19 +10,24 @@
 from pba_service.domain.experiments.betting import Evidence, Rule, Verdict, judge
 from pba_service.domain.experiments.pairing import (
     PERIOD_MS,
-    Observation,
     Tally,
     advantage,
     counts,
     period_of,
     tally,
 )
+from pba_service.domain.experiments.record import OUTCOMES, Kind, Record, Status, decode_tallies, encode_tally
 from pba_service.domain.experiments.scales import Scales
 
 __all__ = [
+    "OUTCOMES",
     "PERIOD_MS",
     "Evidence",
-    "Observation",
+    "Kind",
+    "Record",
+    "Status",
+    "decode_tallies",
+    "encode_tally",
     "Rule",
     "Scales",
     "Tally",
