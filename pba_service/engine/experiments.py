@@ -210,9 +210,7 @@ class Experiments:
             rows = rows[np.argsort(pairs["target_ms"][rows], kind="stable")]
             some = pairs[rows]
             scales = self._scales.setdefault(key, Scales())
-            scale = scales.measure(
-                link_ids[rows].tolist(), period_of(some["target_ms"]), some["last"], actual[rows]
-            )
+            scale = scales.measure(link_ids[rows].tolist(), period_of(some["target_ms"]), some["last"], actual[rows])
             found = tally(
                 challenger=some["challenger"],
                 incumbent=some["champion"],
