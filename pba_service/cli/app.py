@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ask, feed, models, service
+from pba_service.cli.commands import ask, feed, models, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -67,7 +67,6 @@ _PANELS = {
         ("links", ask.links),
         ("history", ask.history),
         ("ledger", ask.ledger),
-        ("models", ask.models),
     ),
     "Models": (("train", models.train), ("evaluate", models.evaluate), ("backtest", models.backtest)),
 }
@@ -75,6 +74,8 @@ _PANELS = {
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands:
         app.command(_name, rich_help_panel=_panel)(told(_command))
+
+app.add_typer(registry.app, name="models", rich_help_panel="Models")
 
 # typer does not export the parent of its usage errors
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
