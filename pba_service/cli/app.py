@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ask, feed, models, registry, service
+from pba_service.cli.commands import ab, ask, feed, models, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ for _panel, _commands in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(told(_command))
 
 app.add_typer(registry.app, name="models", rich_help_panel="Models")
+app.add_typer(ab.app, name="ab", rich_help_panel="Models")
 
 # typer does not export the parent of its usage errors
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
