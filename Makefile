@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs deploy deploy-check images lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs pictures deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -65,6 +65,9 @@ evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it o
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
+
+pictures: $(VENV)/dev ## Photograph the console and the live table, from simulated links; needs chromium
+	$(BIN)/python -m docs.pictures.make
 
 deploy: $(VENV)/dev ## Make the dashboards and the operator's rules from code
 	$(BIN)/python -m deploy.build

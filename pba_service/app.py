@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
+from pba_service.console.app import OPEN_PATHS, Console
+from pba_service.console.relay import answer_on_socket
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
@@ -67,12 +69,14 @@ class Part:
         leads: Whether it does what one process does for all: going through all links, round after round.
         shares_port: Whether other processes listen on the gRPC port too.
         metrics_socket: A unix socket where it tells its metrics, instead of the endpoint that Prometheus scrapes.
+        console_socket: A unix socket where it answers for the console, instead of the HTTP port.
     """
 
     worker: int = 0
     leads: bool = True
     shares_port: bool = False
     metrics_socket: Path | None = None
+    console_socket: Path | None = None
 
 
 ALL = Part()
@@ -173,6 +177,12 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         )
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+        if doors.shows_console:
+            console = Console(service, asyncio.get_running_loop(), _bounds(settings))
+            if metrics_server is not None:
+                metrics_server.mount(console, OPEN_PATHS)
+            elif part.console_socket is not None:
+                stack.enter_context(answer_on_socket(console, part.console_socket))
         gate = doors.gate(service.subscriptions.regions)
         server = Server(
             service,
@@ -249,9 +259,7 @@ async def _service(
         options=options,
         policy=Policy(
             sample_limits=Limits(max_ahead_ms=settings.max_clock_skew_ms, max_age_ms=settings.retention_ms),
-            bounds=TransportBounds(
-                settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
-            ),
+            bounds=_bounds(settings),
             confidence_threshold=settings.confidence_threshold,
         ),
         clock=now_ms,
@@ -275,6 +283,12 @@ async def _service(
         supervisor.start("recall", lambda: recall(store, last_known))
     stack.push_async_callback(ingest.drain)
     return service, refresher
+
+
+def _bounds(settings: Settings) -> TransportBounds:
+    return TransportBounds(
+        settings.min_streams, settings.max_streams, settings.min_buffer_bytes, settings.max_buffer_bytes
+    )
 
 
 async def _tell_metrics(

@@ -72,6 +72,11 @@ class Doors:
         except OSError as error:
             raise FileRefusedError(f"{settings.tls_cert}: {error.strerror or error}") from None
 
+    @property
+    def shows_console(self) -> bool:
+        """Not where metrics are open to everybody though callers are known: the page's data tell more than metrics."""
+        return self.authenticator is None or not self.settings.metrics_open
+
     def admits_to_metrics(self, token: str | None, names: tuple[str, ...]) -> bool:
         """Whether somebody may read metrics, which tell of every link."""
         if self.authenticator is None or self.settings.metrics_open:

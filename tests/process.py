@@ -20,7 +20,7 @@ from pba_client import Client, Health, Options, PbaClientError, Timeouts
 PATIENT = Options(timeouts=Timeouts(call_s=30, bulk_s=60))
 """Deadlines that hold on a machine that is busy with other tests."""
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 ROOT = Path(__file__).parents[1]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ab, ask, feed, models, registry, service
+from pba_service.cli.commands import ab, ask, feed, models, node, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -77,6 +77,12 @@ for _panel, _commands in _PANELS.items():
 
 app.add_typer(registry.app, name="models", rich_help_panel="Models")
 app.add_typer(ab.app, name="ab", rich_help_panel="Models")
+# its words are the agent's own to read
+app.command(
+    "agent",
+    rich_help_panel="On a node",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)(told(node.agent))
 
 # typer does not export the parent of its usage errors
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]

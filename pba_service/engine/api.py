@@ -58,6 +58,10 @@ class Service(Protocol):
         """
         ...
 
+    def current(self, link_id: str) -> Prediction | None:
+        """What `predict` would answer, if that is known without waiting: the same object until it changes."""
+        ...
+
     async def predict_window(self, link_id: str, series: Series) -> Prediction:
         """Predicts from the caller's own samples alone; nothing is stored.
 

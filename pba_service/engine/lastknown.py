@@ -1,4 +1,4 @@
-"""The newest prediction of each link that this replica has heard of, for the time that the store is away."""
+"""The newest prediction of each link that this replica has heard of: to answer at once, and while the store is away."""
 
 from __future__ import annotations
 
@@ -76,6 +76,10 @@ class LastKnown:
                 self._newest.move_to_end(prediction.link_id)
         while len(self._newest) > self._max_links:
             self._newest.popitem(last=False)
+
+    def newest(self, link_id: str) -> Prediction | None:
+        """What was heard of a link last."""
+        return self._newest.get(link_id)
 
     def answer(self, link_ids: Sequence[str], now_ms: int, error: StoreUnavailableError) -> list[Prediction | PbaError]:
         """What can be said of each link without the store.

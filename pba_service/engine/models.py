@@ -78,6 +78,8 @@ class ModelSet:
         self._prefixes = sorted(prefixes, key=lambda pin: len(pin.value), reverse=True)
         self._default = self._first_loaded((desired.active, *desired.previous, *self.loaded))
         self._routes: dict[tuple[int, int], Route] = {}
+        self.by_info = any(pin.scope in {Scope.NODE, Scope.PEER, Scope.REGION} for pin in desired.pins)
+        """Whether routes depend on more of a link than its id."""
 
     @classmethod
     def of(cls, model: Model) -> ModelSet:
@@ -96,14 +98,17 @@ class ModelSet:
         return [model.info for model in ordered]
 
     @property
-    def by_info(self) -> bool:
-        """Whether routes depend on more of a link than its id."""
-        return any(pin.scope in {Scope.NODE, Scope.PEER, Scope.REGION} for pin in self.desired.pins)
-
-    @property
     def window_slots(self) -> int:
         """The slots that the longest-sighted model reads."""
         return max((model.info.window_slots for model in self.loaded.values()), default=MIN_SLOTS)
+
+    def version_of(self, link_id: str) -> str | None:
+        """The version that serves a link as far as its id tells; None where that takes more, or none is loaded."""
+        if self._default is None or self.by_info:
+            return None
+        if not self._pins and not self.desired.experiments:
+            return self._default.info.version
+        return self.route(LinkInfo(link_id)).serving.info.version
 
     def route(self, link: LinkInfo) -> Route:
         """The models of a link.

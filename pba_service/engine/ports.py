@@ -183,6 +183,14 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def announced(self) -> bool:
+        """Whether somebody follows announcements here and has been given all of them up to a few seconds ago.
+
+        What was announced last of a link is its newest prediction then, without asking.
+        """
+        ...
+
     async def check(self) -> None:
         """Returns when the store can be written and read now."""
         ...

@@ -68,6 +68,7 @@ class Refresher:
         router: Says which models a link has.
         on_settled: Told, in the event loop, of pairs of forecasts that are tried against each other and have met their
             sample, once their links are committed: each pair once, on one replica.
+        on_made: Told of predictions that have been stored, before anybody who waits for their links goes on.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Refresher:
     ) -> None:
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
+        self.on_made: Callable[[Sequence[Prediction]], None] | None = None
         self._store = store
         self._batches = Batches(store, options, worker, inference or worker)
         self._metrics = metrics
@@ -114,6 +116,10 @@ class Refresher:
     def marked(self) -> int:
         """Links that wait to be advanced."""
         return len(self._marked)
+
+    def busy_with(self, link_id: str) -> bool:
+        """Whether a link waits to be advanced, or is being advanced."""
+        return link_id in self._marked or link_id in self._running
 
     async def settled(self, link_ids: Iterable[str], timeout_s: float) -> None:
         """Returns once changes of links marked before this call are taken into account or given up, or time is up."""
@@ -242,6 +248,14 @@ class Refresher:
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
         self._metrics.refreshed(len(advanced))
+        if self.on_made:
+            self.on_made(
+                [
+                    one.commit.prediction
+                    for one in advanced
+                    if one.commit and one.commit.prediction and one.commit.link_id in won
+                ]
+            )
         settled = []
         for one in advanced:
             if one.commit:

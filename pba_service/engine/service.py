@@ -82,7 +82,7 @@ class PbaService:
         policy: What the operator decides.
         clock: Wall-clock time.
         metrics: Told of what is done.
-        last_known: What is answered while the store is away; by default nothing.
+        last_known: What was heard of each link, answered at once, and while the store is away; by default nothing.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class PbaService:
         self._policy = policy
         self._clock = clock
         self._metrics = metrics
+        refresher.on_made = self._last_known.learn
         self.insight = Insight(store, refresher, worker, options)
         advice = AdviceOptions(policy.bounds, policy.confidence_threshold, options.base_ms)
         self.transfers = Transfers(
@@ -146,10 +147,30 @@ class PbaService:
             StoreUnavailableError: The store is away.
             ModelUnavailableError: No model is loaded.
         """
+        known = self.current(link_id)
+        if known is not None:
+            return known
         [result] = await self.batch_predict([link_id])
         if isinstance(result, PbaError):
             raise result
         return result
+
+    def current(self, link_id: str) -> Prediction | None:
+        """The prediction of a link, where that is known without asking the store.
+
+        It is known while announcements are followed: then what was heard of a link last is its newest prediction. While
+        a sample that was pushed here is being taken into account, or if another model serves the link now, it is not.
+        """
+        known = self._last_known.newest(link_id)
+        if (
+            known is None
+            or not self._store.announced
+            or self._refresher.busy_with(link_id)
+            or known.target_ms < self._clock()
+            or known.model_version != self._refresher.router.models.version_of(link_id)
+        ):
+            return None
+        return known
 
     async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
         """The prediction of each link, or why there is none.
@@ -169,6 +190,9 @@ class PbaService:
     async def _predict_now(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
         if not self._last_known.store_away:
             await self._refresher.settled(link_ids, SETTLE_TIMEOUT_S)
+            known = [self.current(link_id) for link_id in link_ids]
+            if all(known):
+                return [prediction for prediction in known if prediction]
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
         self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
         behind = await self._behind([snapshot for snapshot in snapshots if snapshot])

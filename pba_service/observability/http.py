@@ -1,4 +1,4 @@
-"""The endpoint that Prometheus scrapes, on a port of its own."""
+"""The HTTP port: what Prometheus scrapes, and a site beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -52,14 +52,14 @@ class MetricsServer:
         tls: ssl.SSLContext | None = None,
         admits: Admits | None = None,
     ) -> None:
-        app: WSGIApplication = make_wsgi_app(registry)
+        self._app = _Application(make_wsgi_app(registry), admits)
         family, address = next(
             (family, address[0])
             for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         )
         self._server = _Server((str(address), port), family)
         self._server.tls = tls
-        self._server.set_app(app if admits is None else _guarded(app, admits))
+        self._server.set_app(self._app)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="metrics")
         self._thread.start()
 
@@ -71,6 +71,10 @@ class MetricsServer:
     def use(self, tls: ssl.SSLContext) -> None:
         """Encrypts connections that begin from now on with other certificates."""
         self._server.tls = tls
+
+    def mount(self, site: WSGIApplication, open_paths: Collection[str]) -> None:
+        """Answers every path but `/metrics` by a site from now on; `open_paths` of it to everybody."""
+        self._app.mount(site, open_paths)
 
     def close(self) -> None:
         """Ends it; returns when the port is free."""
@@ -144,16 +148,32 @@ def server_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSL
     return context
 
 
-def _guarded(app: WSGIApplication, admits: Admits) -> WSGIApplication:
-    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        given = environ.get("HTTP_AUTHORIZATION", "")
-        token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else None
-        if admits(token, environ[_NAMES]):
-            return app(environ, start_response)
+class _Application:
+    """Metrics, a site beside them, and who may read."""
+
+    def __init__(self, metrics: WSGIApplication, admits: Admits | None) -> None:
+        self._metrics = metrics
+        self._admits = admits
+        self._site: tuple[WSGIApplication, frozenset[str]] = metrics, frozenset()
+
+    def mount(self, site: WSGIApplication, open_paths: Collection[str]) -> None:
+        """Answers every path but `/metrics` from now on."""
+        self._site = site, frozenset(open_paths)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request."""
+        (site, open_paths), path = self._site, environ.get("PATH_INFO", "")
+        if path in open_paths or self._may_read(environ):
+            return (self._metrics if path == "/metrics" else site)(environ, start_response)
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
         return [b"authentication is required\n"]
 
-    return guarded
+    def _may_read(self, environ: WSGIEnvironment) -> bool:
+        if self._admits is None:
+            return True
+        given = environ.get("HTTP_AUTHORIZATION", "")
+        token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else None
+        return self._admits(token, environ[_NAMES])
 
 
 def _names(certificate: dict[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from pba_service.serving.scan import CHECKS, SCANNED_BYTES
 from pba_service.serving.status import code_of, internal_status, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from google.rpc.status_pb2 import Status
     from prometheus_client import CollectorRegistry
@@ -76,8 +76,8 @@ class _Method:
         return took_s
 
 
-class Guard(grpc.aio.ServerInterceptor):
-    """The outermost interceptor."""
+class Guard:
+    """Wraps every handler before it is registered: as an interceptor it would cost every call several times as much."""
 
     def __init__(self, metrics: RpcMetrics, gate: Gate | None = None) -> None:
         """Counts into `metrics`, and lets in whom `gate` lets in; None: everybody."""
@@ -86,16 +86,12 @@ class Guard(grpc.aio.ServerInterceptor):
         self._log = structlog.get_logger(__name__).bind()  # bound once: a lazy logger is made anew at every line
         self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
-        """Gives out the guarded handler of a method; None when there is no such method."""
-        handler = await continuation(handler_call_details)  # at every call: inner interceptors may judge its metadata
-        if handler is None:
-            return None
-        method = handler_call_details.method
+    def registration(self, server: grpc.aio.Server) -> Registration:
+        """What services are added to in place of the server."""
+        return Registration(server, self)
+
+    def guarded(self, method: str, handler: _Handler) -> _Handler:
+        """The guarded handler of a method."""
         known, guarded = self._guarded.get(method, (None, None))
         if known is not handler or guarded is None:
             guarded = self._guard(method, handler)
@@ -112,8 +108,14 @@ class Guard(grpc.aio.ServerInterceptor):
         check: Any = _all_checked if handler.request_streaming else _checked
 
         async def unary(request: Any, context: Any) -> Any:
-            async with self._watched(called, context):
-                return await inner(check(request), context)
+            started_s = called.begin()
+            try:
+                response = await inner(check(request), context)
+            except BaseException:
+                async with self._watched(called, context, started_s):  # tells errors apart
+                    raise
+            called.end(started_s, grpc.StatusCode.OK)
+            return response
 
         async def streaming(request: Any, context: Any) -> None:
             # Written here and not yielded, so that a cancelled write closes the handler at once, not when it is
@@ -125,7 +127,7 @@ class Guard(grpc.aio.ServerInterceptor):
         guarded: _Handler = make(
             streaming if handler.response_streaming else unary,
             request_deserializer=_lenient(handler.request_deserializer, CHECKS.get(method)),
-            response_serializer=handler.response_serializer,
+            response_serializer=_ready(handler.response_serializer),
         )
         return guarded
 
@@ -164,13 +166,14 @@ class Guard(grpc.aio.ServerInterceptor):
         gated: _Handler = make(
             streaming if handler.response_streaming else unary,
             request_deserializer=None,
-            response_serializer=handler.response_serializer,
+            response_serializer=_ready(handler.response_serializer),
         )
         return gated
 
     @asynccontextmanager
-    async def _watched(self, method: _Method, context: Any) -> AsyncIterator[None]:
-        started_s = method.begin()
+    async def _watched(self, method: _Method, context: Any, started_s: float | None = None) -> AsyncIterator[None]:
+        if started_s is None:
+            started_s = method.begin()
         code = grpc.StatusCode.OK
         try:
             yield
@@ -197,6 +200,35 @@ class Guard(grpc.aio.ServerInterceptor):
         finally:
             took_s = method.end(started_s, code)
             self._log.debug("rpc", method=method.name, code=code.name, seconds=took_s, peer=context.peer())
+
+
+class Registration:
+    """A server to which handlers are added guarded."""
+
+    def __init__(self, server: grpc.aio.Server, guard: Guard) -> None:
+        """Adds to `server` what `guard` guards."""
+        self._server = server
+        self._guard = guard
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds handlers."""
+        self._server.add_generic_rpc_handlers([_Guarded(handler, self._guard) for handler in handlers])
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: dict[str, _Handler]) -> None:
+        """Adds nothing, as grpc.aio does: the same handlers come as generic ones as well."""
+
+
+class _Guarded(grpc.GenericRpcHandler):
+    """The handlers of a service, guarded."""
+
+    def __init__(self, inner: grpc.GenericRpcHandler, guard: Guard) -> None:
+        self._inner = inner
+        self._guard = guard
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
+        """The guarded handler of a method; None when there is no such method."""
+        handler = self._inner.service(handler_call_details)
+        return handler and self._guard.guarded(handler_call_details.method, handler)
 
 
 def _shape(handler: _Handler) -> tuple[str, Any, Any]:
@@ -231,6 +263,18 @@ def _lenient(deserialize: Any, check: Callable[[bytes], None] | None) -> Callabl
             return _Refused(InvalidRequestError(Violation("request", "is no message that this method can read")))
 
     return read
+
+
+def _ready(serialize: Any) -> Callable[[Any], bytes] | None:
+    """Lets handlers answer with bytes that are serialised already."""
+    if serialize is None:
+        return None
+
+    def write(response: Any) -> bytes:
+        written: bytes = response if type(response) is bytes else serialize(response)
+        return written
+
+    return write
 
 
 def _checked(request: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
@@ -95,16 +95,15 @@ class Server:
 
         Health is found out before the first call is accepted.
         """
-        server = grpc.aio.server(
-            interceptors=[Guard(self._metrics, self._gate)], options=self._options.channel_options()
-        )
+        server = grpc.aio.server(options=self._options.channel_options())
+        guarded: Any = Guard(self._metrics, self._gate).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(self._service, self._closing), server
+            PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), guarded)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
         try:
             if self._tls is None:
                 port = server.add_insecure_port(self._options.address)

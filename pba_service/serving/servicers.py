@@ -12,6 +12,7 @@ from pba.v1 import prediction_service_pb2_grpc
 from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
 from pba_service.serving import convert, requests, transfers, visible
 from pba_service.serving.batches import read_batch
+from pba_service.serving.ready import ReadyAnswers
 from pba_service.serving.status import call_status
 from pba_service.serving.streams import SampleStream, store
 
@@ -34,6 +35,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Serves `service`; streams of samples end once `closing` is set."""
         self._service = service
         self._closing = closing
+        self._ready = ReadyAnswers()
 
     async def PushSamples(self, request: pb.PushSamplesRequest, context: Any) -> pb.PushSamplesResponse:
         """Stores a batch."""
@@ -52,16 +54,23 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             async for acknowledgement in acknowledgements:
                 yield acknowledgement
 
-    async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:
+    async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse | bytes:  # type: ignore[override]  # ready bytes are sent as they are
         """Predicts a link, or the caller's own samples."""
-        link_id, insight = requests.read_link_id(request.link_id), self._service.insight
+        link_id = requests.read_link_id(request.link_id)
+        if request.window or request.include_path:
+            return await self._predict_more(link_id, request)
+        known = self._service.current(link_id)
+        return self._ready.answer(known if known is not None else await self._service.predict(link_id))
+
+    async def _predict_more(self, link_id: str, request: pb.PredictRequest) -> pb.PredictResponse:
+        insight = self._service.insight
         if request.window:
             series = requests.read_window(request)
             prediction = await self._service.predict_window(link_id, series)
             path = await insight.path_of(series) if request.include_path else []
         else:
             prediction = await self._service.predict(link_id)
-            path = await insight.path(link_id) if request.include_path else []
+            path = await insight.path(link_id)
         return pb.PredictResponse(prediction=convert.prediction(prediction), path=convert.path(path))
 
     async def BatchPredict(self, request: pb.BatchPredictRequest, context: Any) -> pb.BatchPredictResponse:

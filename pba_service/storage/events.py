@@ -6,6 +6,8 @@ Not publish and subscribe: in failovers that missed events, sometimes silently a
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 EVENTS_KEPT = 10_000
 RECONCILE_EVERY_S = 30.0
+
+FRESH_S = 3.0
+"""An idle stream is read about once a second."""
 
 _ANNOUNCED_AT_ONCE = 500
 _READ_AT_ONCE = 1_000
@@ -41,10 +46,27 @@ async def announce(server: Server, predictions: Sequence[Prediction]) -> None:
         _log.warning("predictions_not_announced", predictions=len(predictions))
 
 
+class Followed:
+    """Whether the stream is being read."""
+
+    def __init__(self) -> None:
+        self._read_at_s = -math.inf
+
+    @property
+    def recently(self) -> bool:
+        """Whether it has been read to its end within `FRESH_S`, without a gap since its reader began."""
+        return time.monotonic() - self._read_at_s < FRESH_S
+
+    def note(self, *, read: bool) -> None:
+        """It has been read to its end, or could not be read and something may be missing."""
+        self._read_at_s = time.monotonic() if read else -math.inf
+
+
 async def follow(
     server: Server,
     everything: Callable[[], AsyncIterator[list[Prediction]]],
     *,
+    followed: Followed | None = None,
     reconcile_every_s: float = RECONCILE_EVERY_S,
 ) -> AsyncIterator[list[Prediction]]:
     """Reads the stream for ever.
@@ -53,12 +75,13 @@ async def follow(
         server: Where it is.
         everything: Reads the newest predictions of all links, in pages: done after an error, because events may have
             been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
+        followed: Told how it goes.
         reconcile_every_s: How often that is.
 
     Yields:
         First an empty list: what is committed from then on will be delivered. Then predictions.
     """
-    loop = asyncio.get_running_loop()
+    loop, followed = asyncio.get_running_loop(), followed or Followed()
     delay_s, cursor, started = _BACKOFF_S[0], b"", False
     reconcile_at = loop.time()
     while True:
@@ -81,7 +104,9 @@ async def follow(
             delay_s = _BACKOFF_S[0]
             if predictions:
                 yield predictions
+            followed.note(read=True)
         except StoreUnavailableError:
+            followed.note(read=False)
             # The server that comes back may be another one, whose stream ends earlier: begin at its end.
             cursor = b""
             await asyncio.sleep(delay_s)

@@ -135,6 +135,11 @@ class GuardedStore:
         """Predictions as any replica commits them; these wait for the store by themselves."""
         return self._store.announcements()
 
+    @property
+    def announced(self) -> bool:
+        """Whether announcements up to a few seconds ago have been given to somebody."""
+        return self._store.announced and not self.away
+
     async def check(self) -> None:
         """Returns when the store can be written and read now. Asks it whatever the circuit says, and tells that."""
         try:

@@ -254,6 +254,11 @@ class MemoryStore:
         finally:
             self._followers.discard(follower)
 
+    @property
+    def announced(self) -> bool:
+        """Whether somebody follows: announcements take no time."""
+        return bool(self._followers)
+
     async def check(self) -> None:
         """Returns: memory can always be written and read."""
 

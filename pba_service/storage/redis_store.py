@@ -15,7 +15,7 @@ from pba_service.storage import committing, keys, outcomes, putting, replies, sc
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
-from pba_service.storage.events import follow
+from pba_service.storage.events import Followed, follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
@@ -62,6 +62,7 @@ class RedisStore:
         self._clock = clock
         self._index = LinkIndex(server, max_links)
         self._swept = ""
+        self._followed = Followed()
         self._recent = RecentBatches() if server.forgets_last_writes else None
         server.on_failover = self._put_again
 
@@ -235,8 +236,13 @@ class RedisStore:
 
         The first list is empty: whatever is committed from then on will be delivered.
         """
-        async for predictions in follow(self._server, self._all_newest):
+        async for predictions in follow(self._server, self._all_newest, followed=self._followed):
             yield predictions
+
+    @property
+    def announced(self) -> bool:
+        """Whether announcements up to a few seconds ago have been given to somebody."""
+        return self._followed.recently
 
     async def check(self) -> None:
         """Returns when the store can be written and read now.

@@ -15,6 +15,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from pba_service.app import Part
+from pba_service.console.app import OPEN_PATHS
+from pba_service.console.relay import Relay
 from pba_service.doors import open_doors
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import service_registry
@@ -33,6 +35,11 @@ STOP_MARGIN_S = 10.0
 """What a worker may take to stop beyond its drain: what waits is stored, connections close."""
 
 _log = structlog.get_logger(__name__)
+
+
+def console_of(metrics_socket: Path) -> Path:
+    """Where a worker answers for the console."""
+    return metrics_socket.with_suffix(".console")
 
 
 async def run(settings: Settings) -> None:
@@ -57,6 +64,8 @@ async def run(settings: Settings) -> None:
         doors = open_doors(settings, AccessMetrics(own))
         metrics = open_metrics(stack, registry, doors)
         watch_files(stack, doors, None, metrics)
+        if doors.shows_console:
+            metrics.mount(Relay([console_of(where) for where in sockets]), OPEN_PATHS)
         redis_url = await redis_at(stack, settings)
         if settings.data_path:
             stack.push_async_callback(export_once, settings, redis_url)
@@ -64,7 +73,13 @@ async def run(settings: Settings) -> None:
 
         async def start(place: int) -> WorkerProcess:
             told = shared if place == 0 and not started.is_set() else replace(shared, data_path=None)
-            part = Part(worker=place, leads=place == 0, shares_port=True, metrics_socket=sockets[place])
+            part = Part(
+                worker=place,
+                leads=place == 0,
+                shares_port=True,
+                metrics_socket=sockets[place],
+                console_socket=console_of(sockets[place]),
+            )
             return await spawn(Task(told, part, _format(settings)))
 
         started = asyncio.Event()

@@ -103,6 +103,9 @@ class FakeService:
         good, refusals = validate(batch, self.now_ms, LIMITS)
         return PushOutcome(int(good.sum()), 0, 0, refusals)
 
+    def current(self, link_id):
+        return None
+
     async def predict(self, link_id):
         self._fail()
         if link_id not in self.predictions:

@@ -52,6 +52,10 @@ class FaultyStore(MemoryStore):
         super().__init__(**options)
         self.refused = asyncio.Event()
 
+    @property
+    def announced(self):
+        return super().announced and not self.away
+
     async def snapshots(self, *args):
         if self.away:
             self.refused.set()
@@ -483,3 +487,38 @@ async def test_a_replica_that_just_started_learns_all_predictions_from_its_first
         world.store.answered_at_ms = world.clock.now_ms
         [known] = started.answer(["a"], world.clock.now_ms, StoreUnavailableError())
         assert known.link_id == "a"
+
+
+async def test_a_known_prediction_is_given_without_asking_the_store():
+    async with running() as world:
+        assert world.service.current("a") is None
+        await world.push()
+        made = await world.service.predict("a")
+        assert world.service.current("a") is made
+        assert await world.service.predict("a") is made
+        world.store.away = True  # announcements cannot be relied on
+        assert world.service.current("a") is None
+        world.store.away = False
+        world.clock.now_ms += 20 * MINUTE  # it speaks of the past
+        assert world.service.current("a") is None
+
+
+async def test_a_prediction_is_not_known_while_a_newer_sample_is_taken_into_account():
+    async with running() as world:
+        await world.push()
+        made = await world.service.predict("a")
+        world.clock.now_ms += MINUTE
+        await world.push(minutes=[29])
+        assert world.service.current("a") is None
+        newer = await world.service.predict("a")
+        assert newer.made_at_ms == made.made_at_ms + MINUTE
+        assert world.service.current("a") is newer
+
+
+async def test_a_prediction_of_another_model_is_not_what_is_known():
+    async with running() as world:
+        await world.push()
+        await world.service.predict("a")
+        world.refresher.serve_with(ModelSet.of(LastValueModel("test-2")))
+        assert world.service.current("a") is None
+        assert (await world.service.predict("a")).model_version == "test-2"

@@ -32,35 +32,51 @@ def answering(text):
     return grpc.unary_unary_rpc_method_handler(handler, request_deserializer=bytes)
 
 
-async def test_an_interceptor_behind_may_judge_each_call(guard):
-    """One that looks at metadata hands out another handler for a call it refuses."""
-    admitted, refused = answering("admitted"), answering("refused")
+class Handlers(grpc.GenericRpcHandler):
+    """One method, whose handler may be changed."""
 
-    async def judge(details):
-        return admitted if details.invocation_metadata else refused
+    def __init__(self, handler):
+        self.handler = handler
 
-    async def call(*metadata):
-        handler = await guard.intercept_service(judge, Details("/a.B/C", metadata))
-        return await handler.unary_unary(b"", Context())
-
-    assert [await call("token"), await call(), await call("token")] == ["admitted", "refused", "admitted"]
+    def service(self, details):
+        return self.handler if details.method == "/a.B/C" else None
 
 
-async def test_the_wrapping_of_a_handler_is_kept(guard):
-    handler = answering("x")
-
-    async def same(details):
-        return handler
-
-    first = await guard.intercept_service(same, Details("/a.B/C"))
-    assert await guard.intercept_service(same, Details("/a.B/C")) is first
+class Server:
+    def add_generic_rpc_handlers(self, handlers):
+        [self.handlers] = handlers
 
 
-async def test_a_method_that_does_not_exist_stays_so(guard):
-    async def nothing(details):
-        return None
+def registered(guard, handler):
+    server = Server()
+    guard.registration(server).add_generic_rpc_handlers([Handlers(handler)])
+    return server.handlers
 
-    assert await guard.intercept_service(nothing, Details("/a.B/C")) is None
+
+async def test_what_answers_a_call_is_chosen_anew(guard):
+    inner = Handlers(answering("one"))
+    server = Server()
+    guard.registration(server).add_generic_rpc_handlers([inner])
+    handler = server.handlers.service(Details("/a.B/C"))
+    assert await handler.unary_unary(b"", Context()) == "one"
+    inner.handler = answering("two")
+    handler = server.handlers.service(Details("/a.B/C"))
+    assert await handler.unary_unary(b"", Context()) == "two"
+
+
+def test_the_wrapping_of_a_handler_is_kept(guard):
+    handlers = registered(guard, answering("x"))
+    assert handlers.service(Details("/a.B/C")) is handlers.service(Details("/a.B/C"))
+
+
+def test_a_method_that_does_not_exist_stays_so(guard):
+    assert registered(guard, answering("x")).service(Details("/a.B/D")) is None
+
+
+def test_a_handler_may_answer_with_bytes_that_are_ready(guard):
+    handler = grpc.unary_unary_rpc_method_handler(answering("x").unary_unary, response_serializer=str.encode)
+    write = guard.guarded("/a.B/C", handler).response_serializer
+    assert (write("text"), write(b"ready")) == (b"text", b"ready")
 
 
 async def test_a_streaming_handler_must_be_a_generator(guard):
@@ -69,11 +85,8 @@ async def test_a_streaming_handler_must_be_a_generator(guard):
     async def writing(request, context):
         await context.write(b"")
 
-    async def continuation(details):
-        return grpc.unary_stream_rpc_method_handler(writing)
-
     with pytest.raises(TypeError, match="generators"):
-        await guard.intercept_service(continuation, Details("/a.B/C"))
+        guard.guarded("/a.B/C", grpc.unary_stream_rpc_method_handler(writing))
 
 
 async def test_leaving_a_stream_in_the_middle_of_a_write_closes_its_handler_first(guard):
@@ -89,10 +102,7 @@ async def test_leaving_a_stream_in_the_middle_of_a_write_closes_its_handler_firs
         async def write(self, message):
             raise grpc.aio.InternalError
 
-    async def continuation(details):
-        return grpc.unary_stream_rpc_method_handler(responses)
-
-    handler = await guard.intercept_service(continuation, Details("/a.B/C"))
+    handler = guard.guarded("/a.B/C", grpc.unary_stream_rpc_method_handler(responses))
     call = handler.unary_stream(b"", Broken())
     with pytest.raises(grpc.aio.InternalError) as caught:
         await call

@@ -1,0 +1,1 @@
+"""How well the node's agent measures, what it costs, and what the closed loop gains."""
