@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench evaluate docs pictures deploy deploy-check images lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard evaluate docs pictures deploy deploy-check images lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -59,12 +59,16 @@ proto-check: $(VENV)/dev ## Check that the generated Python is that of the contr
 bench: $(VENV)/dev ## Measure everything that is said of speed and size, and refresh benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
+bench-guard: $(VENV)/dev ## Fail where a ratio fell far below what make bench found last; half a minute
+	$(BIN)/python -m benchmarks.guard
+
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }
 	$(BIN)/pba evaluate --data $(TRACES_DIR)/dev.parquet
 
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
+	$(BIN)/python -m docs.reference_page
 
 pictures: $(VENV)/dev ## Photograph the console and the live table, from simulated links; needs chromium
 	$(BIN)/python -m docs.pictures.make

@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.harness import runner
 
-SUITES = ("graph", "rpc", "refresh", "ingest")
+SUITES = ("graph", "rpc", "refresh", "ingest", "streams", "scale", "guard")
 
 
 def main() -> int:

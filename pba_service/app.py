@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from pba_service import transfer
+from pba_service.access.links import LinkBound
 from pba_service.access.watched import FileRefusedError
 from pba_service.console.app import OPEN_PATHS, Console
 from pba_service.console.relay import answer_on_socket
@@ -22,6 +23,7 @@ from pba_service.domain.parameters import TransportBounds
 from pba_service.domain.samples import Limits
 from pba_service.doors import open_doors
 from pba_service.engine.advance import Options
+from pba_service.engine.gathered import Gathered
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.engine.population import Population
@@ -183,7 +185,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 metrics_server.mount(console, OPEN_PATHS)
             elif part.console_socket is not None:
                 stack.enter_context(answer_on_socket(console, part.console_socket))
-        gate = doors.gate(service.subscriptions.regions)
+        gate = doors.gate(service.subscriptions.regions, LinkBound(store, settings.caller_links))
         server = Server(
             service,
             models=models,
@@ -246,7 +248,7 @@ async def _service(
     ingest = Ingest(store, metrics, refresher)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
-        PatientDirectory(store, last_known, now_ms),
+        Gathered(PatientDirectory(store, last_known, now_ms)),
         max_subscribers=settings.max_subscribers,
         on_skipped=metrics.updates_skipped,
     )

@@ -99,10 +99,10 @@ class Follower:
         self.fault = fault or "ended"
         self._changed.set()
 
-    def want(self, links: int, made_at_ms: int) -> None:
-        """Waits from now on for predictions of the first links made at this time or later."""
+    def want(self, first: int, links: int, made_at_ms: int) -> None:
+        """Waits from now on for predictions of some links made at this time or later."""
         self._wanted_s = made_at_ms // 1000
-        self._missing = sum(self._made_at_s.get(name(i), 0) < self._wanted_s for i in range(links))
+        self._missing = sum(self._made_at_s.get(name(i), 0) < self._wanted_s for i in range(first, first + links))
 
     async def until(self, what: str, timeout_s: float) -> None:
         """Returns when 'complete' or 'all'."""
@@ -124,7 +124,7 @@ async def fill(
     if wait:
         follower.start(connection)
         await follower.until("complete", timeout_s)
-        follower.want(links, end_ms)
+        follower.want(0, links, end_ms)
     for request in batches(links, times):
         await push(connection, request)
     if wait:
@@ -134,15 +134,16 @@ async def fill(
 
 
 async def refresh(
-    *, target: str, links: int, at_ms: int, most: int, conns: int = 1, timeout_s: float = 300
+    *, target: str, links: int, at_ms: int, most: int, first: int = 0, conns: int = 1, timeout_s: float = 300
 ) -> dict[str, Any]:
-    """Pushes one new sample of each link, and waits until a subscriber has all their predictions.
+    """Pushes one new sample of each of some links, and waits until a subscriber of them has all their predictions.
 
     Args:
         target: host:port.
         links: How many.
         at_ms: When the samples are measured.
         most: Samples in one message.
+        first: The first of the links.
         conns: Connections that push, each on its own.
         timeout_s: How long it may take.
 
@@ -152,10 +153,11 @@ async def refresh(
     """
     following, *pushing = await connections(target, conns + 1)
     follower = Follower()
-    follower.start(following)
+    chosen = pb.LinkSelector(link_ids=[name(link) for link in range(first, first + links)])
+    follower.start(following, pb.StreamPredictionsRequest(selector=chosen))
     await follower.until("complete", timeout_s)
-    follower.want(links, at_ms)
-    requests = list(batches(links, [at_ms], most))
+    follower.want(first, links, at_ms)
+    requests = list(batches(links, [at_ms], most, first))
     started = time.perf_counter()
 
     async def work(place: int) -> None:

@@ -38,7 +38,20 @@ def service(environment: dict[str, str] | None = None, *, redis_url: str = "") -
 @contextlib.contextmanager
 def echo(answer_bytes: int, model: Path | None = None) -> Iterator[str]:
     """The bare server, with or without a model; its host:port."""
-    command = [sys.executable, "-m", "benchmarks.harness.echo", str(answer_bytes), *([str(model)] if model else [])]
+    with _control("benchmarks.harness.echo", str(answer_bytes), *([str(model)] if model else [])) as target:
+        yield target
+
+
+@contextlib.contextmanager
+def fanout(message_bytes: int) -> Iterator[str]:
+    """The bare server of streams; its host:port."""
+    with _control("benchmarks.harness.fanout", str(message_bytes)) as target:
+        yield target
+
+
+@contextlib.contextmanager
+def _control(module: str, *arguments: str) -> Iterator[str]:
+    command = [sys.executable, "-m", module, *arguments]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "protos")])
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}

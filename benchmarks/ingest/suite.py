@@ -52,7 +52,7 @@ def _pushes(bench: Bench, section: Section) -> None:
             def work(_turn: int) -> float:
                 state["at"] += 100  # the links stay too young for a prediction: storing alone is measured
                 found = bench.generator.run(
-                    "benchmarks.harness.ingest:burst",
+                    "benchmarks.ingest.load:burst",
                     target=process.target,
                     links=links,
                     at_ms=state["at"],
@@ -68,7 +68,7 @@ def _pushes(bench: Bench, section: Section) -> None:
                 {
                     "10,000": pushed(10_000, 4),
                     "1,000": pushed(1_000, 4),
-                    "pipeline": lambda turn: _pipelined(client, links, start_ms + turn * MINUTE_MS),
+                    "pipeline": lambda turn: pipelined(client, links, start_ms + turn * MINUTE_MS),
                 },
                 bench.rounds,
             )
@@ -92,7 +92,7 @@ def _pushes(bench: Bench, section: Section) -> None:
     bench.show(section)
 
 
-def _pipelined(client: Redis, links: int, at_ms: int) -> float:
+def pipelined(client: Redis, links: int, at_ms: int) -> float:
     """Samples per second of the obvious commands."""
     rows = np.random.default_rng(at_ms // MINUTE_MS).random((links, 4), np.float32)
     started = time.perf_counter()

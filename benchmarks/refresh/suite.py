@@ -9,7 +9,7 @@ from benchmarks.harness.feed import MINUTE_MS
 from benchmarks.harness.generator import ROOT
 from benchmarks.harness.raw import BATCH, RawModel
 from benchmarks.harness.service import cpu_s, now_ms, service
-from benchmarks.harness.statistics import Section, compared, turns
+from benchmarks.harness.statistics import Figure, Section, compared, turns
 from tests.servers import standalone
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LINKS, SAMPLES = 2_000, 30
 TOGETHER = 1_000
+GATEWAY_LINKS = 10_000
 MODEL = ROOT / "models" / "pba_lstm"
 
 
@@ -33,7 +34,7 @@ class Refreshing:
             "benchmarks.harness.feed:fill", target=target, links=links, samples=SAMPLES, end_ms=self._next_ms
         )
 
-    def __call__(self, _turn: int) -> float:
+    def __call__(self, _turn: int, together: int = TOGETHER, conns: int | None = None) -> float:
         """One round; links per second."""
         self._next_ms += MINUTE_MS
         found = self._bench.generator.run(
@@ -41,8 +42,8 @@ class Refreshing:
             target=self._target,
             links=self._links,
             at_ms=self._next_ms,
-            most=TOGETHER,
-            conns=self._conns,
+            most=together,
+            conns=conns or self._conns,
         )
         return float(found["rate"])
 
@@ -54,7 +55,25 @@ def served(bench: Bench, workers: int, links: int) -> Iterator[tuple[Refreshing,
         settings = {"PBA_WORKERS": str(workers)} if workers > 1 else {}
         with service(settings, redis_url=redis.url) as process:
             conns = 1 if workers == 1 else 8 * workers
-            yield Refreshing(bench, process.target, links, conns, bench.rounds + 2), process.process.pid
+            yield Refreshing(bench, process.target, links, conns, 2 * bench.rounds + 4), process.process.pid
+
+
+def _bulk(bench: Bench) -> list[Figure]:
+    """A gateway that reports for 10,000 links in one message, beside 100 that report for 100 links each."""
+    links = bench.size(GATEWAY_LINKS)
+    with served(bench, 1, links) as (refreshing, _):
+        found = turns(
+            {
+                "one": lambda turn: refreshing(turn, together=links),
+                "many": lambda turn: refreshing(turn, together=100, conns=16),
+            },
+            bench.rounds,
+        )
+    return [
+        compared(
+            f"{links:,} links in one message", "links/s", found["one"], found["many"], f"{links // 100} messages of 100"
+        )
+    ]
 
 
 def run(bench: Bench) -> Section:
@@ -64,8 +83,10 @@ def run(bench: Bench) -> Section:
     raw = RawModel(MODEL)
     with contextlib.ExitStack() as stack:
         one, pid = stack.enter_context(served(bench, 1, links))
+        two, _ = stack.enter_context(served(bench, 2, links))
         works: dict[str, Callable[[int], float]] = {
             "one": one,
+            "two": two,
             "raw, 1 thread": lambda _: raw.rate(bench.seconds(0.5)),
             "raw, 2 threads": lambda _: raw.rate(bench.seconds(0.5), threads=2),
         }
@@ -74,7 +95,9 @@ def run(bench: Bench) -> Section:
         spent = (cpu_s(pid) - before) / (links * (bench.rounds + 1)) * 1e6
     section.figures += [
         compared("one process", "links/s", found["one"], found["raw, 1 thread"], "raw, 1 thread", goal=">= 0.8"),
-        compared("one process", "links/s", found["one"], found["raw, 2 threads"], "raw, 2 threads"),
+        compared("two processes", "links/s", found["two"], found["raw, 2 threads"], "raw, 2 threads"),
+        compared("two processes", "links/s", found["two"], found["one"], "one process", goal=">= 1.6"),
+        *_bulk(bench),
     ]
     section.notes.append(
         f"{links:,} links a round, one new sample each in messages of {TOGETHER:,}; timed from the first push until a "

@@ -12,7 +12,7 @@ from pba.v1 import prediction_service_pb2 as pb
 from benchmarks.harness import feed
 from benchmarks.harness.echo import PATH as ECHO
 from benchmarks.harness.service import cpu_s, echo, now_ms, service
-from benchmarks.harness.statistics import Figure, Section, compared, plain, turns
+from benchmarks.harness.statistics import Section, compared, plain, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,27 +136,3 @@ def _half_load(bench: Bench, targets: dict[str, Any], rates: dict[str, list[floa
             compared(f"{name}, p50 at half load", "ms", medians[name], medians["echo"], "echo"),
         ]
         bench.show(section)
-
-
-def guard(bench: Bench) -> list[Figure]:
-    """Short, for `make bench-guard`."""
-    section = Section("guard")
-    with service() as process:
-        bench.generator.run(
-            "benchmarks.harness.feed:fill", target=process.target, links=20, samples=20, end_ms=now_ms()
-        )
-        bodies = [_encoded(pb.PredictRequest(link_id=feed.name(i))) for i in range(20)]
-        with echo(300) as bare:
-            targets = {"Predict": (process.target, feed.SERVICE + "Predict", bodies), "echo": (bare, ECHO, bodies)}
-
-            def asking(name: str) -> Callable[[int], float]:
-                target, path, sent = targets[name]
-                return lambda _turn: float(
-                    bench.load("closed", target=target, path=path, bodies=sent, callers=16, seconds=0.4, warm_s=0.1)[
-                        "rate"
-                    ]
-                )
-
-            found = turns({name: asking(name) for name in targets}, 3)
-    section.figures.append(compared("Predict, 16 callers", "requests/s", found["Predict"], found["echo"], "echo"))
-    return section.figures

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from pba_service.access.tokens import TokenRefusedError
@@ -67,6 +68,7 @@ class Authenticator:
         self._now_s = now_s
         self._generation = self.generation
         self._remembered: OrderedDict[bytes, Caller] = OrderedDict()
+        self._lock = Lock()  # metrics are asked for from threads
 
     @property
     def generation(self) -> int:
@@ -77,18 +79,23 @@ class Authenticator:
         """Who shows a credential. Raises `UnidentifiedError`."""
         if credential.token is None:
             return self._by_certificate(credential.names)
+        with self._lock:
+            caller = self._by_token_remembered(credential.token)
+        if caller.expires_at_s is not None and caller.expires_at_s <= self._now_s():
+            raise UnidentifiedError("expired")
+        return caller
+
+    def _by_token_remembered(self, token: str) -> Caller:
         if self._generation != self.generation:
             self._generation = self.generation
             self._remembered.clear()
-        key = hashlib.sha256(credential.token.encode(errors="surrogateescape")).digest()
+        key = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
         caller = self._remembered.get(key)
         if caller is None:
-            caller = self._by_token(credential.token)
+            caller = self._by_token(token)
             self._remembered[key] = caller
             if len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
-        if caller.expires_at_s is not None and caller.expires_at_s <= self._now_s():
-            raise UnidentifiedError("expired")
         return caller
 
     def _by_token(self, token: str) -> Caller:

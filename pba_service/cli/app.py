@@ -77,6 +77,7 @@ for _panel, _commands in _PANELS.items():
 
 app.add_typer(registry.app, name="models", rich_help_panel="Models")
 app.add_typer(ab.app, name="ab", rich_help_panel="Models")
+
 # its words are the agent's own to read
 app.command(
     "agent",

@@ -176,6 +176,10 @@ class Store(Protocol):
         """What is known of each link; None where it is unknown."""
         ...
 
+    async def link_count(self, prefix: str) -> int:
+        """How many links have ids that begin so; some of them may have expired a while ago."""
+        ...
+
     def announcements(self) -> AsyncIterator[list[Prediction]]:
         """Predictions committed by any replica, this one included, from the moment of the call; never ends.
 

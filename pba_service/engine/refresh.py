@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from pba_service.domain.errors import HistoryTooShortError, PbaError
+from pba_service.domain.errors import PbaError
+from pba_service.domain.forecast import hits
 from pba_service.engine.batch import Batches
 from pba_service.engine.models import ModelSet, Router
 from pba_service.engine.ports import Outcome
@@ -247,25 +248,17 @@ class Refresher:
         return taken
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
-        self._metrics.refreshed(len(advanced))
+        metrics = self._metrics
+        metrics.refreshed(len(advanced))
+        kept = [one for one in advanced if one.commit is None or one.commit.link_id in won]
+        made = [one.commit.prediction for one in kept if one.commit and one.commit.prediction]
+        metrics.predictions_made(made)
         if self.on_made:
-            self.on_made(
-                [
-                    one.commit.prediction
-                    for one in advanced
-                    if one.commit and one.commit.prediction and one.commit.link_id in won
-                ]
-            )
-        settled = []
-        for one in advanced:
-            if one.commit:
-                if one.commit.link_id not in won:
-                    continue
-                for entry in one.commit.ledger:
-                    self._metrics.ledger_scored(one.commit.link_id, entry)
-            if not isinstance(one.prediction, HistoryTooShortError):
-                self._metrics.prediction_made(one.prediction)
-            if one.settled:
-                settled.append(one.settled)
+            self.on_made(made)
+        scored = [(one.commit.link_id, entry) for one in kept if one.commit for entry in one.commit.ledger]
+        if scored:
+            came = np.array([entry.actual for _, entry in scored])
+            metrics.ledger_scored(scored, int(hits(np.array([entry.predicted for _, entry in scored]), came).sum()))
+        settled = [one.settled for one in kept if one.settled]
         if settled and self.on_settled:
             self.on_settled(settled)

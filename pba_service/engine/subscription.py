@@ -90,6 +90,23 @@ class Subscription:
         self._slots[prediction.link_id] = prediction
         self._changed.set()
 
+    def offer_together(self, predictions: dict[str, Prediction], overtaken: int) -> None:
+        """Puts new values into the slots of their links: all at once, for one who follows every link.
+
+        Args:
+            predictions: The newest by link.
+            overtaken: Values that came with them and were overtaken by them.
+        """
+        if not predictions:
+            return
+        self._skip(overtaken)
+        if self._slots:
+            self._skip(len(self._slots.keys() & predictions.keys()))
+            self._slots.update(predictions)
+        else:
+            self._slots = predictions.copy()
+        self._changed.set()
+
     def _skip(self, count: int) -> None:
         if count:
             self._skipped += count
@@ -132,8 +149,12 @@ class Subscription:
                 yield update
 
     def _take(self) -> Update:
-        links = list(islice(self._slots, MAX_PREDICTIONS_PER_UPDATE))
-        predictions = [self._slots.pop(link_id) for link_id in links]
+        if len(self._slots) <= MAX_PREDICTIONS_PER_UPDATE:
+            predictions = list(self._slots.values())
+            self._slots.clear()
+        else:
+            links = list(islice(self._slots, MAX_PREDICTIONS_PER_UPDATE))
+            predictions = [self._slots.pop(link_id) for link_id in links]
         if not self._snapshot_complete:
             self._given_ms.update((p.link_id, p.made_at_ms) for p in predictions)
         return Update(predictions, self._skipped, self._snapshot_complete)

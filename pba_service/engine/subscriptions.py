@@ -135,8 +135,13 @@ class Subscriptions:
         """Gives new predictions to those who chose their links. Costs time for each interested subscriber only."""
         if not self._subscribers or self.closed.is_set():
             return
-        for prediction in predictions:
-            if self.advance(prediction):
+        fresh = [prediction for prediction in predictions if self.advance(prediction)]
+        if self._all:
+            together = {prediction.link_id: prediction for prediction in fresh}
+            for subscription in self._all:
+                subscription.offer_together(together, len(fresh) - len(together))
+        if len(self._subscribers) > len(self._all):
+            for prediction in fresh:
                 self._deliver(prediction)
 
     def _deliver(self, prediction: Prediction) -> None:
@@ -146,8 +151,6 @@ class Subscriptions:
         for length in self._prefix_lengths:
             for subscription in self._by_prefix.get(link_id[:length], ()):
                 subscription.offer(prediction)
-        for subscription in self._all:
-            subscription.offer(prediction)
         if not self._by_region:
             return
         region = self.regions.known(link_id)

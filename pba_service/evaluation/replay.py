@@ -17,6 +17,7 @@ from pba_service.domain.forecast import PRODUCT_HORIZON_MS, QUANTILES
 from pba_service.domain.online.experts import EXPERTS, SEASONAL, listen, metrics_last
 from pba_service.domain.online.intervals import model_quantiles
 from pba_service.domain.samples import METRICS, Series
+from pba_service.domain.targets import realised
 from pba_service.domain.window import horizon_ms, windows_at
 from pba_service.engine.advance import horizon_index
 
@@ -49,7 +50,8 @@ class Replayed:
         made_at_ms: int64[n].
         step_ms: int64[n].
         target_ms: int64[n].
-        actual: float32[n, 4], the sample nearest to the target, at most half a step away; NaN where there is none.
+        actual: float32[n, 4], of each metric what was measured nearest to the target, at most half a step away; NaN
+            where there is nothing.
         values: float32[n, 4], what was served.
         quantiles: float32[n, 4, 5], likewise, at `domain.forecast.QUANTILES`.
         confidence: float32[n], likewise.
@@ -197,14 +199,9 @@ class _Run:
 def actual_at(
     series: Series, made_at_ms: NDArray[np.int64], target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The sample nearest to each target and later than the forecast, at most half a step away: float32[n, 4]."""
-    times = series.times_ms
-    after = np.clip(np.searchsorted(times, target_ms), 0, len(times) - 1)
-    before = np.maximum(after - 1, 0)
-    nearer = np.abs(times[before] - target_ms) <= np.abs(times[after] - target_ms)
-    chosen = np.where(nearer, before, after)
-    found = (np.abs(times[chosen] - target_ms) <= step_ms // 2) & (times[chosen] > made_at_ms)
-    return np.where(found[:, None], series.values[chosen], np.float32(np.nan))
+    """What is measured nearest to each target and later than the forecast, at most half a step away: float32[n, 4]."""
+    values, measured = realised(series, target_ms, step_ms // 2)
+    return np.where(measured > made_at_ms[:, None], values, np.float32(np.nan))
 
 
 def _block(run: _Run, start: int, model: Model, base_ms: int) -> _Block:

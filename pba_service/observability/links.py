@@ -68,6 +68,10 @@ class LinkTable(Collector):
         self._links: dict[str, _Link] = {}
         self._unlabelled: set[int] = set()
 
+    def follows(self, link_id: str) -> bool:
+        """Whether a link has labels, or could have; one that cannot is counted."""
+        return self._link(link_id) is not None
+
     def current(self, link_id: str, measured_at_ms: int, values: Sequence[float]) -> None:
         """The values of a sample; those of the newest sample stay."""
         link = self._link(link_id)
@@ -115,7 +119,7 @@ class LinkTable(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families of all labelled links, and the number of the others."""
-        links = list(self._links.items())
+        links = list(self._links.copy().items())  # copied in one step, whatever the writer does meanwhile
         for metric, (name, help_text) in enumerate(_CURRENT):
             yield _family(name, help_text, (((i,), link.current[metric]) for i, link in links))
         yield _family(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from collections import Counter as Counts
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,10 +23,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from pba_service.observability.bulk import BulkHistogram
 from pba_service.observability.links import LinkTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from enum import Enum
 
     import numpy as np
@@ -78,11 +80,6 @@ class ScoredEntry(Protocol):
     @property
     def actual(self) -> NDArray[np.float32]:
         """float32[4], NaN where nothing was measured."""
-        ...
-
-    @property
-    def hit(self) -> bool:
-        """Whether it came true within the tolerance."""
         ...
 
 
@@ -147,7 +144,9 @@ class Metrics:
         self._ingest_size = histogram("dwcp_pba_ingest_batch_samples", "Samples written to the store at once.", _SIZES)
 
         self._predictions = counter("dwcp_pba_predictions_total", "Predictions made, by what produced them.", "source")
-        self._latency = histogram("dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS)
+        self._latency = BulkHistogram(
+            "dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS, registry
+        )
         self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
         self._models_loaded = gauge("dwcp_pba_models_loaded", "Models in memory.")
         self._models_missing = gauge("dwcp_pba_models_missing", "Desired models that are not loaded here.")
@@ -176,8 +175,8 @@ class Metrics:
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
-        self._refresh_lag = histogram(
-            "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S
+        self._refresh_lag = BulkHistogram(
+            "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S, registry
         )
         self._conflicts = counter("dwcp_pba_commit_conflicts_total", "Commits that another writer was faster with.")
         self._store_errors = counter("dwcp_pba_store_errors_total", "Times that the store was away or too slow.")
@@ -249,20 +248,25 @@ class Metrics:
         """A link has no samples any more: its series end."""
         self._links.forget(link_id)
 
-    def prediction_made(self, prediction: MadePrediction) -> None:
-        """A prediction was made here."""
-        self._predictions.labels(prediction.source.name.lower()).inc()
-        self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
+    def predictions_made(self, predictions: Sequence[MadePrediction]) -> None:
+        """Predictions were made here."""
+        for source, count in Counts(prediction.source for prediction in predictions).items():
+            self._predictions.labels(source.name.lower()).inc(count)
+        for prediction in predictions:
+            if self._links.follows(prediction.link_id):
+                self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
 
     def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
         """Each of some predictions, made together, took so long from the start of its making until it could be used."""
-        for _ in range(predictions):
-            self._latency.observe(seconds * 1000)
+        self._latency.observe(seconds * 1000, predictions)
 
-    def ledger_scored(self, link_id: str, entry: ScoredEntry) -> None:
-        """A prediction's target came, and the entry was stored."""
-        self._ledger.labels("true" if entry.hit else "false").inc()
-        self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+    def ledger_scored(self, scored: Sequence[tuple[str, ScoredEntry]], hits: int) -> None:
+        """Targets of predictions of some links came, so many of them as hits, and the entries were stored."""
+        self._ledger.labels("true").inc(hits)
+        self._ledger.labels("false").inc(len(scored) - hits)
+        for link_id, entry in scored:
+            if self._links.follows(link_id):
+                self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
 
     def conditions(self, links: Mapping[str, int]) -> None:
         """So many links are in each condition."""

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pba_service.domain.errors import ModelRefusedError
+from pba_service.runtime.graph_scan import GraphFaultError, scan_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +50,7 @@ def vet(onnx: bytes, where: str) -> None:
         raise ModelRefusedError(where, "it is empty", "limits")
     if len(onnx) > MAX_ONNX_BYTES:
         raise ModelRefusedError(where, f"it has more than {MAX_ONNX_BYTES:,} bytes", "limits")
+    try:
+        scan_graph(onnx)
+    except GraphFaultError as fault:
+        raise ModelRefusedError(where, str(fault), "limits") from None

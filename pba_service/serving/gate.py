@@ -20,10 +20,10 @@ from pba_service.access.callers import Role
 from pba_service.access.limits import Places, Rate, peer_key
 from pba_service.access.policy import Links, rule_of
 from pba_service.domain.errors import NotAuthenticatedError, NotPermittedError, RateExceededError
-from pba_service.serving.named import is_push, named_links, pushed_nodes, pushed_samples
+from pba_service.serving.named import is_push, named_links, pushed_nodes, pushed_regions, pushed_samples
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from pba_service.access.authenticator import Authenticator
     from pba_service.access.callers import Caller
@@ -62,8 +62,8 @@ class RegionsOf(Protocol):
 class LinkBound(Protocol):
     """Bounds how many links a caller makes."""
 
-    async def admit(self, caller: Caller, link_ids: Sequence[str]) -> None:
-        """Returns when the links may be pushed. Raises `CapacityExceededError`."""
+    async def admit(self, caller: Caller, link_ids: Collection[str], regions: Collection[str]) -> None:
+        """Returns when links of these regions may be pushed. Raises `CapacityExceededError`."""
         ...
 
 
@@ -121,7 +121,7 @@ class Visit:
         if not pushed_nodes(request) <= {"", caller.name}:
             raise self.denied("node")
         if self._gate.link_bound is not None:
-            await self._gate.link_bound.admit(caller, link_ids)
+            await self._gate.link_bound.admit(caller, link_ids, pushed_regions(request))
 
     async def sees(self, link_ids: Sequence[str]) -> list[bool]:
         """Which links the caller may read. Raises `StoreUnavailableError` when it takes the store to tell."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pba_service.domain.samples import MAX_TEXT_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -69,6 +71,13 @@ def pushed_nodes(request: Any) -> set[str]:
     """What a batch says of the nodes of its links."""
     nodes = {row.node for row in islice(request.samples, MOST)}
     return nodes.union(link.node for link in islice(request.columns.links, MOST))
+
+
+def pushed_regions(request: Any) -> set[str]:
+    """What a batch says of the regions of its links; texts that are too long will be refused for that."""
+    regions = {row.region for row in islice(request.samples, MOST)}
+    regions |= {link.region for link in islice(request.columns.links, MOST)}
+    return {region for region in regions if len(region) <= MAX_TEXT_BYTES}
 
 
 def pushed_samples(request: Any) -> int:

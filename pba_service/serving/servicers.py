@@ -79,11 +79,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         results = await self._service.batch_predict(link_ids)
         return pb.BatchPredictResponse(results=map(_result, link_ids, results))
 
-    async def GetOptimalParameters(
+    async def GetOptimalParameters(  # type: ignore[override]  # ready bytes are sent as they are
         self, request: pb.GetOptimalParametersRequest, context: Any
-    ) -> pb.GetOptimalParametersResponse:
+    ) -> bytes:
         """Gives transport parameters."""
-        return convert.parameters(await self._service.parameters(requests.read_ask(request)))
+        link_id, key = request.link_id, request.SerializeToString()
+        planned = self._ready.plan(link_id, key, self._service.current(link_id))
+        if planned is not None:
+            return planned
+        return self._ready.keep_plan(link_id, key, await self._service.parameters(requests.read_ask(request)))
 
     async def EstimateTransfer(self, request: pb.EstimateTransferRequest, context: Any) -> pb.EstimateTransferResponse:
         """Says how long a transfer would take."""
@@ -91,7 +95,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def ReportOutcome(self, request: pb.ReportOutcomeRequest, context: Any) -> pb.ReportOutcomeResponse:
         """Remembers what came of transport parameters."""
-        learned = await self._service.transfers.report(transfers.read_outcome(request.outcome))
+        outcome = transfers.read_outcome(request.outcome)
+        learned = await self._service.transfers.report(outcome)
+        self._ready.forget_plans(outcome.link_id)
         return pb.ReportOutcomeResponse(
             effectiveness_ratio=learned.effectiveness, streams_correction=learned.correction
         )
@@ -101,19 +107,13 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         found = await self._service.transfers.outcomes(requests.read_link_id(request.link_id))
         return pb.GetOutcomesResponse(outcomes=map(transfers.outcome, found))
 
-    async def StreamPredictions(
-        self, request: pb.StreamPredictionsRequest, context: Any
-    ) -> AsyncIterator[pb.StreamPredictionsResponse]:
+    async def StreamPredictions(self, request: pb.StreamPredictionsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]  # ready bytes are sent as they are
         """Gives predictions as they are made."""
         selector, min_interval_s = requests.read_selector(request), requests.read_interval_s(request)
         with self._service.subscriptions.subscribe(selector, min_interval_s=min_interval_s) as subscription:
             async with aclosing(subscription.updates()) as updates:
                 async for update in visible.updates(updates):
-                    yield pb.StreamPredictionsResponse(
-                        predictions=map(convert.prediction, update.predictions),
-                        skipped_updates=update.skipped_updates,
-                        snapshot_complete=update.snapshot_complete,
-                    )
+                    yield self._ready.update(update)
 
     async def GetHistory(self, request: pb.GetHistoryRequest, context: Any) -> AsyncIterator[pb.GetHistoryResponse]:
         """Gives the samples of a link."""

@@ -112,8 +112,8 @@ def encode_prediction(prediction: Prediction) -> bytes:
         prediction.step_ms,
         prediction.target_ms,
     )
-    floats = np.concatenate([prediction.values, prediction.quantiles.ravel()]).astype("<f4")
-    return b"".join((head, floats.tobytes(), link_id, model, condition))
+    values, quantiles = prediction.values.astype("<f4", copy=False), prediction.quantiles.astype("<f4", copy=False)
+    return b"".join((head, values.tobytes(), quantiles.tobytes(), link_id, model, condition))
 
 
 def decode_prediction(blob: bytes) -> Prediction:

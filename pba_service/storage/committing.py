@@ -6,18 +6,19 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from pba_service.storage import codec, keys, scripts
-from pba_service.storage.events import EVENTS_KEPT, announce
+from pba_service.storage.events import announce
 from pba_service.storage.replies import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pba_service.engine.ports import Commit
+    from pba_service.storage.events import Own
     from pba_service.storage.server import Server
 
 
 async def commit(
-    server: Server, commits: Sequence[Commit], floor_ms: int, now_ms: int, ledger_retention_ms: int
+    server: Server, commits: Sequence[Commit], own: Own, *, floor_ms: int, now_ms: int, ledger_retention_ms: int
 ) -> list[bool]:
     """Writes commits; returns for each whether it was written.
 
@@ -28,11 +29,13 @@ async def commit(
         StoreUnavailableError: The store is away or slow; some of the commits may have been written.
     """
     events = [keys.EVENTS] if server.holds_everything else []
-    token = secrets.token_bytes(8)  # tells a command that redis-py sends again from another writer's
     calls = []
     for first in range(0, len(commits), server.links_per_call):
         group = commits[first : first + server.links_per_call]
-        args: list[Any] = [len(group), floor_ms, now_ms, ledger_retention_ms, EVENTS_KEPT, token]
+        token = secrets.token_bytes(8)  # tells a command that redis-py sends again from another writer's
+        if events:
+            own.announced(token, [one.prediction for one in group if one.prediction])
+        args: list[Any] = [len(group), floor_ms, now_ms, ledger_retention_ms, token]
         for one in group:
             args += _arguments(one)
         calls.append(([*(keys.link_key(one.link_id) for one in group), *events], args))
@@ -40,7 +43,7 @@ async def commit(
     written = [bool(readable(one.link_id, _flag, reply)) for one, reply in zip(commits, found, strict=True)]
     if not events:
         predictions = [one.prediction for one, done in zip(commits, written, strict=True) if done and one.prediction]
-        await announce(server, predictions)
+        await announce(server, predictions, own)
     return written
 
 

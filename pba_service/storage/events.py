@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
+import struct
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,26 +25,49 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import Prediction
     from pba_service.storage.server import Server
 
-EVENTS_KEPT = 10_000
 RECONCILE_EVERY_S = 30.0
 
 FRESH_S = 3.0
 """An idle stream is read about once a second."""
 
 _ANNOUNCED_AT_ONCE = 500
-_READ_AT_ONCE = 1_000
+_OWN_KEPT = 64  # entries
+_LENGTH = struct.Struct("<I")
+_READ_AT_ONCE = 64
 _BLOCK_S = 1.0
 _BACKOFF_S = (0.05, 1.0)
 
 _log = structlog.get_logger(__name__)
 
 
-async def announce(server: Server, predictions: Sequence[Prediction]) -> None:
+class Own:
+    """What this process announces, kept until it reads that itself: it need not be decoded then."""
+
+    def __init__(self) -> None:
+        self._announced: OrderedDict[bytes, list[Prediction]] = OrderedDict()
+
+    def announced(self, token: bytes, predictions: list[Prediction]) -> None:
+        """These are about to be announced, or some of them."""
+        self._announced[token] = predictions
+        if len(self._announced) > _OWN_KEPT:
+            self._announced.popitem(last=False)
+
+    def read(self, token: bytes, count: int) -> list[Prediction] | None:
+        """The predictions of an entry that holds so many; None where it is not known which they are."""
+        predictions = self._announced.pop(token, None)
+        return predictions if predictions is not None and len(predictions) == count else None
+
+
+async def announce(server: Server, predictions: Sequence[Prediction], own: Own) -> None:
     """Adds predictions to the stream; what cannot be added is left to reconciliation, since it has been written."""
-    blobs = [codec.encode_prediction(prediction) for prediction in predictions]
-    parts = [blobs[first : first + _ANNOUNCED_AT_ONCE] for first in range(0, len(blobs), _ANNOUNCED_AT_ONCE)]
+    calls = []
+    for first in range(0, len(predictions), _ANNOUNCED_AT_ONCE):
+        part = list(predictions[first : first + _ANNOUNCED_AT_ONCE])
+        token = secrets.token_bytes(8)
+        own.announced(token, part)
+        calls.append(([keys.EVENTS], [token, *map(codec.encode_prediction, part)]))
     try:
-        await server.run(scripts.ANNOUNCE, [([keys.EVENTS], [EVENTS_KEPT, *part]) for part in parts])
+        await server.run(scripts.ANNOUNCE, calls)
     except StoreUnavailableError:
         _log.warning("predictions_not_announced", predictions=len(predictions))
 
@@ -67,6 +93,7 @@ async def follow(
     everything: Callable[[], AsyncIterator[list[Prediction]]],
     *,
     followed: Followed | None = None,
+    own: Own | None = None,
     reconcile_every_s: float = RECONCILE_EVERY_S,
 ) -> AsyncIterator[list[Prediction]]:
     """Reads the stream for ever.
@@ -76,12 +103,13 @@ async def follow(
         everything: Reads the newest predictions of all links, in pages: done after an error, because events may have
             been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
         followed: Told how it goes.
+        own: What this process announced.
         reconcile_every_s: How often that is.
 
     Yields:
         First an empty list: what is committed from then on will be delivered. Then predictions.
     """
-    loop, followed = asyncio.get_running_loop(), followed or Followed()
+    loop, followed, own = asyncio.get_running_loop(), followed or Followed(), own or Own()
     delay_s, cursor, started = _BACKOFF_S[0], b"", False
     reconcile_at = loop.time()
     while True:
@@ -100,7 +128,7 @@ async def follow(
                 async for page in everything():
                     yield page
                 reconcile_at = loop.time() + reconcile_every_s
-            cursor, predictions = await _read_on(server, cursor)
+            cursor, predictions = await _read_on(server, cursor, own)
             delay_s = _BACKOFF_S[0]
             if predictions:
                 yield predictions
@@ -118,7 +146,7 @@ async def _end_of_stream(server: Server) -> bytes:
     return newest[0][0] if newest else b"0-0"
 
 
-async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Prediction]]:
+async def _read_on(server: Server, cursor: bytes, own: Own) -> tuple[bytes, list[Prediction]]:
     # Well below the deadline, or an idle stream would look like a server that hangs.
     block_ms = int(min(_BLOCK_S, server.timeout_s / 2) * 1_000)
     reply = await server.command("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", keys.EVENTS, cursor)
@@ -127,16 +155,36 @@ async def _read_on(server: Server, cursor: bytes) -> tuple[bytes, list[Predictio
     [[_, entries]] = reply
     newest: dict[str, Prediction] = {}
     for _, fields in entries:
-        prediction = _decoded(fields)
-        if prediction:
+        for prediction in _predictions(fields, own):
             newest.pop(prediction.link_id, None)
             newest[prediction.link_id] = prediction
     return entries[-1][0], list(newest.values())
 
 
-def _decoded(fields: dict[bytes, bytes]) -> Prediction | None:
+def _predictions(fields: dict[bytes, bytes], own: Own) -> list[Prediction]:
+    """The predictions of an entry; what cannot be understood is logged and left out."""
     try:
-        return codec.decode_prediction(next(iter(fields.values())))
-    except StoredDataError as error:
-        _log.warning("announcement_unreadable", error=str(error))
-        return None
+        blobs = _split(fields[b"p"])
+        known = own.read(fields[b"t"], len(blobs))
+    except (KeyError, struct.error) as error:
+        _log.warning("announcement_unreadable", error=f"no entry of the stream: {error}")
+        return []
+    if known is not None:
+        return known
+    found = []
+    for blob in blobs:
+        try:
+            found.append(codec.decode_prediction(blob))
+        except StoredDataError as error:
+            _log.warning("announcement_unreadable", error=str(error))
+    return found
+
+
+def _split(joined: bytes) -> list[bytes]:
+    """Blobs that are joined, each with its length before it."""
+    blobs, at = [], 0
+    while at < len(joined):
+        (length,) = _LENGTH.unpack_from(joined, at)
+        at += _LENGTH.size + length
+        blobs.append(joined[at - length : at])
+    return blobs

@@ -131,6 +131,10 @@ class GuardedStore:
         """What is known of each link."""
         return await self._call(lambda: self._store.link_infos(link_ids))
 
+    async def link_count(self, prefix: str) -> int:
+        """How many links have ids that begin so."""
+        return await self._call(lambda: self._store.link_count(prefix))
+
     def announcements(self) -> AsyncIterator[list[Prediction]]:
         """Predictions as any replica commits them; these wait for the store by themselves."""
         return self._store.announcements()

@@ -82,9 +82,13 @@ class LinkIndex:
         """Entries greater than `after`, in order; some may be of links without samples or of another region."""
         key = keys.region_key(region) if region else keys.LINKS
         start = b"(" + after.encode() if after >= prefix and after else b"[" + prefix.encode()
-        end = b"(" + prefix.encode() + b"\xff" if prefix else b"+"  # no UTF-8 text holds the byte 0xff
+        end = _end(prefix)
         found = await self._server.command("ZRANGEBYLEX", key, start, end, "LIMIT", 0, limit)
         return [link_id.decode() for link_id in found]
+
+    async def count(self, prefix: str) -> int:
+        """Entries that begin so."""
+        return int(await self._server.command("ZLEXCOUNT", keys.LINKS, b"[" + prefix.encode(), _end(prefix)))
 
     async def remove(self, link_ids: Sequence[str], region: str) -> None:
         """Takes entries out, of the index of a region if one is given, else of the index of all links."""
@@ -97,3 +101,8 @@ class LinkIndex:
         for first in range(0, len(link_ids), _PAGE):
             members = [part for link_id in link_ids[first : first + _PAGE] for part in (0, link_id)]
             await self._server.command("ZADD", key, *members)
+
+
+def _end(prefix: str) -> bytes:
+    """The end of the range of ids that begin so: no UTF-8 text holds the byte 0xff."""
+    return b"(" + prefix.encode() + b"\xff" if prefix else b"+"

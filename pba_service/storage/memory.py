@@ -240,6 +240,11 @@ class MemoryStore:
         self._expire(self._floor_ms())
         return [self._links[link_id].info(link_id) if link_id in self._links else None for link_id in link_ids]
 
+    async def link_count(self, prefix: str) -> int:
+        """How many links have ids that begin so."""
+        self._expire(self._floor_ms())
+        return sum(link_id.startswith(prefix) for link_id in self._links)
+
     async def announcements(self) -> AsyncIterator[list[Prediction]]:
         """Predictions as they are committed, as `Store.announcements` says.
 

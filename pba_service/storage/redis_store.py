@@ -15,7 +15,7 @@ from pba_service.storage import committing, keys, outcomes, putting, replies, sc
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
-from pba_service.storage.events import Followed, follow
+from pba_service.storage.events import Followed, Own, follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
@@ -63,6 +63,7 @@ class RedisStore:
         self._index = LinkIndex(server, max_links)
         self._swept = ""
         self._followed = Followed()
+        self._own = Own()
         self._recent = RecentBatches() if server.forgets_last_writes else None
         server.on_failover = self._put_again
 
@@ -155,7 +156,14 @@ class RedisStore:
         if not commits:
             return []
         now = self._clock()
-        return await committing.commit(self._server, commits, self._floor_ms(now), now, self._ledger_retention_ms)
+        return await committing.commit(
+            self._server,
+            commits,
+            self._own,
+            floor_ms=self._floor_ms(now),
+            now_ms=now,
+            ledger_retention_ms=self._ledger_retention_ms,
+        )
 
     async def newest(self, link_ids: Sequence[str]) -> list[Prediction | None]:
         """The newest prediction of each link."""
@@ -231,12 +239,16 @@ class RedisStore:
         """What is known of each link; None where it is unknown."""
         return [summary.info if summary else None for summary in await self._summarise(link_ids)]
 
+    async def link_count(self, prefix: str) -> int:
+        """How many links have ids that begin so, those included that nobody has found expired yet."""
+        return await self._index.count(prefix)
+
     async def announcements(self) -> AsyncIterator[list[Prediction]]:
         """Predictions as any replica commits them, as `Store.announcements` says.
 
         The first list is empty: whatever is committed from then on will be delivered.
         """
-        async for predictions in follow(self._server, self._all_newest, followed=self._followed):
+        async for predictions in follow(self._server, self._all_newest, followed=self._followed, own=self._own):
             yield predictions
 
     @property

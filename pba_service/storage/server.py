@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.keys import MARK, link_key
+from pba_service.storage.packing import packing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -52,7 +53,8 @@ def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
 
 def new_client(options: dict[str, Any], timeout_s: float, *, retries: int = 3) -> Redis:
     """A client whose pool makes callers wait for a connection, up to the deadline, where others fail at once."""
-    options = {"connection_class": Connection, **options, **connection_options(timeout_s, retries=retries)}
+    options = {**options, **connection_options(timeout_s, retries=retries)}
+    options["connection_class"] = packing(options.get("connection_class", Connection))
     pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
 

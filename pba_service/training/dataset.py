@@ -14,6 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from pba_service.domain.samples import METRICS, Series
+from pba_service.domain.targets import realised
 from pba_service.domain.window import FEATURES, horizon_ms, windows_at
 
 if TYPE_CHECKING:
@@ -154,19 +155,14 @@ def fingerprint(traces: Sequence[Trace]) -> str:
 
 
 def targets_of(series: Series, made_at_ms: NDArray[np.int64], step_ms: NDArray[np.int64], nominal_ms: int) -> Any:
-    """The sample nearest to each window's target time, at most half a step away, and when it was measured.
+    """What is measured nearest to each window's target time, at most half a step away, and when that was.
 
     Returns:
-        float32[n, 4], NaN where absent, and int64[n], the times (0 where there is no sample).
+        float32[n, 4], NaN where absent, and int64[n, 4], the times (0 where there is no sample).
     """
-    wanted = made_at_ms + horizon_ms(step_ms, nominal_ms)
-    after = np.clip(np.searchsorted(series.times_ms, wanted), 0, len(series) - 1)
-    before = np.maximum(after - 1, 0)
-    nearer = np.abs(series.times_ms[before] - wanted) < np.abs(series.times_ms[after] - wanted)
-    chosen = np.where(nearer, before, after)
-    found = (np.abs(series.times_ms[chosen] - wanted) <= step_ms // 2) & (series.times_ms[chosen] > made_at_ms)
-    values = np.where(found[:, None], series.values[chosen], np.float32(np.nan))
-    return values, np.where(found, series.times_ms[chosen], 0)
+    values, measured = realised(series, made_at_ms + horizon_ms(step_ms, nominal_ms), step_ms // 2)
+    later = measured > made_at_ms[:, None]
+    return np.where(later, values, np.float32(np.nan)), np.where(later, measured, 0)
 
 
 def examples_of(
@@ -203,7 +199,7 @@ def examples_of(
         limit = ends[[*bounds, len(series)]][part[chosen]]
         for h, seconds in enumerate(horizons_s):
             values, measured = targets_of(series, built.made_at_ms, built.step_ms, seconds * 1000)
-            targets[:, h] = np.where((measured < limit)[:, None], values, np.nan)
+            targets[:, h] = np.where(measured < limit[:, None], values, np.nan)
         keep = built.usable & np.isfinite(targets).any(axis=(1, 2))
         link = np.full(len(chosen), position, np.int32)
         whole = (built.values, (built.step_ms / 1000).astype(np.float32), targets, built.made_at_ms, part[chosen], link)

@@ -8,9 +8,9 @@ import numpy as np
 
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
-from pba_service.training.features import ANCHORS, OFFSET, SLOPES, Features, channel_features, present_channels
+from pba_service.training.features import ANCHORS, NEAR, OFFSET, SLOPES, Features, channel_features, present_channels
 from pba_service.training.graph import Graph, Value
-from pba_service.training.network import FARTHEST_DRIFT, QUANTILES, WINDOW_SLOTS, steps_between
+from pba_service.training.network import ATTENTION_UNITS, FARTHEST_DRIFT, QUANTILES, WINDOW_SLOTS, steps_between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,16 +84,24 @@ def quantiles_of(graph: Graph, network: Any, features: Features, horizon: Value)
     summary = graph.dense(normal, weights_of(network, "summary"))
     repeated = graph.op("Expand", graph.op("Unsqueeze", summary, [0]), [WINDOW_SLOTS, 1, 1])
     steps = graph.op("Unsqueeze", graph.op("Transpose", features.steps, perm=[1, 0]), [2])
-    hidden = graph.lstm(graph.concat([steps, repeated], 2), weights_of(network, "lstm"), last_only=True)
-    base = graph.dense(graph.concat([hidden, normal], 1), weights_of(network, "base"))
+    lags = graph.lstm(graph.concat([steps, repeated], 2), weights_of(network, "lstm"), last_only=False)
+    newest = lags[0, WINDOW_SLOTS - 1, WINDOW_SLOTS]
+    query = graph.dense(newest, weights_of(network, "query"))
+    alike = graph.op("ReduceSum", graph.dense(lags, weights_of(network, "key")) * query, [2], keepdims=1)
+    attention = graph.op("Softmax", alike * ATTENTION_UNITS**-0.5, axis=0)
+    attended = graph.op("ReduceSum", attention * lags, [0], keepdims=0)
+    hidden = graph.concat([graph.op("Squeeze", newest, [0]), attended, normal], 1)
+    base = graph.dense(hidden, weights_of(network, "base"))
     ahead = horizon @ weights_of(network, "ahead")[0]
     out = graph.dense(graph.op("Relu", graph.op("Unsqueeze", base, [1]) + ahead), weights_of(network, "out"))
 
     a = len(ANCHORS)
-    gates = graph.op("Softmax", out[2, 0, a], axis=-1)
+    b = a + len(SLOPES)
+    size = b + len(QUANTILES)
+    distance = graph.op("Unsqueeze", graph.op("Abs", features.context[1, NEAR, NEAR + a]), [1])
+    gates = graph.op("Softmax", out[2, 0, a] + out[2, size, size + a] * distance, axis=-1)
     robust = graph.op("Unsqueeze", features.anchors, [1])
     middle = graph.op("ReduceSum", gates * robust, [2], keepdims=1)
-    b = a + len(SLOPES)
     slopes = graph.op("Exp", horizon[2, 0, 1]) * graph.op("Unsqueeze", features.slopes, [1])
     drifts = graph.clip(slopes, -FARTHEST_DRIFT, FARTHEST_DRIFT)
     trust = graph.op("Sigmoid", out[2, a, b] - 2.0) * 2.0

@@ -38,7 +38,7 @@ ANCHORS = (
     "ewma0.3",
     "ewma0.1",
 )
-CENTRE, LONG = ANCHORS.index("median10"), ANCHORS.index("median30")
+CENTRE, LONG, NOW = ANCHORS.index("median10"), ANCHORS.index("median30"), ANCHORS.index("median3")
 
 SLOPES = (20, 45, 90)
 """Slots over which trends are measured, on the running median of 9."""
@@ -47,12 +47,16 @@ LAGS = (1, 2, 4, 8, 15, 30)
 SMOOTHERS = 4
 BACKTEST_SLOTS = 40
 LEAST_PAIRS = 5
-CONTEXT = len(ANCHORS) + SMOOTHERS * len(LAGS) + len(SLOPES) + 4 + 1 + len(METRICS)
+NOISE_SLOTS = 16
+NEAR = len(ANCHORS) + SMOOTHERS * len(LAGS) + len(SLOPES) + 4 + 1 + len(METRICS)
+"""Where in the context each anchor's distance from the median of 3 begins, in units of the noise."""
+CONTEXT = NEAR + len(ANCHORS) + 1
 
 OFFSET = 0.05
 """Added to value/mean before the logarithm, so that zero has one."""
-FLOOR, LOSS_FLOOR = 0.005, 0.01
-"""Smallest spread, in units of the transformed value."""
+FLOOR, LOSS_FLOOR = 0.0005, 0.01
+"""Smallest spread, in units of the transformed value: quiet round-trip times move by less than a thousandth."""
+LOSS_NOISE_FLOOR = 0.003
 _TINY = 1e-9
 
 
@@ -124,6 +128,19 @@ def _remedian(graph: Graph, run: _Run, age_known: Value) -> Value:
     known = graph.op("Greater", age_known, np.where(ends == ends[0], 0, SLOTS - 1 - ends).astype(np.float32))
     have = graph.op("Cast", _sum(graph, graph.op("Cast", known, to=1)), to=7)
     return _median(graph, picked, known, have, len(ends))
+
+
+def _noise(graph: Graph, filled: Value, known: Value, counted: Value, is_loss: Value) -> Value:
+    """Median of how far neighbours among the newest slots lie apart: float32[R, 1].
+
+    The spread of a window stays wide for long after a level shift; this knows at once how still the new level is.
+    """
+    start, stop = SLOTS - NOISE_SLOTS, SLOTS - 1
+    apart = graph.op("Abs", filled[1, start, SLOTS] - filled[1, start - 1, stop])
+    have = graph.op("Min", graph.op("Sub", counted, np.int64(1)), np.int64(NOISE_SLOTS))
+    have = graph.op("Max", have, np.int64(1))
+    median = _median(graph, apart, known[1, start - 1, stop], have, NOISE_SLOTS)
+    return median + graph.where(is_loss, LOSS_NOISE_FLOOR, FLOOR)
 
 
 def _backtests(graph: Graph, runs: list[_Run], count: Value, spread: Value) -> Value:
@@ -209,7 +226,10 @@ def channel_features(graph: Graph, rows: Value, step_s: Value, metric: Value) ->
     sizes = graph.concat([graph.op("Log", spread), count * (1.0 / SLOTS), graph.op("Log", step_s * (1 / 300))], 1)
     slopes = _slopes(runs[2], spread)
     trends = graph.op("Asinh", slopes * 10.0)
-    context = graph.concat([relative, backtests, trends, breadth, sizes, metric], 1)
+    noise = _noise(graph, filled, known, counted, is_loss)
+    distances = graph.op("Asinh", (anchors - anchors[1, NOW, NOW + 1]) / noise)
+    stillness = graph.op("Log", noise / spread)
+    context = graph.concat([relative, backtests, trends, breadth, sizes, metric, distances, stillness], 1)
     steps = graph.op("Asinh", (filled[1, -WINDOW_SLOTS, SLOTS] - centre) / spread)
     return Features(steps, context, anchors, slopes, spread, scale, is_loss)
 

@@ -75,7 +75,7 @@ class GatedLstm:
         made = self.prepared(some)
         error = np.abs(self._targets(some, made) - made["anchors"][:, [features.CENTRE]])
         group = some.link[made["window"]] * len(METRICS) + made["metric"]
-        floor = np.where(made["is_loss"] > 0, features.LOSS_FLOOR, features.FLOOR)
+        floor = np.where(made["is_loss"] > 0, features.LOSS_NOISE_FLOOR, features.FLOOR)
         for key in np.unique(group):
             rows = error[group == key]
             known = np.isfinite(rows)
@@ -110,7 +110,8 @@ class GatedLstm:
 
     def network(self) -> Any:
         """The gated LSTM."""
-        return gated_lstm(features.CONTEXT, len(features.ANCHORS), len(features.SLOPES), len(self.horizons_s))
+        anchors, slopes = len(features.ANCHORS), len(features.SLOPES)
+        return gated_lstm(features.CONTEXT, features.NEAR, anchors, slopes, len(self.horizons_s))
 
     def loss(self) -> Any:
         """Pinball over what was measured."""

@@ -32,6 +32,7 @@ MEDIAN = QUANTILES.index(0.5)
 LSTM_UNITS = 48
 SUMMARY_UNITS = 8
 HEAD_UNITS = 64
+ATTENTION_UNITS = 16
 DROPOUT = 0.1
 
 
@@ -54,8 +55,8 @@ FARTHEST_DRIFT = 4.0
 """Largest drift by a trend, in spreads."""
 
 
-def gated_lstm(context: int, anchors: int, slopes: int, horizons: int) -> Any:
-    """The product's network: an LSTM that chooses among robust anchors and adds a scaled residual.
+def gated_lstm(context: int, near: int, anchors: int, slopes: int, horizons: int) -> Any:
+    """The product's network: an LSTM with attention over its lags, which chooses among anchors and adds a residual.
 
     Works on one metric of one link (a channel row) in the transformed space of `features.py`; the four metrics share
     the weights.
@@ -67,6 +68,9 @@ def gated_lstm(context: int, anchors: int, slopes: int, horizons: int) -> Any:
         spread: float32[R, 1].
         slopes: float32[R, slopes], spreads per step.
         horizon: float32[R, horizons, 2], log of the steps ahead, log of the nominal minutes over 15.
+
+    Each anchor's gate also falls or rises with the anchor's distance from the median of 3 in units of the noise (in the
+    context from position `near` on), as the head decides: after a level shift what lies far off is given up at once.
 
     Output:
         float32[R, horizons, Q]: softmax(gates) over the anchors, plus spread times (gated drifts along the slopes, a
@@ -82,18 +86,25 @@ def gated_lstm(context: int, anchors: int, slopes: int, horizons: int) -> Any:
     normal = layers.BatchNormalization(momentum=0.95, name="norm")(about)
     summary = layers.RepeatVector(WINDOW_SLOTS)(layers.Dense(SUMMARY_UNITS, name="summary")(normal))
     sequence = layers.Concatenate()([layers.Reshape((WINDOW_SLOTS, 1))(steps), summary])
-    hidden = layers.Concatenate()([layers.LSTM(LSTM_UNITS, name="lstm")(sequence), normal])
+    lags = layers.LSTM(LSTM_UNITS, return_sequences=True, name="lstm")(sequence)
+    newest = lags[:, -1]
+    query = ops.expand_dims(layers.Dense(ATTENTION_UNITS, name="query")(newest), 1)
+    alike = ops.sum(layers.Dense(ATTENTION_UNITS, name="key")(lags) * query, axis=-1, keepdims=True)
+    attended = ops.sum(ops.softmax(alike / ATTENTION_UNITS**0.5, axis=1) * lags, axis=1)
+    hidden = layers.Concatenate()([newest, attended, normal])
     base = layers.Reshape((1, HEAD_UNITS))(layers.Dense(HEAD_UNITS, name="base")(hidden))
     ahead = layers.Dense(HEAD_UNITS, use_bias=False, name="ahead")(horizon)
     head = layers.Dropout(DROPOUT)(layers.ReLU()(layers.Add()([base, ahead])))
     small = keras.initializers.RandomNormal(stddev=0.02)
-    out = layers.Dense(anchors + slopes + len(QUANTILES), kernel_initializer=small, name="out")(head)
+    size = anchors + slopes + len(QUANTILES)
+    out = layers.Dense(size + anchors, kernel_initializer=small, name="out")(head)
 
-    gates = ops.softmax(out[..., :anchors], axis=-1)
+    distance = ops.expand_dims(ops.abs(about[:, near : near + anchors]), 1)
+    gates = ops.softmax(out[..., :anchors] + out[..., size:] * distance, axis=-1)
     middle = ops.sum(gates * ops.expand_dims(robust, 1), axis=-1, keepdims=True)
     drifts = ops.clip(ops.exp(horizon[..., :1]) * ops.expand_dims(trend, 1), -FARTHEST_DRIFT, FARTHEST_DRIFT)
     trust = 2 * ops.sigmoid(out[..., anchors : anchors + slopes] - 2)
-    rest = out[..., anchors + slopes :]
+    rest = out[..., anchors + slopes : size]
     offsets = ops.sum(trust * drifts, axis=-1, keepdims=True) + rest[..., :1]
     offsets = offsets + ops.softplus(rest[..., 1:]) @ steps_between()
     quantiles = middle + ops.expand_dims(spread, 1) * offsets

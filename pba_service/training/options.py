@@ -46,7 +46,7 @@ class TrainOptions:
     seed: int = 7
     windows_per_epoch: int = 100_000
     patience: int = 4
-    simulated_links: int = 96
+    simulated_links: int = 112
     augment: bool = True
     parent: Path | None = None
     hold_out: tuple[str, ...] = ()

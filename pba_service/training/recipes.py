@@ -67,7 +67,7 @@ class Table:
 
 LARGE_COLLECTION_ROWS = 20_000
 SIZE_EXPONENT = 0.25
-SIMULATED_SHARE = 0.25
+SIMULATED_SHARE = 0.3
 """Of the rows drawn, when there are real ones too."""
 
 

@@ -42,6 +42,9 @@ _VARIED = (
     "spike_ratio",
     "missing_ratio",
 )
+_KINDS = (*PROFILES.values(), replace(PROFILES["daily"], name="cyclic", utilisation=0.4, daily_swing=0.3))
+"""Cycles are what a model sees least of in measured links, so there is a second kind of link that lives by them."""
+
 _TAUS = ("load_tau_min", "fading_tau_min")
 _SHORTEST_TAU_MIN = 5.0
 _VARIATION_SIGMA = 0.7
@@ -63,8 +66,8 @@ def varied(profile: LinkProfile, random: np.random.Generator) -> LinkProfile:
 
 def _traces(links: int, seed: int) -> Iterator[Trace]:
     for number in range(links):
-        turn, kind = divmod(number, len(PROFILES))
-        profile = list(PROFILES.values())[kind]
+        turn, kind = divmod(number, len(_KINDS))
+        profile = _KINDS[kind]
         cadence_ms = _CADENCES_MS[turn % len(_CADENCES_MS)]
         random = np.random.default_rng([seed, number])
         own = profile if random.random() < _PLAIN_SHARE else varied(profile, random)

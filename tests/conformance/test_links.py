@@ -18,6 +18,14 @@ from tests.conformance.tools import (
 )
 
 
+class TestCount:
+    async def test_links_are_counted_by_how_their_ids_begin(self, store):
+        for link_id in ("a", "a/1", "a/2", "a/ü", "b/1", "a0"):
+            await store.put(samples(link_id, [NOW_MS]))
+
+        assert [await store.link_count(prefix) for prefix in ("a/", "a", "b/", "c", "", "a/ü")] == [3, 5, 1, 0, 6, 1]
+
+
 class TestInfo:
     async def test_the_newest_non_empty_text_is_kept(self, store):
         await store.put(samples("a", [NOW_MS - 2], node="n1", peer="p1", region="r1"))

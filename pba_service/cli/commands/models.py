@@ -83,7 +83,7 @@ def evaluate(
 
 
 def backtest(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSONL or parquet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, JSONL or parquet.")],
     model: ModelPath = SHIPPED_MODELS,
     base_s: Cadence = 60.0,
     report: Report = None,

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.columns import Columns
-from pba_service.domain.online import combine, confidence, hourly, intervals
+from pba_service.domain.online import combine, confidence, hourly, intervals, pull
 from pba_service.domain.online.column_timeline import ColumnTimeline
 from pba_service.domain.online.experts import (
     EXPERTS,
-    HOURLY,
-    HOURLY_FALLBACK,
+    LAST,
     MODEL,
     SEASONAL,
     Heard,
@@ -160,8 +159,8 @@ def _advance_few(
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
-    heard = _heard(states, values, _yesterday(timeline, target_ms, step_ms), said, target_ms)
-    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
+    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), said)
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels), target_ms)
     remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
     return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), heard.experts, closed)
@@ -180,9 +179,8 @@ def forecast_once(
     del step_ms, made_at_ms  # part of every forecast's description, without influence on this one
     values, model_output = metrics_last(windows), _sane(model_output)
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
-    states = fresh(len(windows))
-    heard = _heard(states, values, no_yesterday, intervals.model_median(model_output, levels), target_ms)
-    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels))
+    heard = _heard(values, no_yesterday, intervals.model_median(model_output, levels))
+    made = _forecast(fresh(len(windows)), values, heard, intervals.model_tails(model_output, levels), target_ms)
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
 
 
@@ -205,8 +203,14 @@ def contributions(
     """
     yesterday = _yesterday(_timeline(series, made_at_ms, step_ms), target_ms, step_ms)
     said = intervals.model_median(_sane(model_output), levels)
-    experts = _heard(states, metrics_last(windows), yesterday, said, target_ms).experts
-    return combine.weights(states["learnt"]["log_weight"], ~np.isnan(experts)), experts
+    values, learnt = metrics_last(windows), states["learnt"]
+    experts = _heard(values, yesterday, said).experts
+    mixed, _ = combine.combine(learnt["log_weight"], experts, hourly.usual_error(learnt["hourly"], target_ms))
+    shares = combine.weights(learnt["log_weight"], ~np.isnan(experts))
+    drawn = pull.share(mixed, experts[:, :, LAST], learnt["pull"], _scale(learnt, values, mixed))
+    shares *= 1 - drawn[..., None]
+    shares[:, :, LAST] += drawn
+    return shares, experts
 
 
 def _timeline(
@@ -231,32 +235,33 @@ def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:
     return bounded
 
 
-def _heard(
-    states: States,
-    values: NDArray[np.float32],
-    yesterday: NDArray[np.float32],
-    said: NDArray[np.float32],
-    target_ms: NDArray[np.int64],
-) -> Heard:
-    """What the window says by itself, and in its experts what yesterday, the model, and its usual errors add."""
+def _heard(values: NDArray[np.float32], yesterday: NDArray[np.float32], said: NDArray[np.float32]) -> Heard:
+    """What the window says by itself, and in its experts what yesterday and the model add."""
     heard = listen(values)
     experts = heard.experts
-    absent = np.isnan(experts[:, :, 0])
+    absent = np.isnan(experts[:, :, LAST])
     experts[:, :, SEASONAL], experts[:, :, MODEL] = yesterday, said
     experts[absent] = np.nan
-    base = np.where(np.isnan(experts[:, :, MODEL]), experts[:, :, HOURLY_FALLBACK], experts[:, :, MODEL])
-    corrected = base + hourly.usual_error(states["learnt"]["hourly"], target_ms)
-    experts[:, :, HOURLY] = np.clip(corrected, 0, MAXIMA)
     return heard
 
 
-def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, tails: NDArray[np.float32]) -> Made:
+def _forecast(
+    states: States,
+    window_values: NDArray[np.float32],
+    heard: Heard,
+    tails: NDArray[np.float32],
+    target_ms: NDArray[np.int64],
+) -> Made:
+    """The forecasts; fills in what the hourly forecaster says."""
     learnt = states["learnt"]
-    awake = ~np.isnan(heard.experts)
-    values = combine.combine(combine.weights(learnt["log_weight"], awake), heard.experts)
+    mixed, others = combine.combine(
+        learnt["log_weight"], heard.experts, hourly.usual_error(learnt["hourly"], target_ms)
+    )
+    scale = _scale(learnt, window_values, mixed)
+    values = pull.drawn(mixed, heard.experts[:, :, LAST], learnt["pull"], scale)
     np.clip(values, 0, MAXIMA, out=values)
+    awake = ~np.isnan(heard.experts)
     states["heard"] = np.einsum("nme,e->nm", awake.astype(np.uint16), _BITS)
-    scale = _scale(learnt, window_values, values)
     quantiles = intervals.quantiles(
         values, heard.tails, tails, offset=learnt["tail_offset"], excess=learnt["tail_excess"], scale=scale
     )
@@ -264,8 +269,8 @@ def _forecast(states: States, window_values: NDArray[np.float32], heard: Heard, 
         [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
     )
     sure = confidence.confidence(learnt["confidence"], evidence)
-    sure = np.where(awake[:, :2, 0].any(axis=1), sure, np.float32(0))
-    return Made(values, quantiles, sure, heard.experts, scale, evidence)
+    sure = np.where(awake[:, :2, LAST].any(axis=1), sure, np.float32(0))
+    return Made(values, quantiles, sure, heard.experts, others, scale, evidence)
 
 
 def _scale(

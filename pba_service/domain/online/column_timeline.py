@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online.timeline import Found
+from pba_service.domain.online.timeline import Found, each_nearest
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -43,3 +43,8 @@ class ColumnTimeline:
         values = np.full((len(link), len(METRICS)), np.nan, np.float32)
         values[exists] = columns.values[row[exists], place[exists]]
         return Found(exists, np.where(earlier, times_before, times_after), values)
+
+    def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
+        """Of each metric of one link the value measured nearest to a time, see `timeline.each_nearest`."""
+        series = self._columns.series(link)
+        return each_nearest(series, int(series.times_ms[-1]), wanted_ms, tolerance_ms)

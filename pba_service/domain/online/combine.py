@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online import priors
+from pba_service.domain.online.experts import HOURLY
+from pba_service.domain.samples import MAXIMA
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,11 +56,31 @@ def over_experts(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return total
 
 
-def combine(share: NDArray[np.float32], experts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The weighted forecast: float32[n, 4] from shares and forecasts float32[n, 4, experts]; NaN where all sleep."""
-    said = np.where(share > 0, experts, np.float32(0))
-    mixed: NDArray[np.float32] = np.einsum("...e,...e->...", said, share)
-    return np.where(over_experts(share) > 0, mixed, np.float32(np.nan))
+def combine(
+    log_weight: NDArray[np.float32], experts: NDArray[np.float32], usual_error: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The weighted forecast, and the hourly forecaster's, which rests on it.
+
+    Args:
+        log_weight: float32[n, 4, experts], normalised.
+        experts: float32[n, 4, experts], NaN for those that sleep; the hourly forecaster's are filled in.
+        usual_error: float32[n, 4], what the combination of the others usually misses at the target's hour of day.
+
+    Returns:
+        float32[n, 4] each, NaN where all sleep: the weighted forecast of all, and that of all but the hourly one.
+    """
+    share = np.exp(log_weight)
+    alone = share[..., HOURLY].copy()
+    share[..., HOURLY] = 0
+    said = np.where(np.isnan(experts), np.float32(0), experts)
+    share *= ~np.isnan(experts)
+    total = over_experts(share)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all sleep
+        others: NDArray[np.float32] = np.einsum("...e,...e->...", said, share) / total
+    corrected = np.clip(others + usual_error, 0, MAXIMA)
+    experts[..., HOURLY] = corrected
+    mixed: NDArray[np.float32] = others + alone / (total + alone) * (corrected - others)
+    return mixed, others
 
 
 def learn(

@@ -36,11 +36,11 @@ SEASONAL = EXPERTS.index("seasonal")
 """The sample of the same time a day earlier; asleep where the series does not hold it."""
 
 HOURLY = EXPERTS.index("hourly")
-"""The model, or the median of 10 where it says nothing, plus what it usually misses at the target's hour of day."""
+"""The combination of all others plus what it usually misses at the target's hour of day."""
 
 MODEL = EXPERTS.index("model")
 
-HOURLY_FALLBACK = EXPERTS.index("median10")
+LAST = EXPERTS.index("last")
 
 TAIL_LEVELS = tuple(level for level in QUANTILES if level != 0.5)  # noqa: PLR2004 - the median is no tail
 """The quantiles besides the median."""
@@ -83,7 +83,7 @@ def listen(values: NDArray[np.float32]) -> Heard:
     count = np.full((n, metrics), slots) if complete else (~np.isnan(values)).sum(axis=2)
     summed = values if complete else np.where(np.isnan(values), np.float32(0), values)
     out = np.full((n, metrics, len(EXPERTS)), np.nan, np.float32)
-    out[:, :, 0] = values[:, :, -1]
+    out[:, :, LAST] = values[:, :, -1]
     for column, length in enumerate(MEANS, start=1):
         # einsum, unlike a matrix product, gives a window the same bits whatever windows are beside it
         total = np.einsum("nml->nm", summed[:, :, -length:])

@@ -30,7 +30,7 @@ class Meetings:
         link: int[k], the link of each.
         turn: int[k], its place among those of its link, by target: 0 is the oldest.
         slot: int[k], its slot in the ring.
-        measured_at_ms: int64[k].
+        measured_at_ms: int64[k], when the nearest sample was measured.
         actual: float32[k, 4].
     """
 
@@ -45,7 +45,8 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
     """Finds the sample of each pending forecast whose target has come, and gives up those that waited too long.
 
     The nearest sample is known for good once a sample at or after the target is, which is why a forecast is looked at
-    only when its target has passed.
+    only when its target has passed. Where that sample lacks a metric that was predicted, another one may carry it: the
+    forecast waits for all that could, and then takes of each metric what was measured nearest.
     """
     target = states["target_ms"]
     link, slot = np.nonzero(target <= now_ms[:, None])
@@ -53,10 +54,15 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
     tolerance = states["pending"]["tolerance_ms"][link, slot].astype(np.int64)
     found = timeline.nearest(link, wanted, tolerance)
     met = found.exists
-    if met.all():
+    lacks = (np.isnan(found.values) & ~np.isnan(states["pending"]["predicted"][link, slot])).any(axis=1)
+    if met.all() and not lacks.any():
         return Meetings(link, _turns(link, wanted), slot, found.measured_at_ms, found.values)
+    waits = lacks & (now_ms[link] - wanted < tolerance)
+    for row in np.flatnonzero(met & lacks & ~waits).tolist():
+        found.values[row] = timeline.each_nearest(int(link[row]), int(wanted[row]), int(tolerance[row]))
     lost = ~met & (now_ms[link] - wanted > PATIENCE * tolerance)
     release(states, link[lost], slot[lost])
+    met = met & ~waits
     return Meetings(link[met], _turns(link[met], wanted[met]), slot[met], found.measured_at_ms[met], found.values[met])
 
 

@@ -27,6 +27,7 @@ class Made:
     quantiles: NDArray[np.float32]
     confidence: NDArray[np.float32]
     experts: NDArray[np.float32]
+    others: NDArray[np.float32]
     scale: NDArray[np.float32]
     evidence: NDArray[np.float32]
 
@@ -51,6 +52,7 @@ def remember(
     new["predicted"] = values
     new["scale"] = scale
     new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
+    new["others"] = codes.pack((made.others[chosen] - values) / scale)
     tails = np.clip((made.quantiles[chosen] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
     new["tails"][..., : intervals.LOWER] = tails[..., : intervals.MEDIAN]
     new["tails"][..., intervals.LOWER :] = tails[..., intervals.MEDIAN + 1 :]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.forecast import LedgerEntry, hits
-from pba_service.domain.online import codes, combine, confidence, hourly, intervals
-from pba_service.domain.online.experts import HOURLY_FALLBACK, MODEL
+from pba_service.domain.online import codes, combine, confidence, hourly, intervals, pull
+from pba_service.domain.online.experts import LAST
 from pba_service.domain.online.pending import release
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ def _learn(
     scale = np.where(settled > 0, learnt["scale"], unit)
 
     experts = codes.unpack(waiting["experts"])
+    learnt["pull"] = pull.learn(learnt["pull"], distance / unit, experts[..., LAST])
     experts *= unit[..., None]
     misses = np.subtract(distance[..., None], experts, out=experts)
-    said, fallback = misses[..., MODEL], misses[..., HOURLY_FALLBACK]
     hourly.learn(
         learnt["hourly"],
-        np.where(np.isnan(said), fallback, said),
+        distance - codes.unpack(waiting["others"]) * unit,
         scale,
         target_ms=target_ms,
         step_ms=2 * waiting["tolerance_ms"].astype(np.int64),

@@ -36,7 +36,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424106  # "PBA", layout 6
+_FORMAT = 0x50424107  # "PBA", layout 7
 
 PENDING = np.dtype(
     [
@@ -47,6 +47,7 @@ PENDING = np.dtype(
         ("confidence", "<f4"),
         ("evidence", "<f2", (2,)),  # what the confidence was computed from
         ("experts", "i1", (_METRICS, len(EXPERTS))),  # distance from `predicted`, as `codes` packs it
+        ("others", "i1", (_METRICS,)),  # likewise, of what the hourly forecaster corrects
         ("version", "<u4"),  # position in the state's `versions`
     ]
 )
@@ -58,6 +59,7 @@ LEARNT = np.dtype(
         ("hit_rate", "<f4"),
         ("confidence", "<f4", (3,)),
         ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
+        ("pull", "<f4", (_METRICS,)),  # share of the way to the newest value
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
         ("tail_offset", "<f4", (_METRICS, TAILS)),

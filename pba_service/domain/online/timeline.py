@@ -29,6 +29,27 @@ class Found:
     values: NDArray[np.float32]
 
 
+def each_nearest(series: Series, latest_ms: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
+    """Of each metric the value measured nearest to a time, at most a tolerance away and not after `latest_ms`.
+
+    Where samples carry some of the metrics only, these may be of different samples. It is `domain.targets.realised` for
+    one time, where the cost of a call counts.
+
+    Returns:
+        float32[4], NaN where there is none.
+    """
+    times = series.times_ms
+    start = times.searchsorted(wanted_ms - tolerance_ms)
+    end = times.searchsorted(min(wanted_ms + tolerance_ms, latest_ms), side="right")
+    values = series.values[start:end]
+    if not len(values):
+        return np.full(len(METRICS), np.nan, np.float32)
+    apart = np.abs(times[start:end] - wanted_ms)[:, None]
+    chosen = np.where(np.isnan(values), tolerance_ms + 1, apart).argmin(axis=0)
+    nearest: NDArray[np.float32] = values[chosen, np.arange(len(METRICS))]
+    return nearest
+
+
 class Timeline:
     """The samples of n links up to each link's now; what is later is never found."""
 
@@ -61,6 +82,11 @@ class Timeline:
         for row in np.flatnonzero(may_be & ~sure).tolist():
             best[row], measured[row] = self._search(int(link[row]), int(wanted_ms[row]), int(tolerance_ms[row]))
         return self._found(link, best, measured)
+
+    def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
+        """Of each metric of one link the value measured nearest to a time, see `each_nearest`."""
+        now_ms = int(self._now_ms[link])
+        return each_nearest(self._series[link], now_ms, wanted_ms, tolerance_ms)
 
     def _found(self, link: NDArray[np.intp], best: NDArray[np.intp], measured: NDArray[np.int64]) -> Found:
         exists = best >= 0

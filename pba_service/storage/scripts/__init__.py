@@ -8,6 +8,9 @@ from importlib.resources import files
 
 from pba_service.storage.codec import BUCKET_MS, DAY_MS
 
+EVENTS_KEPT = 10_000
+"""Entries of one prediction each in the stream of events; where entries hold many, ten times as many predictions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -20,7 +23,7 @@ class Script:
 
 def _load(name: str) -> Script:
     here = files(__package__)
-    constants = f"local BUCKET_MS, DAY_MS = {BUCKET_MS}, {DAY_MS}\n".encode()
+    constants = f"local BUCKET_MS, DAY_MS, EVENTS_KEPT = {BUCKET_MS}, {DAY_MS}, {EVENTS_KEPT}\n".encode()
     body = b"".join((constants, (here / "common.lua").read_bytes(), (here / f"{name}.lua").read_bytes()))
     digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
     return Script(name, body, digest.encode())

@@ -1,14 +1,14 @@
 -- Writes states, newest predictions and ledger rows. KEYS: links, then, where one server holds everything, the stream of
--- events. ARGV: links, floor_ms (what was measured before has expired), now_ms, ledger_retention_ms, stream length, a
--- token of this commit, then for each link the version it was computed from, the version it gets, blob, prediction
+-- events. ARGV: links, floor_ms (what was measured before has expired), now_ms, ledger_retention_ms, a token of this
+-- commit, then for each link the version it was computed from, the version it gets, blob, prediction
 -- (empty: none), number of ledger entries, and for each of them model version, day and row. Answers for each link 1, or 0
 -- when the stored version is another one: then nothing of it is written.
 local LINKS, FLOOR, NOW, RETENTION = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local STREAM_LENGTH, TOKEN = ARGV[5], ARGV[6]
-local EVENTS = KEYS[LINKS + 1]
+local TOKEN, EVENTS = ARGV[5], KEYS[LINKS + 1]
+local made = {}
 
 -- Where each link's arguments begin.
-local begins, position = {}, 7
+local begins, position = {}, 6
 for i = 1, LINKS do
   begins[i] = position
   position = position + 5 + 3 * tonumber(ARGV[position + 4])
@@ -54,10 +54,12 @@ local function commit_link(i)
     call('HSET', key, 'v', version, 't', TOKEN, 'b', blob)
   else
     call('HSET', key, 'v', version, 't', TOKEN, 'b', blob, 'p', prediction)
-    if EVENTS then call('XADD', EVENTS, 'MAXLEN', '~', STREAM_LENGTH, '*', 'p', prediction) end
+    made[#made + 1] = prediction
   end
   if not stored[1] then call('PEXPIRE', key, call('PTTL', base .. ':m')) end
   return 1
 end
 
-return for_each(LINKS, commit_link)
+local replies = for_each(LINKS, commit_link)
+if EVENTS then announce(EVENTS, TOKEN, made) end
+return replies

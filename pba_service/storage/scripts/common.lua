@@ -114,6 +114,18 @@ local function merge(key, span, dead, rows, width, outcomes)
   return added, existed
 end
 
+-- Adds predictions to the stream of events as one entry. The stream is bounded by what it holds, roughly.
+local function announce(events, token, predictions)
+  if #predictions == 0 then return end
+  local parts = {}
+  for i = 1, #predictions do
+    parts[2 * i - 1] = pack('<I4', #predictions[i])
+    parts[2 * i] = predictions[i]
+  end
+  local entries = string.format('%.0f', math.max(100, math.min(EVENTS_KEPT, 10 * EVENTS_KEPT / #predictions)))
+  call('XADD', events, 'MAXLEN', '~', entries, '*', 't', token, 'p', concat(parts))
+end
+
 -- Runs `work` for each link. Where it meets what is not ours, the answer is the text "!<error>". Any other error (no
 -- memory, not the primary any more) says nothing about the link's data and ends the script.
 local function for_each(count, work)

@@ -9,11 +9,14 @@ import pytest
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import prediction_service_pb2_grpc
 
+from pba_service.access.links import LinkBound
 from pba_service.access.tokens import LEEWAY_S
+from pba_service.engine.api import PushOutcome
 from pba_service.serving.gate import Allowance
+from pba_service.storage.redis_store import RedisStore
 from tests.identities import Issuer
 from tests.integration.access.guarded import bearer, directory_of, guarded, verifier_of
-from tests.integration.serving.harness import error_of, eventually, rest, row
+from tests.integration.serving.harness import FakeService, error_of, eventually, rest, row
 
 
 @pytest.fixture(scope="module")
@@ -111,30 +114,34 @@ async def test_calls_beyond_the_allowance_are_refused_with_when_to_come_back(iss
         assert server.count("dwcp_pba_rate_limited_total", what="calls") == 1
 
 
-async def test_pushes_beyond_the_allowance_are_refused_and_streams_slowed(issuer, tmp_path):
-    verifier, batch = (
-        verifier_of(issuer.write(tmp_path)),
-        [row(1_800_000_000 - i, link_id="node-1/a") for i in range(50)],
-    )
-    request = pb.PushSamplesRequest(samples=batch)
-    allowance = Allowance(samples_per_s=200)
-    async with guarded(verifier=verifier, allowance=allowance) as server, server.channel() as channel:
+BATCH = pb.PushSamplesRequest(samples=[row(1_800_000_000 - i, link_id="node-1/a") for i in range(50)])
+
+
+async def test_pushes_beyond_the_allowance_are_refused(issuer, tmp_path):
+    verifier = verifier_of(issuer.write(tmp_path))
+    still = {"allowance": Allowance(samples_per_s=200), "clock": lambda: 0.0}
+    async with guarded(verifier=verifier, **still) as server, server.channel() as channel:
         metadata = bearer(issuer.token())
-        codes = set()
-        for _ in range(20):
-            try:
-                await stub_of(channel).PushSamples(request, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                codes.add(error.code())
-        assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        pushed = len(server.service.pushes)
-        assert 8 <= pushed <= 11
+        for _ in range(8):
+            await stub_of(channel).PushSamples(BATCH, metadata=metadata)
+        failure = await error_of(stub_of(channel).PushSamples(BATCH, metadata=metadata))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert failure.retry_ms
+        assert len(server.service.pushes) == 8
+
+
+async def test_streams_beyond_the_allowance_are_slowed(issuer, tmp_path):
+    verifier = verifier_of(issuer.write(tmp_path))
+    async with (
+        guarded(verifier=verifier, allowance=Allowance(samples_per_s=400)) as server,
+        server.channel() as channel,
+    ):
         began = time.monotonic()
-        call = stub_of(channel).StreamSamples(metadata=metadata)
-        for _ in range(4):
-            await call.write(request)
+        call = stub_of(channel).StreamSamples(metadata=bearer(issuer.token()))
+        for _ in range(24):
+            await call.write(BATCH)
             assert (await call.read()).stored == 50
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - began >= (24 * 50 - 800 - 50) / 400
         call.cancel()
 
 
@@ -174,3 +181,33 @@ async def test_denials_do_not_flood_the_log(issuer, tmp_path, capfd):
         assert server.count("dwcp_pba_denied_total", reason="identity") == 60
     said = capfd.readouterr().out
     assert 1 <= said.count("denied ") < 40
+
+
+async def test_a_node_that_invents_links_is_stopped(issuer, tmp_path, redis_server):
+    store = RedisStore.connect(redis_server.url, max_samples=100, retention_ms=3_600_000)
+    service = FakeService()
+    service.push = lambda batch: stored(store, batch)
+    verifier = verifier_of(issuer.write(tmp_path))
+    try:
+        async with (
+            guarded(verifier=verifier, service=service, link_bound=LinkBound(store, 20)) as server,
+            server.channel() as channel,
+        ):
+            now = int(time.time())
+            codes = []
+            for number in range(30):
+                request = pb.PushSamplesRequest(samples=[row(now, link_id=f"node-1/{number}-{i}") for i in range(2)])
+                try:
+                    await stub_of(channel).PushSamples(request, metadata=bearer(issuer.token()))
+                    codes.append(None)
+                except grpc.aio.AioRpcError as error:
+                    codes.append(error.code())
+            assert codes == [None] * 10 + [grpc.StatusCode.RESOURCE_EXHAUSTED] * 20
+            assert await store.link_count("node-1/") == 20
+    finally:
+        await store.close()
+
+
+async def stored(store, batch):
+    await store.put(batch)
+    return PushOutcome(len(batch), 0, 0)

@@ -17,6 +17,7 @@ from tests.conformance.tools import (
     prediction,
     read,
     samples,
+    together,
 )
 
 HOUR_MS = 60 * MINUTE_MS
@@ -96,11 +97,19 @@ async def test_what_outlives_its_link_is_only_the_index_and_the_events(redis_ser
 
 
 async def test_the_stream_of_events_is_bounded(redis_server, store):
-    await store.put(samples("a", [NOW_MS]))
-    for version in range(0, 12_000, 100):
-        await store.commit([commit("a", version + i, b"", prediction("a")) for i in range(100)])
+    links = [f"link-{i}" for i in range(100)]
+    await store.put(together(*(samples(link_id, [NOW_MS]) for link_id in links)))
+    for version in range(1_200):
+        await store.commit([commit(link_id, version, b"", prediction(link_id)) for link_id in links])
 
-    assert 10_000 <= redis_server.client.xlen("pba:events") < 10_400
+    assert 1_000 <= redis_server.client.xlen("pba:events") < 1_200  # of 100 predictions each
+
+    for version in range(11_000 // 100):
+        for i in range(100):
+            await store.commit([commit("link-0", 1_200 + 100 * version + i, b"", prediction("link-0"))])
+
+    assert 10_000 <= redis_server.client.xlen("pba:events") < 10_400  # of one each
+    assert redis_server.client.memory_usage("pba:events") < 5_000_000
 
 
 async def test_a_long_put_is_cut_so_that_others_get_their_turn(redis_server, store):

@@ -485,3 +485,13 @@ def test_whatever_happens_values_never_go_back_and_the_newest_arrives(steps, sel
         assert [update.snapshot_complete for update in received] == sorted(u.snapshot_complete for u in received)
 
     asyncio.run(scenario())
+
+
+async def test_who_follows_all_links_is_told_of_each_value_that_was_overtaken(hub):
+    async with following(hub, Selector(all=True)) as updates:
+        hub.publish([forecast("a", 1), forecast("b", 1)])
+        hub.publish([forecast("b", 2), forecast("c", 1)])
+        hub.publish([forecast("c", 2), forecast("c", 3)])
+        update = await anext(updates)
+    assert [(p.link_id, p.made_at_ms) for p in update.predictions] == [("a", 1), ("b", 2), ("c", 3)]
+    assert update.skipped_updates == 3

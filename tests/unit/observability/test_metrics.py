@@ -65,9 +65,9 @@ def names(registry):
 def test_every_documented_name_is_exposed_verbatim(registry, metrics):
     metrics.link_current("a", 1000, values(10, 20, 0.01, 3))
     metrics.link_sample_count("a", 7)
-    metrics.prediction_made(prediction())
+    metrics.predictions_made([prediction()])
     metrics.prediction_latency(0.004)
-    metrics.ledger_scored("a", entry((10, 20, 0, 1), (10, 20, 0, 1)))
+    metrics.ledger_scored([("a", entry((10, 20, 0, 1), (10, 20, 0, 1)))], hits=1)
     metrics.model_serving("pba_lstm", "pba_lstm-1")
     exposed = names(registry)
     histogram = {name.removesuffix("_count") for name in exposed if name.endswith("_count")}
@@ -125,7 +125,7 @@ def test_what_was_not_measured_is_not_shown(registry, metrics):
 def test_a_link_shows_its_newest_prediction_with_its_interval(registry, metrics):
     quantiles = np.full((4, 5), NAN, np.float32)
     quantiles[1] = [10, 11, 12, 15, 19]
-    metrics.prediction_made(prediction(quantiles=quantiles))
+    metrics.predictions_made([prediction(quantiles=quantiles)])
     shown = [
         registry.get_sample_value("dwcp_pba_predicted_latency_ms", {"link": "a", "quantile": quantile})
         for quantile in ("0.05", "0.5", "0.95")
@@ -138,8 +138,8 @@ def test_the_first_links_get_labels_and_the_others_are_counted_once(registry, me
     for _ in range(2):
         for link in "abcde":
             metrics.link_current(link, 1000, values(1, 2, 0, 1))
-            metrics.prediction_made(prediction(link))
-            metrics.ledger_scored(link, entry((1, 2, 0, 1), (1, 2, 0, 1)))
+            metrics.predictions_made([prediction(link)])
+            metrics.ledger_scored([(link, entry((1, 2, 0, 1), (1, 2, 0, 1)))], hits=1)
     shown = {link for link in "abcde" if current(registry, link) is not None}
     assert shown == set("abc")
     assert registry.get_sample_value("dwcp_pba_links_unlabelled") == 2
@@ -177,17 +177,17 @@ def accuracy(registry, metric, link="a"):
 
 
 def test_accuracy_starts_as_a_mean_and_then_follows_the_newest(registry, metrics):
-    metrics.ledger_scored("a", entry((8, 10, NAN, 1), (10, 10, 0, 1)))
+    metrics.ledger_scored([("a", entry((8, 10, NAN, 1), (10, 10, 0, 1)))], hits=0)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.8)
     assert accuracy(registry, "packet_loss_ratio") is None
-    metrics.ledger_scored("a", entry((4, 10, 0, 1), (10, 10, 0, 1)))
+    metrics.ledger_scored([("a", entry((4, 10, 0, 1), (10, 10, 0, 1)))], hits=0)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.6)
     assert accuracy(registry, "packet_loss_ratio") == 1
     for _ in range(300):
-        metrics.ledger_scored("a", entry((9, 10, 0, 1), (10, 10, 0, 1)))
+        metrics.ledger_scored([("a", entry((9, 10, 0, 1), (10, 10, 0, 1)))], hits=1)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.9, abs=0.005)
     assert registry.get_sample_value("dwcp_pba_ledger_entries_total", {"hit": "true"}) == 300
-    assert registry.get_sample_value("dwcp_pba_ledger_entries_total", {"hit": "false"}) == 2  # 20 % of 8 is 1.6
+    assert registry.get_sample_value("dwcp_pba_ledger_entries_total", {"hit": "false"}) == 2
 
 
 def test_only_the_serving_model_is_shown(registry, metrics):

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pba_service.domain import online
+from pba_service.domain.columns import Columns
 from pba_service.domain.samples import MAXIMA, Series
 from pba_service.domain.window import horizon_ms, windows_at
 
@@ -28,11 +29,12 @@ def guess(windows):
 class Replay:
     """Advances some links sample by sample."""
 
-    def __init__(self, *series, slots=60, whole_series=False, version="m1"):
+    def __init__(self, *series, slots=60, whole_series=False, version="m1", held_as=list):
         self.series = series
         self.slots = slots
         self.whole_series = whole_series
         self.version = version
+        self.held_as = held_as
         self.states = online.decode([b""] * len(series))
         self.forecasts = []
         self.entries = [[] for _ in series]
@@ -45,7 +47,7 @@ class Replay:
         known = slice(None) if self.whole_series else slice(0, end + 1)
         advanced = online.advance(
             self.states,
-            series=[Series(s.times_ms[known], s.values[known]) for s in self.series],
+            series=self.held_as([Series(s.times_ms[known], s.values[known]) for s in self.series]),
             made_at_ms=made_at,
             step_ms=step,
             target_ms=made_at + horizon_ms(step, 900_000),
@@ -151,6 +153,26 @@ def test_absent_metrics_stay_absent():
         assert np.isfinite(made.values).tolist() == [[True, False, False, True]]
         assert np.isfinite(made.quantiles).all(axis=2).tolist() == [[True, False, False, True]]
     assert replay.states["learnt"]["settled"].tolist() == [[85, 0, 0, 85]]
+
+
+@pytest.mark.parametrize("held_as", [list, Columns.of])
+def test_metrics_measured_by_turns_each_meet_their_own_nearest_sample(held_as):
+    """Pings on the minute and speed tests 20 s later: neither kind of sample carries all that was predicted."""
+    both = walk(240, step_ms=STEP_MS // 2)
+    times = START_MS + np.repeat(STEP_MS * np.arange(120, dtype=np.int64), 2)
+    times[1::2] += 20_000
+    values = both.values.copy()
+    values[0::2, 0], values[1::2, 1:] = np.nan, np.nan
+    series = Series(times, values)
+    replay = Replay(series, held_as=held_as).run(range(40, 240))
+    assert len(replay.entries[0]) > 80
+    for entry in replay.entries[0]:
+        near = np.flatnonzero(np.abs(times - entry.target_ms) <= STEP_MS // 2)
+        for metric in range(4):
+            carry = near[np.isfinite(values[near, metric])]
+            assert len(carry)
+            apart = np.abs(times[carry] - entry.target_ms)
+            assert entry.actual[metric] == values[carry[apart.argmin()], metric]
 
 
 def test_a_silent_link_gives_up_what_it_waited_for():

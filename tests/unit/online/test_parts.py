@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pba_service.domain.forecast import QUANTILES
-from pba_service.domain.online import EXPERTS, codes, combine, confidence, hourly, intervals
-from pba_service.domain.online.experts import MODEL, TAIL_LEVELS, listen, metrics_last
+from pba_service.domain.online import EXPERTS, codes, combine, confidence, hourly, intervals, pull
+from pba_service.domain.online.experts import HOURLY, MODEL, TAIL_LEVELS, listen, metrics_last
 from pba_service.domain.online.timeline import Timeline
 from pba_service.domain.samples import Series
 
@@ -42,11 +42,52 @@ def test_the_combination_is_hardly_worse_than_the_best_forecaster():
     own_loss, losses = 0.0, np.zeros(len(EXPERTS))
     for _ in range(1000):
         said = (rng.standard_normal(len(EXPERTS)) * quality).astype(np.float32)
-        own = combine.combine(combine.weights(weight, np.ones_like(weight, bool)), said[None, None])
+        own = (combine.weights(weight, np.ones_like(weight, bool)) * said).sum(axis=-1)
         weight = combine.learn(weight, np.abs(said)[None, None], np.abs(own), scale)
         own_loss += abs(float(own[0, 0]))
         losses += np.abs(said)
     assert own_loss < 1.05 * losses.min()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_forecast_is_the_weighted_mean_of_those_awake_and_the_hourly_one_rests_on_the_others(seed):
+    rng = np.random.default_rng(seed)
+    log_weight = np.log(rng.dirichlet(np.ones(len(EXPERTS)), (3, 4))).astype(np.float32)
+    experts = rng.uniform(0.1, 0.9, (3, 4, len(EXPERTS))).astype(np.float32)
+    experts[rng.random(experts.shape) < 0.3] = np.nan
+    experts[0, 0] = np.nan  # of an absent metric nobody says anything
+    usual = rng.uniform(-0.1, 0.1, (3, 4)).astype(np.float32)
+    given_others = np.delete(experts, HOURLY, axis=2)
+    mixed, others = combine.combine(log_weight, experts, usual)
+    weight = np.where(np.isnan(given_others), 0, np.delete(np.exp(log_weight), HOURLY, axis=2))
+    with np.errstate(invalid="ignore"):
+        expected = (np.nan_to_num(given_others) * weight).sum(axis=2) / weight.sum(axis=2)
+    assert others == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert experts[..., HOURLY] == pytest.approx(np.clip(expected + usual, 0, 1), rel=1e-4, abs=1e-6, nan_ok=True)
+    share = combine.weights(log_weight, ~np.isnan(experts))
+    whole = np.where(share.any(axis=2), (share * np.nan_to_num(experts)).sum(axis=2), np.nan)
+    assert mixed == pytest.approx(whole, rel=1e-5, abs=1e-6, nan_ok=True)
+
+
+def test_the_newest_value_draws_the_forecast_as_far_as_errors_said_it_should():
+    rng = np.random.default_rng(5)
+    one, strength = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
+    # half of what the newest value is off comes true, on the first two metrics; on the others nothing of it does
+    follows = np.array([[0.4, 0.4, 0.0, 0.0]], np.float32)
+    for _ in range(3000):
+        off = rng.standard_normal((1, 4)).astype(np.float32)
+        true = follows * off + 0.5 * rng.standard_normal((1, 4)).astype(np.float32)
+        said = pull.drawn(0 * one, off, strength, one)
+        strength = pull.learn(strength, true - said, off - said)
+    assert (np.abs(strength[:, :2] - 0.4) < 0.12).all()
+    assert (strength[:, 2:] < 0.1).all()
+    mixed, far = 10 * one, 110 * one
+    part = pull.share(mixed, far, strength, one)
+    assert (1 - part) * mixed + part * far == pytest.approx(pull.drawn(mixed, far, strength, one), rel=1e-5)
+    assert (pull.drawn(mixed, far, strength, one) <= 10 + pull.REACH).all()  # one wild value moves it a little
+    nothing = np.full((1, 4), np.nan, np.float32)
+    assert np.array_equal(pull.learn(strength, nothing, one), strength)
+    assert np.array_equal(pull.share(nothing, nothing, strength, one), np.zeros((1, 4)))
 
 
 def test_a_sleeping_forecaster_keeps_its_standing():

@@ -140,9 +140,9 @@ def test_a_long_or_odd_name_becomes_one(tmp_path):
         (documented(forecast=("n", 4)), "do not say what they mean", "signature"),
         (documented(name="input_1"), "do not say what they mean", "signature"),
         (model_files.graph(), "do not say what they mean", "signature"),
-        (documented()[:-20], "cannot load it", "runtime"),
+        (documented()[:-20], "it is no ONNX file", "limits"),
         (b"", "it is empty", "limits"),
-        (b"\0" * 100, "cannot load it", "runtime"),
+        (b"\0" * 100, "it is no ONNX file", "limits"),
     ],
 )
 def test_a_bare_file_that_is_something_else_is_refused_with_the_reason(tmp_path, content, told, kind):

@@ -10,10 +10,10 @@ from benchmarks.harness.feed import batches, push
 from benchmarks.harness.load import connections
 
 
-async def burst(target: str, links: int, at_ms: int, most: int, conns: int) -> dict[str, Any]:
+async def burst(*, target: str, links: int, at_ms: int, most: int, conns: int, first: int = 0) -> dict[str, Any]:
     """One new sample of each link, in messages of `most`, over `conns` connections; `rate` in samples per second."""
     opened = await connections(target, conns)
-    requests = list(batches(links, [at_ms], most))
+    requests = list(batches(links, [at_ms], most, first))
     started = time.perf_counter()
 
     async def work(place: int) -> int:

@@ -1,0 +1,1 @@
+"""A short look at the ratios that matter, and whether they fell."""

@@ -1,0 +1,1 @@
+"""Whether it matters how many links there are; and how long a start takes."""

@@ -1,0 +1,1 @@
+"""Predictions to many subscribers: delay, deliveries, memory."""
