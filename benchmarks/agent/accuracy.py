@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 INTERVAL_S = 30
-SAMPLES = 3
+SAMPLES = 2
 """Of each run; the first interval, in which everything starts, is left out."""
 
 AT_ONCE = 3
