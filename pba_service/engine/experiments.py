@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pba_service.domain.trials import Settled
     from pba_service.engine.documents import Documents
     from pba_service.engine.ports import Clock
+    from pba_service.engine.stock import Known
     from pba_service.observability.metrics import Metrics
 
 PREFIX = "experiment:"
@@ -67,6 +68,10 @@ class ModelChanges(Protocol):
 
     async def prepare(self, version: str) -> None:
         """Makes sure that a version can serve. Raises `ModelUnknownError`, `ModelConflictError`."""
+        ...
+
+    async def known(self) -> list[Known]:
+        """Every model that is known."""
         ...
 
 
@@ -143,15 +148,21 @@ class Experiments:
 
     async def _start(self, kind: Kind, champion: str, challenger: str, share: float) -> Record:
         name = f"{kind.value}-{challenger}-{secrets.token_hex(4)}"
-        now_ms = self._clock()
+        since_ms = await self._made_at_ms({challenger, champion or self._models.desired.active})
 
         def begun(desired: Desired) -> Desired:
             served = champion or desired.active
-            return desired.started(lifecycle.Experiment(name, served, challenger, share, now_ms))
+            return desired.started(lifecycle.Experiment(name, served, challenger, share, since_ms))
 
         desired = await self._models.change(begun)
         one = next(one for one in desired.experiments if one.name == name)
         return await self._change(one.name, lambda _: self._fresh(one))
+
+    async def _made_at_ms(self, versions: set[str]) -> int:
+        """When the younger of some models was made: it cannot have seen what was measured after. Unknown: now."""
+        made = [one.info.created_at_ms for one in await self._models.known() if one.info.version in versions]
+        now_ms = self._clock()
+        return min(max(made), now_ms) if len(made) == len(versions) and min(made) > 0 else now_ms
 
     async def stop(self, name: str, *, promote: bool = False) -> Record:
         """Ends an experiment by hand; with `promote` the challenger serves from now on.

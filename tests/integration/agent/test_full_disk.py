@@ -22,7 +22,7 @@ def small_disk(tmp_path):
 
 
 def fill(folder):
-    with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
+    with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:  # noqa: PT012 - of the writes one fails
         while True:
             file.write(bytes(4096))
     assert full.value.errno == errno.ENOSPC

@@ -12,8 +12,9 @@ from pba_service.domain.errors import ModelConflictError, ModelUnknownError, Sto
 from pba_service.domain.experiments import PERIOD_MS, Kind, Record, Rule, Status
 from pba_service.domain.lifecycle import Desired
 from pba_service.engine.experiments import PREFIX, ExperimentOptions, Experiments
+from pba_service.engine.stock import Known
 from pba_service.observability.metrics import Metrics
-from tests.fakes import Clock, MemoryDocuments
+from tests.fakes import Clock, LastValueModel, MemoryDocuments
 
 MINUTE_MS = 60_000
 START_MS = 500_000 * PERIOD_MS
@@ -24,6 +25,7 @@ class Shared:
 
     def __init__(self, desired):
         self.desired, self.loadable, self.fail = desired, {"old", "new", "other"}, False
+        self.made = {}
 
 
 class Models:
@@ -41,6 +43,13 @@ class Models:
             raise StoreUnavailableError
         self.shared.desired = step(self.shared.desired)
         return self.shared.desired
+
+    async def known(self):
+        info = LastValueModel().info
+        return [
+            Known(replace(info, version=version, created_at_ms=made), loaded=True, local="", published=True, refused="")
+            for version, made in self.shared.made.items()
+        ]
 
     async def prepare(self, version):
         if version not in self.shared.loadable:
@@ -289,3 +298,18 @@ async def test_known_experiments_come_with_their_evidence():
     assert evidence.periods == 2
     assert evidence.low < 0.1 < evidence.high
     assert known.by_metric[0] == pytest.approx((180, 180, 162), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("made", "since"),
+    [
+        ({"old": START_MS - 9, "new": START_MS - 5}, START_MS - 5),
+        ({"old": START_MS - 5, "new": START_MS + 5}, START_MS),
+        ({"old": START_MS - 5, "new": 0}, START_MS),
+        ({"old": START_MS - 5}, START_MS),
+    ],
+)
+async def test_only_what_neither_model_can_have_seen_counts(made, since):
+    world = World()
+    world.shared.made = made
+    assert (await world.first.start("new")).started_at_ms == since
