@@ -35,7 +35,7 @@ class SaturationOptions:
     rested: float = 0.85
     fall: float = 0.85
     rise: float = 1.1
-    least_per_s: float = 50.0
+    least_per_s: float = 200.0
     patience: int = 10
     free_after: int = 20
 
