@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from grpc_health.v1 import health_pb2
-from pba.v1 import model_service_pb2, prediction_service_pb2
+from pba.v1 import prediction_service_pb2
 
 from pba_client import requests, rpcs, transfers, wire
 from pba_client.advice import BandwidthKind, CongestionControl
@@ -14,6 +14,7 @@ from pba_client.aio_transport import AioTransport
 from pba_client.aio_watch import AsyncWatch
 from pba_client.client import DEFAULT_TARGET, PAGE_SIZE, SERVICE
 from pba_client.errors import LinkUnknownError, UnavailableError
+from pba_client.model_calls import AsyncModelCalls
 from pba_client.options import Options
 from pba_client.records import Health
 from pba_client.resume import Retry
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from pba_client.advice import Parameters
     from pba_client.aio_transport import AsyncTransport
     from pba_client.errors import PbaClientError
-    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, Model, PredictionPath
+    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, PredictionPath
     from pba_client.rpcs import RequestT, ResponseT, Rpc
     from pba_client.transfers import Learned, TransferEstimates, TransferOutcome
     from pba_client.types import Columns, Prediction, PredictionResult, Sample
 
 
-class AsyncClient:
+class AsyncClient(AsyncModelCalls):
     """Pushes samples, pulls predictions and transport parameters, from one event loop.
 
     Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
@@ -287,13 +288,6 @@ class AsyncClient:
         """
         request = prediction_service_pb2.GetLinkRequest(link_id=link_id)
         return wire.link_record(await self._unary(rpcs.GET_LINK, request))
-
-    async def models(self) -> list[Model]:
-        """The loaded models, the serving one first."""
-        return [
-            wire.model(one)
-            for one in (await self._unary(rpcs.LIST_MODELS, model_service_pb2.ListModelsRequest())).models
-        ]
 
     async def health(self, service: str = SERVICE) -> Health:
         """What the service says of its own health."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from grpc_health.v1 import health_pb2
-from pba.v1 import model_service_pb2, prediction_service_pb2
+from pba.v1 import prediction_service_pb2
 
 from pba_client import requests, rpcs, transfers, wire
 from pba_client.advice import BandwidthKind, CongestionControl
 from pba_client.errors import LinkUnknownError, UnavailableError
+from pba_client.model_calls import ModelCalls
 from pba_client.options import Options
 from pba_client.records import Health
 from pba_client.resume import Retry
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from pba_client.advice import Parameters
     from pba_client.errors import PbaClientError
-    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, Model, PredictionPath
+    from pba_client.records import Explanation, LedgerEntry, LinkRecord, LinkSummary, PredictionPath
     from pba_client.rpcs import RequestT, ResponseT, Rpc
     from pba_client.transfers import Learned, TransferEstimates, TransferOutcome
     from pba_client.transport import Transport
@@ -40,7 +41,7 @@ SERVICE = "pba.v1.PredictionService"
 """The name under which the service reports its health."""
 
 
-class Client:
+class Client(ModelCalls):
     """Pushes samples, pulls predictions and transport parameters. Threads may share it.
 
     Every method raises `PbaClientError` subclasses when the call fails. Calls have deadlines; idempotent ones are
@@ -289,10 +290,6 @@ class Client:
         """
         request = prediction_service_pb2.GetLinkRequest(link_id=link_id)
         return wire.link_record(self._unary(rpcs.GET_LINK, request))
-
-    def models(self) -> list[Model]:
-        """The loaded models, the serving one first."""
-        return [wire.model(one) for one in self._unary(rpcs.LIST_MODELS, model_service_pb2.ListModelsRequest()).models]
 
     def health(self, service: str = SERVICE) -> Health:
         """What the service says of its own health."""

@@ -3,6 +3,7 @@
 PbaClientError
 ├── InvalidRequestError        the request breaks the contract; `violations` name the fields
 ├── LinkUnknownError           no sample of the link was ever stored
+├── ModelUnknownError          there is no such model version or pin
 ├── FailedPreconditionError    the service is not in a state for this request
 │   └── HistoryTooShortError   too little recent history to predict from; `have`, `need`
 ├── NotPermittedError          who is calling is unknown, or may not
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _ERROR_DOMAIN = "pba"
+_MODEL_UNKNOWN = "MODEL_UNKNOWN"
 _MAX_DIGITS = 15
 _DAY_MS = 86_400_000
 
@@ -107,6 +109,10 @@ class LinkUnknownError(PbaClientError):
     def __init__(self, message: str, *, code: str = "NOT_FOUND", details: Details | None = None) -> None:
         super().__init__(message, code=code, details=details)
         self.link_id = details.text("link_id") if details else ""
+
+
+class ModelUnknownError(PbaClientError):
+    """There is no such model version or pin."""
 
 
 class FailedPreconditionError(PbaClientError):
@@ -213,6 +219,8 @@ def from_status(
     text = message or code.name
     if code is grpc.StatusCode.FAILED_PRECONDITION and have is not None and need is not None:
         return HistoryTooShortError(text, have=have, need=need, details=said)
+    if code is grpc.StatusCode.NOT_FOUND and said.reason == _MODEL_UNKNOWN:
+        return ModelUnknownError(text, code=code.name, details=said)
     return ERROR_OF_CODE.get(code, ServiceFaultError)(text, code=code.name, details=said)
 
 

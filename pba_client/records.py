@@ -72,8 +72,29 @@ class ModelScore:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a model was trained on, beside simulated links; times are None where they are not known."""
+
+    rows: int
+    links: int
+    fingerprint_sha256: str
+    first_measured_at: datetime | None
+    last_measured_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """A model that the service has loaded, as its manifest describes it."""
+    """A model, as its manifest describes it, and where it is.
+
+    Attributes:
+        serving: Whether it serves links without a pin, on the replica that answered.
+        loaded: Whether that replica has loaded it.
+        published: Whether replicas can get it through the store.
+        location: Where it lies in that replica's model folder; empty where it does not.
+        parent_version: The version it was made from; empty for one trained from scratch.
+        training: What it was trained on; None where its manifest does not say.
+        refusal: Why that replica did not load it when it tried; empty where it did not.
+    """
 
     name: str
     version: str
@@ -86,6 +107,73 @@ class Model:
     quantile_levels: tuple[float, ...]
     parameter_count: int
     scores: tuple[ModelScore, ...]
+    loaded: bool = True
+    published: bool = False
+    location: str = ""
+    parent_version: str = ""
+    training: TrainingData | None = None
+    refusal: str = ""
+
+
+class PinScope(Enum):
+    """What a pin goes by; of the pins that fit a link the first in this order decides."""
+
+    LINK = 1
+    PREFIX = 2
+    NODE = 3
+    PEER = 4
+    REGION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPin:
+    """Some links are served by the first of these versions that a replica has loaded."""
+
+    scope: PinScope
+    value: str
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """What is desired of the models, on all replicas.
+
+    Attributes:
+        revision: Counts changes.
+        active_version: Serves links without a pin.
+        previous_versions: Those that were active before, the latest first.
+        held: Whether the active version is held against whatever arrives.
+        pins: Which links are served by versions of their own.
+    """
+
+    revision: int
+    active_version: str
+    previous_versions: tuple[str, ...]
+    held: bool
+    pins: tuple[ModelPin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What a replica says of itself.
+
+    Attributes:
+        name: Its name.
+        serving_version: With which it serves links without a pin.
+        loaded_versions: Every version it has loaded.
+        refused: By version why it could not load what it should have.
+        revision: Of the state that it follows.
+        started_at: When it started.
+        answering: Whether it is the one that answered.
+    """
+
+    name: str
+    serving_version: str
+    loaded_versions: tuple[str, ...]
+    refused: dict[str, str]
+    revision: int
+    started_at: datetime
+    answering: bool
 
 
 class Health(Enum):

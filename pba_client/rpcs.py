@@ -31,6 +31,7 @@ class Rpc(Generic[RequestT, ResponseT]):
 
 
 _PREDICTION = "/pba.v1.PredictionService/"
+_MODEL = "/pba.v1.ModelService/"
 
 PUSH_SAMPLES = Rpc(
     _PREDICTION + "PushSamples",
@@ -97,7 +98,30 @@ LIST_LINKS = Rpc(
     _PREDICTION + "ListLinks", prediction_service_pb2.ListLinksRequest, prediction_service_pb2.ListLinksResponse
 )
 LIST_MODELS = Rpc(
-    "/pba.v1.ModelService/ListModels", model_service_pb2.ListModelsRequest, model_service_pb2.ListModelsResponse
+    _MODEL + "ListModels", model_service_pb2.ListModelsRequest, model_service_pb2.ListModelsResponse, bulk=True
+)
+GET_MODEL = Rpc(_MODEL + "GetModel", model_service_pb2.GetModelRequest, model_service_pb2.GetModelResponse, bulk=True)
+GET_MODEL_STATE = Rpc(
+    _MODEL + "GetModelState", model_service_pb2.GetModelStateRequest, model_service_pb2.GetModelStateResponse
+)
+ACTIVATE_MODEL = Rpc(
+    _MODEL + "ActivateModel",
+    model_service_pb2.ActivateModelRequest,
+    model_service_pb2.ActivateModelResponse,
+    bulk=True,
+)
+ROLLBACK_MODEL = Rpc(
+    _MODEL + "RollbackModel",
+    model_service_pb2.RollbackModelRequest,
+    model_service_pb2.RollbackModelResponse,
+    bulk=True,
+)
+PIN_MODEL = Rpc(_MODEL + "PinModel", model_service_pb2.PinModelRequest, model_service_pb2.PinModelResponse, bulk=True)
+UNPIN_MODEL = Rpc(
+    _MODEL + "UnpinModel", model_service_pb2.UnpinModelRequest, model_service_pb2.UnpinModelResponse, bulk=True
+)
+LIST_REPLICAS = Rpc(
+    _MODEL + "ListReplicas", model_service_pb2.ListReplicasRequest, model_service_pb2.ListReplicasResponse
 )
 HEALTH_CHECK = Rpc("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
 
@@ -117,5 +141,12 @@ CONTRACT = (
     EXPLAIN_PREDICTION,
     LIST_LINKS,
     LIST_MODELS,
+    GET_MODEL,
+    GET_MODEL_STATE,
+    ACTIVATE_MODEL,
+    ROLLBACK_MODEL,
+    PIN_MODEL,
+    UNPIN_MODEL,
+    LIST_REPLICAS,
 )
 """Every call of pba.v1."""

@@ -211,6 +211,51 @@ def model(message: model_service_pb2.Model) -> records.Model:
         quantile_levels=tuple(message.quantile_levels),
         parameter_count=message.parameter_count,
         scores=tuple(records.ModelScore(s.metric, s.forecaster, s.mae_ratio) for s in message.scores),
+        loaded=message.loaded,
+        published=message.published,
+        location=message.location,
+        parent_version=message.parent_version,
+        training=_training(message.training) if message.HasField("training") else None,
+        refusal=message.refusal,
+    )
+
+
+def _training(message: model_service_pb2.TrainingData) -> records.TrainingData:
+    return records.TrainingData(
+        rows=message.rows,
+        links=message.links,
+        fingerprint_sha256=message.fingerprint_sha256,
+        first_measured_at=_datetime(message.first_measured_at) if message.HasField("first_measured_at") else None,
+        last_measured_at=_datetime(message.last_measured_at) if message.HasField("last_measured_at") else None,
+    )
+
+
+def model_state(message: model_service_pb2.ModelState) -> records.ModelState:
+    """What is desired of the models; pins of a scope that this client does not know are left out."""
+    scopes = {scope.value: scope for scope in records.PinScope}
+    return records.ModelState(
+        revision=message.revision,
+        active_version=message.active_version,
+        previous_versions=tuple(message.previous_versions),
+        held=message.held,
+        pins=tuple(
+            records.ModelPin(scopes[pin.scope], pin.value, tuple(pin.versions))
+            for pin in message.pins
+            if pin.scope in scopes
+        ),
+    )
+
+
+def replica(message: model_service_pb2.Replica) -> records.Replica:
+    """What a replica says of itself."""
+    return records.Replica(
+        name=message.name,
+        serving_version=message.serving_version,
+        loaded_versions=tuple(message.loaded_versions),
+        refused={one.version: one.reason for one in message.refused},
+        revision=message.revision,
+        started_at=_datetime(message.started_at),
+        answering=message.answering,
     )
 
 

@@ -26,17 +26,16 @@ from pba_service.engine.advance import Options
 from pba_service.engine.gathered import Gathered
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
-from pba_service.engine.models import ModelSet
 from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, recall, sweep
+from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.observability.told import tell_on_socket
-from pba_service.runtime.session import load_model
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
@@ -45,6 +44,7 @@ from pba_service.storage.connect import open_server
 from pba_service.storage.durability import Durability
 from pba_service.storage.guarded import GuardedStore, GuardOptions
 from pba_service.storage.keeper import Keeper
+from pba_service.storage.registry import RedisRegistry
 from pba_service.surroundings import now_ms, open_metrics, open_store, redis_at, watch_files, write_ports
 
 if TYPE_CHECKING:
@@ -159,15 +159,13 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         doors = open_doors(settings, AccessMetrics(registry))
         metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        model = await asyncio.get_running_loop().run_in_executor(worker, load_model, settings.model_path)
-        store, keeper = await _store(stack, settings, metrics)
+        store, keeper, shared = await _store(stack, settings, metrics)
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(
             stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
         )
-        refresher.serve_with(ModelSet.of(model))
-        _log.info("model_serving", name=model.info.name, version=model.info.version)
+        models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         if doors.shows_console:
@@ -179,6 +177,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         gate = doors.gate(service.subscriptions.regions, LinkBound(store, settings.caller_links))
         server = Server(
             service,
+            models=models,
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,
@@ -200,8 +199,10 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         yield Running(port, metrics_port, service)
 
 
-async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> tuple[GuardedStore, Keeper]:
-    """The store, and who sees to its durability.
+async def _store(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics
+) -> tuple[GuardedStore, Keeper, RedisRegistry]:
+    """The store, who sees to its durability, and what replicas share of models in it.
 
     Raises:
         DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
@@ -214,7 +215,8 @@ async def _store(stack: AsyncExitStack, settings: Settings, metrics: Metrics) ->
         await keeper.verify()
         await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    return GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep), keeper
+    guarded = GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep)
+    return guarded, keeper, RedisRegistry(server)
 
 
 async def _service(

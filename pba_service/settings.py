@@ -144,9 +144,23 @@ class Settings(AccessSettings):
         "PBA_MODEL_PATH",
         str(SHIPPED_MODELS),
         FilePath(),
-        "The model: its folder, its ONNX file with `manifest.json` beside it, or a folder of models' folders, of which "
-        "`pba_lstm` is taken before `bandwidth_lstm`.",
+        "The model folder: a model's folder, its ONNX file, or a folder of these, of which `pba_lstm` is taken before "
+        "`bandwidth_lstm`. It is watched: see [models](models.md).",
         default_text="the models that come with PBA",
+    )
+    model_reload: str = _row(
+        "PBA_MODEL_RELOAD",
+        "activate",
+        Choice(("activate", "register")),
+        "What becomes of a model that is copied into the model folder and passes its checks. activate: it serves "
+        "within one update interval; register: it waits for `pba models activate`.",
+    )
+    model_sharing: str = _row(
+        "PBA_MODEL_SHARING",
+        "store",
+        Choice(("store", "folder")),
+        "Where replicas get a model from that is not in their own folder. store: from Redis, up to 64 MiB each; "
+        "folder: nowhere, the folder is one that all of them see.",
     )
     update_interval_ms: int = _row(
         "PBA_UPDATE_INTERVAL",

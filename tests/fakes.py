@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pba_service.domain.errors import ModelConflictError, StoreUnavailableError
+from pba_service.domain.lifecycle import Desired
 from pba_service.engine.ports import ModelInfo
 
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -41,3 +43,62 @@ class Clock:
 
     def __call__(self):
         return self.now_ms
+
+
+class SharedModels:
+    """What replicas share of models, in memory (`engine.model_ports.ModelRegistry`); `away` makes every call fail."""
+
+    def __init__(self):
+        self.away = False
+        self.state = Desired()
+        self.bundles = {}
+        self.infos = {}
+        self.reports = {}
+
+    def _reach(self):
+        if self.away:
+            raise StoreUnavailableError
+
+    async def desired(self):
+        self._reach()
+        return self.state
+
+    async def propose(self, desired, *, read_revision):
+        self._reach()
+        if self.state.revision != read_revision:
+            return False
+        self.state = desired
+        return True
+
+    async def catalogue(self):
+        self._reach()
+        return sorted(self.infos.values(), key=lambda info: info.created_at_ms, reverse=True)
+
+    async def publish(self, bundle, info):
+        self._reach()
+        known = self.infos.setdefault(info.version, info)
+        if known.checksum_sha256 != info.checksum_sha256:
+            raise ModelConflictError(f"another model is published as {info.version} already")
+        self.bundles[info.version] = bundle
+
+    async def fetch(self, version):
+        self._reach()
+        return self.bundles.get(version)
+
+    async def forget(self, versions):
+        self._reach()
+        for version in versions:
+            self.infos.pop(version, None)
+            self.bundles.pop(version, None)
+
+    async def report(self, report, ttl_s):
+        self._reach()
+        self.reports[report.replica] = report
+
+    async def leave(self, replica):
+        self._reach()
+        self.reports.pop(replica, None)
+
+    async def replicas(self):
+        self._reach()
+        return [self.reports[name] for name in sorted(self.reports)]

@@ -32,7 +32,7 @@ from tests.process import ServiceProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WAYS = ("agent", "fixed 4", "fixed 16", "fixed 64")
+WAYS = ("agent", "fixed 4", "fixed 16")
 BEFORE = 240
 """Samples that the service knows beforehand."""
 

@@ -70,6 +70,9 @@ class Transfer:
                     key.fileobj.send(body)  # type: ignore[union-attr] # only sockets are registered
                 except BlockingIOError:
                     continue
+                except OSError:  # the path was gone for too long: another stream takes its place
+                    self._close(key.fileobj)  # type: ignore[arg-type] # likewise
+                    self._changed = True
         for one in list(self._sockets):
             self._close(one)
 
@@ -77,7 +80,7 @@ class Transfer:
         streams, buffer_bytes, pacing, not_sent = self._wanted
         while len(self._sockets) > streams:
             self._close(self._sockets[-1])
-        while len(self._sockets) < streams:
+        for _ in range(streams - len(self._sockets)):
             self._open(buffer_bytes)
         each = _UNPACED if pacing is None else int(pacing * 1e6 / 8 / streams)
         for one in self._sockets:
@@ -93,7 +96,12 @@ class Transfer:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
         if buffer_bytes:
             one.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, buffer_bytes)
-        one.connect(self._where)
+        try:
+            one.connect(self._where)
+        except OSError:
+            one.close()
+            self._changed = True  # tried again
+            return
         one.settimeout(0)
         self._sockets.append(one)
         self._selector.register(one, selectors.EVENT_WRITE)

@@ -60,6 +60,14 @@ TABLE: dict[str, Rule] = {
     "/pba.v1.PredictionService/StreamPredictions": _LISTS,
     "/pba.v1.PredictionService/ListLinks": _LISTS,
     "/pba.v1.ModelService/ListModels": _KNOWN,
+    "/pba.v1.ModelService/GetModel": _ADMIN,
+    # pins name links, which not everybody may know of
+    "/pba.v1.ModelService/GetModelState": _ADMIN,
+    "/pba.v1.ModelService/ActivateModel": _ADMIN,
+    "/pba.v1.ModelService/RollbackModel": _ADMIN,
+    "/pba.v1.ModelService/PinModel": _ADMIN,
+    "/pba.v1.ModelService/UnpinModel": _ADMIN,
+    "/pba.v1.ModelService/ListReplicas": _ADMIN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _KNOWN,
     # health says of names that are public whether they serve; probes have no identity
     "/grpc.health.v1.Health/Check": _ANYONE,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ask, feed, models, node, service
+from pba_service.cli.commands import ask, feed, models, node, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -67,14 +67,20 @@ _PANELS = {
         ("links", ask.links),
         ("history", ask.history),
         ("ledger", ask.ledger),
-        ("models", ask.models),
     ),
-    "Models": (("train", models.train), ("evaluate", models.evaluate), ("backtest", models.backtest)),
+    "Models": (
+        ("train", models.train),
+        ("evaluate", models.evaluate),
+        ("backtest", models.backtest),
+        ("quantize", models.quantize),
+    ),
 }
 
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands:
         app.command(_name, rich_help_panel=_panel)(told(_command))
+
+app.add_typer(registry.app, name="models", rich_help_panel="Models")
 
 # its words are the agent's own to read
 app.command(

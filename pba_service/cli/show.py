@@ -219,26 +219,6 @@ def print_links(target: str, *, prefix: str, region: str, as_json: bool) -> None
         typer.echo("no link is known yet: push samples, or start the service with --demo")
 
 
-def print_models(target: str, *, as_json: bool) -> None:
-    """Prints the loaded models and their test scores."""
-    with connect.client(target) as client:
-        models = client.models()
-    for model in models:
-        if as_json:
-            print_json(model)
-            continue
-        horizons = ", ".join(f"{horizon.total_seconds() / 60:g}" for horizon in model.horizons)
-        typer.echo(f"{model.name} {model.version}{', serving' if model.serving else ''}")
-        typer.echo(f"  trained {clock(model.created_at)}, {model.parameter_count} parameters")
-        typer.echo(f"  predicts {horizons} min ahead from {model.window_slots} slots")
-        typer.echo(f"  sha256 {model.checksum_sha256}")
-        by_metric: dict[str, list[str]] = defaultdict(list)
-        for score in sorted(model.scores, key=lambda one: one.mae_ratio):
-            by_metric[score.metric].append(f"{score.forecaster} {score.mae_ratio:.3f}")
-        for metric, scores in by_metric.items():
-            typer.echo(f"  error relative to the last value, {metric}: {', '.join(scores)}")
-
-
 def print_history(target: str, link_id: str, start: datetime | None, end: datetime | None, *, as_json: bool) -> None:
     """Prints stored samples."""
     with connect.client(target) as client:

@@ -162,10 +162,8 @@ class ModelRefusedError(Exception):
 
     Attributes:
         reason: Why.
-        kind: One of `KINDS`, for counting.
+        kind: For counting: unreadable, limits, manifest, checksum, runtime, signature or golden.
     """
-
-    KINDS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
 
     def __init__(self, where: str, reason: str, kind: str = "manifest") -> None:
         super().__init__(f"the model at {where} was refused: {reason}")

@@ -106,7 +106,8 @@ class Desired:
         held: Whether the active version stays until it is unpinned, whatever arrives.
         pins: Exceptions, each scope and value once.
         experiments: What is tried now.
-        offers: Identities of files that were acted on, the latest last.
+        configured: The version that `PBA_MODEL_PATH` means, as the replica that started last saw it.
+        offers: Identities of files that were acted on, the latest last: a checksum, "@", and when it was written.
     """
 
     revision: int = 0
@@ -115,6 +116,7 @@ class Desired:
     held: bool = False
     pins: tuple[Pin, ...] = ()
     experiments: tuple[Experiment, ...] = ()
+    configured: str = ""
     offers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -213,9 +215,34 @@ class Desired:
         )
         return after if pins == after.pins else self._next(active=after.active, previous=after.previous, pins=pins)
 
-    def offered(self, identity: str) -> Desired:
-        """With a file remembered as acted on."""
-        return self if identity in self.offers else self._next(offers=(*self.offers, identity)[-OFFERS_KEPT:])
+    def arrived(self, version: str, identity: str, *, meant: bool, at_start: bool, activate: bool) -> Desired:
+        """With a file of a replica's model folder taken into account, once, whichever replicas see it.
+
+        What is written while a replica watches is new unless that very file was acted on. What lies there when a
+        replica starts is new if `PBA_MODEL_PATH` means another version than before; and, where it is not meant, if no
+        file of that content was ever acted on. Whatever is new becomes the active version, unless that is held.
+
+        Args:
+            version: The file's.
+            identity: As `offers` holds them.
+            meant: Whether `PBA_MODEL_PATH` means it.
+            at_start: Whether it lay there when the replica started.
+            activate: Whether new files are to be activated; the first version of all is in any case.
+        """
+        checksum = identity.partition("@")[0]
+        if not at_start:
+            known = identity in self.offers
+        elif meant:
+            known = version == self.configured
+        else:
+            known = any(offer.partition("@")[0] == checksum for offer in self.offers)
+        if known:
+            return self
+        offers = (*(offer for offer in self.offers if offer != identity), identity)[-OFFERS_KEPT:]
+        after = self._next(offers=offers, configured=version if meant else self.configured)
+        if self.held or (self.active and not activate):
+            return after
+        return replace(after.activated(version), revision=after.revision)
 
     def _next(self, **changes: object) -> Desired:
         return replace(self, revision=self.revision + 1, **changes)  # type: ignore[arg-type]  # fields of this class

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
 
     from pba_service.domain.errors import PbaError
     from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.lifecycle import Desired, Pin, Scope
     from pba_service.domain.parameters import ParametersAnswer, ParametersAsk
     from pba_service.domain.samples import Refusal, SampleBatch, Series
     from pba_service.engine.insight import Insight
+    from pba_service.engine.model_ports import ReplicaReport
     from pba_service.engine.ports import LinkSummary, ModelInfo
+    from pba_service.engine.stock import Known
     from pba_service.engine.subscriptions import Subscriptions
     from pba_service.engine.transfers import Transfers
 
@@ -103,4 +106,61 @@ class Service(Protocol):
     @property
     def subscriptions(self) -> Subscriptions:
         """The live predictions."""
+        ...
+
+
+class Models(Protocol):
+    """The life of the models behind the transport. What changes is changed for all replicas.
+
+    Every method that waits raises `StoreUnavailableError` while the store is away: nothing is changed then.
+    """
+
+    @property
+    def desired(self) -> Desired:
+        """What replicas are to converge on, as last read."""
+        ...
+
+    def report(self) -> ReplicaReport:
+        """What this replica serves."""
+        ...
+
+    async def replicas(self) -> list[ReplicaReport]:
+        """The living replicas, ordered by name."""
+        ...
+
+    async def known(self) -> list[Known]:
+        """Every model that is loaded, lies in the folder or is published; the newest first."""
+        ...
+
+    async def activate(self, version: str) -> Desired:
+        """Serves links without a pin with a version.
+
+        Raises:
+            ModelUnknownError: There is no such version.
+            ModelConflictError: It cannot be loaded, or the active version is held.
+        """
+        ...
+
+    async def rollback(self, from_version: str = "") -> Desired:
+        """Goes back to the version that was active before, if `from_version`, unless empty, is active.
+
+        Raises:
+            ModelConflictError: It is not, there was none before, or the active version is held.
+        """
+        ...
+
+    async def pin(self, pin: Pin) -> Desired:
+        """Serves some links with versions of their own. Raises what `activate` raises."""
+        ...
+
+    async def unpin(self, scope: Scope, value: str) -> Desired:
+        """Takes a pin away. Raises `ModelUnknownError` where there is none."""
+        ...
+
+    async def hold(self, version: str = "") -> Desired:
+        """Keeps the active version until `release`; with a version, activates that first."""
+        ...
+
+    async def release(self) -> Desired:
+        """Lets the active version be replaced again."""
         ...

@@ -34,11 +34,13 @@ class FoundModel:
     Attributes:
         where: The ONNX file or the model's folder; the same for as long as it is not renamed.
         stamp: Changes when a file is written or replaced.
+        written_ns: When one of its files was written last, since the Unix epoch.
         bare: Whether it is an ONNX file without a manifest.
     """
 
     where: str
     stamp: str
+    written_ns: int
     bare: bool = False
 
 
@@ -72,6 +74,10 @@ class ModelFolder(Protocol):
 
     def read(self, found: FoundModel) -> ModelBundle:
         """Reads a model's files. Raises `ModelRefusedError`."""
+        ...
+
+    def meant(self) -> ModelBundle:
+        """Reads the model that `PBA_MODEL_PATH` means. Raises `ModelRefusedError` with why there is none."""
         ...
 
     def describe(self, bundle: ModelBundle) -> ModelInfo:

@@ -39,6 +39,7 @@ _LAG_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
 
 REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", "bad_text", "empty")
+REFUSALS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
 SOURCES = ("model", "combined", "caller_window")
 """Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
 
@@ -122,6 +123,11 @@ class Metrics:
             "dwcp_pba_prediction_latency_ms", "Time to make a prediction in ms.", _LATENCY_MS, registry
         )
         self._model_version = gauge("dwcp_pba_model_version", "1 for the model that serves.", "name", "version")
+        self._models_loaded = gauge("dwcp_pba_models_loaded", "Models in memory.")
+        self._models_missing = gauge("dwcp_pba_models_missing", "Desired models that are not loaded here.")
+        self._models_revision = gauge("dwcp_pba_models_revision", "The desired state of the models followed here.")
+        self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
+        self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
         self._conditions = gauge(
             "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
@@ -161,6 +167,8 @@ class Metrics:
         )
         for outcome in ("stored", "duplicate", "replaced", "refused"):
             self._samples.labels(outcome)
+        for reason in REFUSALS:
+            self._models_refused.labels(reason)
         for reason in REASONS:
             self._refused.labels(reason)
         for source in SOURCES:
@@ -229,6 +237,23 @@ class Metrics:
         """A model serves from now on, instead of the one before."""
         self._model_version.clear()
         self._model_version.labels(name, version).set(1)
+
+    def models_loaded(self, count: int) -> None:
+        """So many models are in memory."""
+        self._models_loaded.set(count)
+
+    def models_converged(self, *, revision: int, missing: int) -> None:
+        """A desired state is followed, but for so many of its models."""
+        self._models_revision.set(revision)
+        self._models_missing.set(missing)
+
+    def model_proved(self) -> None:
+        """A model was loaded and gave the answers that its manifest promises."""
+        self._models_proved.inc()
+
+    def model_refused(self, reason: str) -> None:
+        """A model was refused; the reason is one of a few words."""
+        self._models_refused.labels(reason).inc()
 
     def refreshed(self, links: int) -> None:
         """So many links were brought up to date at once."""

@@ -16,6 +16,7 @@ from pba_service.runtime.manifest import MANIFEST_FILE
 from pba_service.runtime.vet import MAX_MANIFEST_BYTES, MAX_ONNX_BYTES, read_bounded
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 PREFERRED = ("pba_lstm", "bandwidth_lstm")
@@ -44,10 +45,19 @@ class Place:
 
     def stamp(self) -> str:
         """Changes when one of its files is written, replaced or removed."""
-        parts = [_stamp(path) for path in (self.manifest, self.onnx) if path]
+        return " ".join(
+            f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}" if status else "-" for status in self._statuses()
+        )
+
+    def written_ns(self) -> int:
+        """When one of its files was written last, since the Unix epoch."""
+        return max((status.st_mtime_ns for status in self._statuses() if status), default=0)
+
+    def _statuses(self) -> list[os.stat_result | None]:
+        paths = [path for path in (self.manifest, self.onnx) if path]
         if self.onnx is None and self.manifest:
-            parts += [_stamp(path) for path in sorted(self.manifest.parent.glob("*.onnx"))[:_MAX_FOUND]]
-        return " ".join(parts)
+            paths += sorted(self.manifest.parent.glob("*.onnx"))[:_MAX_FOUND]
+        return [_status(path) for path in paths]
 
 
 def places(path: Path) -> list[Place]:
@@ -91,7 +101,7 @@ def preferred(path: Path) -> Place:
         told = f"only {', '.join(sorted(folders))} in it, and none of {', '.join(PREFERRED)}"
         raise ModelRefusedError(str(path), f"there is {told}")
     if found:
-        return max(found, key=lambda place: (_written_ns(place.onnx), place.where))
+        return max(found, key=lambda place: (place.written_ns(), place.where))
     raise ModelRefusedError(str(path), "there is no model in it")
 
 
@@ -136,16 +146,8 @@ def _alone(folder: Path, *, belongs_to_manifest: bool) -> list[Place]:
     return [Place(None, place.onnx) if place.manifest == own else place for place in places_]
 
 
-def _stamp(path: Path) -> str:
+def _status(path: Path) -> os.stat_result | None:
     try:
-        status = path.stat()
+        return path.stat()
     except OSError:
-        return "-"
-    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-
-
-def _written_ns(path: Path | None) -> int:
-    try:
-        return path.stat().st_mtime_ns if path else 0
-    except OSError:
-        return 0
+        return None

@@ -35,7 +35,14 @@ class LocalFolder:
         if meant is not None:
             found = {meant.where: meant, **{where: place for where, place in found.items() if where != meant.where}}
         self._places = found
-        return [FoundModel(where, place.stamp(), place.manifest is None) for where, place in found.items()]
+        return [
+            FoundModel(where, place.stamp(), place.written_ns(), place.manifest is None)
+            for where, place in found.items()
+        ]
+
+    def meant(self) -> ModelBundle:
+        """Reads the model that the path means. Raises `ModelRefusedError` with why there is none."""
+        return files.read(files.preferred(self._path))
 
     def read(self, found: FoundModel) -> ModelBundle:
         """Reads a model's files. Raises `ModelRefusedError`."""

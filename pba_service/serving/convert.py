@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from pba_service.domain.samples import Refusal, Series
     from pba_service.engine.api import PushOutcome
     from pba_service.engine.insight import PathPoint, PredictionExplained
-    from pba_service.engine.ports import LinkSummary, ModelInfo
+    from pba_service.engine.ports import LinkSummary
 
 _QUANTILE_FIELDS = ("bandwidth_quantiles", "latency_quantiles", "packet_loss_quantiles", "jitter_quantiles")
 _LEVEL_FIELDS = ("p05", "p10", "p50", "p90", "p95")
@@ -156,23 +155,6 @@ def link_summary(link: LinkSummary) -> pb.LinkSummary:
         sample_count=link.sample_count,
         newest_sample=newest[-1] if newest else None,
         newest_prediction=prediction(link.newest_prediction) if link.newest_prediction else None,
-    )
-
-
-def model(info: ModelInfo, *, serving: bool) -> model_pb.Model:
-    """A loaded model."""
-    return model_pb.Model(
-        name=info.name,
-        version=info.version,
-        serving=serving,
-        checksum_sha256=info.checksum_sha256,
-        created_at=timestamp(info.created_at_ms),
-        features=info.features,
-        window_slots=info.window_slots,
-        horizons=[duration(horizon) for horizon in info.horizons_ms],
-        quantile_levels=info.quantile_levels,
-        parameter_count=info.parameter_count,
-        scores=[model_pb.ModelScore(metric=m, forecaster=f, mae_ratio=ratio) for m, f, ratio in info.scores],
     )
 
 

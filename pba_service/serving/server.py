@@ -18,7 +18,8 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba_service.domain.errors import ModelUnavailableError
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
-from pba_service.serving.servicers import ModelServicer, PredictionServicer
+from pba_service.serving.models import ModelServicer
+from pba_service.serving.servicers import PredictionServicer
 from pba_service.serving.tls import server_credentials
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
-    from pba_service.engine.api import Service
+    from pba_service.engine.api import Models, Service
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -49,6 +50,7 @@ class Server:
         self,
         service: Service,
         *,
+        models: Models,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
@@ -59,6 +61,7 @@ class Server:
 
         Args:
             service: What is served.
+            models: The life of its models.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
@@ -67,6 +70,7 @@ class Server:
             tls: The certificates to listen with; None: in plain text.
         """
         self._service = service
+        self._models = models
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -93,7 +97,7 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), guarded)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models), guarded)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)

@@ -6,9 +6,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pba.v1 import model_service_pb2 as model_pb
-from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
+from pba.v1 import prediction_service_pb2_grpc
 
 from pba_service.domain.errors import InvalidRequestError, LinkUnknownError, PbaError
 from pba_service.serving import convert, requests, transfers, visible
@@ -154,21 +153,6 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         links = await visible.links(self._service, page)
         token = requests.page_token(links[page.limit - 1].info.link_id) if len(links) > page.limit else ""
         return pb.ListLinksResponse(links=map(convert.link_summary, links[: page.limit]), next_page_token=token)
-
-
-class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """`pba.v1.ModelService`."""
-
-    def __init__(self, service: Service) -> None:
-        """Serves `service`."""
-        self._service = service
-
-    async def ListModels(self, request: model_pb.ListModelsRequest, context: Any) -> model_pb.ListModelsResponse:
-        """Gives the loaded models."""
-        models = self._service.models()
-        return model_pb.ListModelsResponse(
-            models=[convert.model(info, serving=position == 0) for position, info in enumerate(models)]
-        )
 
 
 def _result(link_id: str, result: Prediction | PbaError) -> pb.BatchPredictResult:

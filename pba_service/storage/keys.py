@@ -11,8 +11,14 @@
     pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
     pba:{<link>}:o             sorted set: outcomes of transport parameters, 65 bytes each, by when they ended
     pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
+    pba:{models}:desired       hash: revision ("v") and state ("d") of what is desired of the models
+    pba:{models}:catalogue     hash: version -> what a published model says of itself; "<version>:c" -> its checksum
+    pba:{models}:part:<version>:<n>
+                               string: the n-th part of a published model's files
+    pba:{models}:replicas      hash: replica -> until when its report holds, and the report
 
-All keys of a link have its id as hash tag, so that a Cluster keeps them together and a script may write them at once.
+All keys of a link have its id as hash tag, so that a Cluster keeps them together and a script may write them at once;
+so have those of the models. The keys of a link called "models" are others: theirs have one letter after the tag.
 """
 
 from __future__ import annotations
@@ -20,6 +26,9 @@ from __future__ import annotations
 LINKS = b"pba:links"
 EVENTS = b"pba:events"
 CHECK = b"pba:check"
+MODELS_DESIRED = b"pba:{models}:desired"
+MODELS_CATALOGUE = b"pba:{models}:catalogue"
+MODELS_REPLICAS = b"pba:{models}:replicas"
 MARK = b"pba:mark"
 
 
@@ -37,3 +46,8 @@ def link_key(link_id: str) -> bytes:
 def region_key(region: str) -> bytes:
     """The index of the links of a region."""
     return f"pba:region:{region}".encode()
+
+
+def model_part_key(version: str, part: int) -> bytes:
+    """A part of a published model's files."""
+    return f"pba:{{models}}:part:{version}:{part}".encode()

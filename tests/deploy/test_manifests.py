@@ -10,15 +10,25 @@ from tests.deploy.tools import run, tool
 from tests.process import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
+OVERLAYS = [f"overlays/{folder.name}" for folder in sorted((KUBERNETES / "overlays").iterdir())]
 SCHEMAS = "1.34"
 OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}
 """Of the Prometheus operator, whose schemas Kubernetes does not have."""
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
+def rendered(folder):
+    return list(yaml.safe_load_all(run(tool("kubectl"), "kustomize", str(KUBERNETES / folder))))
+
+
+@pytest.fixture(scope="module", params=["agent", *OVERLAYS])
 def resources(request):
-    return list(yaml.safe_load_all(run(tool("kubectl"), "kustomize", str(KUBERNETES / "overlays" / request.param))))
+    return rendered(request.param)
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def of_service(request):
+    """The resources of a folder that has the service."""
+    return rendered(request.param)
 
 
 def test_every_resource_fits_its_schema_and_has_no_field_beside_it(resources):
@@ -42,10 +52,10 @@ def test_no_container_runs_as_root_or_may_write_its_root(resources):
             assert context["allowPrivilegeEscalation"] is False
 
 
-def test_what_a_server_is_told_are_settings_that_pba_takes(resources):
-    maps = {r["metadata"]["name"]: r["data"] for r in resources if r["kind"] == "ConfigMap"}
+def test_what_a_server_is_told_are_settings_that_pba_takes(of_service):
+    maps = {r["metadata"]["name"]: r["data"] for r in of_service if r["kind"] == "ConfigMap"}
     seen = 0
-    for pod in pods(resources):
+    for pod in pods(of_service):
         for container in pod["containers"]:
             names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
             told = {name: value for each in names for name, value in maps[each].items()}
@@ -77,10 +87,10 @@ def test_what_is_selected_exists(resources):
             assert any(spec["selector"]["matchLabels"].items() <= some.items() for some in services)
 
 
-def test_the_grace_of_a_pod_holds_all_that_stopping_takes(resources):
-    [server] = [r for r in resources if r["kind"] == "Deployment" and r["metadata"]["name"] == "pba"]
+def test_the_grace_of_a_pod_holds_all_that_stopping_takes(of_service):
+    [server] = [r for r in of_service if r["kind"] == "Deployment" and r["metadata"]["name"] == "pba"]
     [told] = [
-        r["data"] for r in resources if r["kind"] == "ConfigMap" and r["metadata"]["name"].startswith("pba-settings")
+        r["data"] for r in of_service if r["kind"] == "ConfigMap" and r["metadata"]["name"].startswith("pba-settings")
     ]
     pod = server["spec"]["template"]["spec"]
     [before_s] = re.findall(r"\d+", pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])

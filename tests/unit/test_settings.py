@@ -66,6 +66,8 @@ CHANGED = {
     "PBA_MAX_STALENESS": ("0s", 0),
     "PBA_DATA_DIR": ("/var/lib/pba", Path("/var/lib/pba")),
     "PBA_MODEL_PATH": ("/models/x.onnx", Path("/models/x.onnx")),
+    "PBA_MODEL_RELOAD": ("register", "register"),
+    "PBA_MODEL_SHARING": ("folder", "folder"),
     "PBA_UPDATE_INTERVAL": ("5s", 5_000),
     "PBA_CONFIDENCE_THRESHOLD": ("0", 0.0),
     "PBA_CATCH_UP_SAMPLES": ("10", 10),

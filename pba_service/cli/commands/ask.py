@@ -124,13 +124,6 @@ def links(
     print_links(target, prefix=prefix, region=region, as_json=json)
 
 
-def models(target: Target = DEFAULT_TARGET, *, json: Json = False) -> None:
-    """List the loaded models with their test scores."""
-    from pba_service.cli.show import print_models
-
-    print_models(target, as_json=json)
-
-
 def history(
     link: Link, target: Target = DEFAULT_TARGET, start: Start = None, end: End = None, *, json: Json = False
 ) -> None:

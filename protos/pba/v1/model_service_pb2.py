@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apba/v1/model_service.proto\x12\x06pba.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"3\n\x12ListModelsResponse\x12\x1d\n\x06models\x18\x01 \x03(\x0b\x32\r.pba.v1.Model\"\xab\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x17\n\x0f\x63hecksum_sha256\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\t\x12\x14\n\x0cwindow_slots\x18\x07 \x01(\r\x12+\n\x08horizons\x18\x08 \x03(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fquantile_levels\x18\t \x03(\x02\x12\x17\n\x0fparameter_count\x18\n \x01(\x04\x12\"\n\x06scores\x18\x0b \x03(\x0b\x32\x12.pba.v1.ModelScore\"C\n\nModelScore\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x12\n\nforecaster\x18\x02 \x01(\t\x12\x11\n\tmae_ratio\x18\x03 \x01(\x01\x32X\n\x0cModelService\x12H\n\nListModels\x12\x19.pba.v1.ListModelsRequest\x1a\x1a.pba.v1.ListModelsResponse\"\x03\x90\x02\x01\x42)Z\'github.com/dwcp/pba/protos/pba/v1;pbav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apba/v1/model_service.proto\x12\x06pba.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"3\n\x12ListModelsResponse\x12\x1d\n\x06models\x18\x01 \x03(\x0b\x32\r.pba.v1.Model\"\x16\n\x14GetModelStateRequest\":\n\x15GetModelStateResponse\x12!\n\x05state\x18\x01 \x01(\x0b\x32\x12.pba.v1.ModelState\"\"\n\x0fGetModelRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"0\n\x10GetModelResponse\x12\x1c\n\x05model\x18\x01 \x01(\x0b\x32\r.pba.v1.Model\"\'\n\x14\x41\x63tivateModelRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\":\n\x15\x41\x63tivateModelResponse\x12!\n\x05state\x18\x01 \x01(\x0b\x32\x12.pba.v1.ModelState\",\n\x14RollbackModelRequest\x12\x14\n\x0c\x66rom_version\x18\x01 \x01(\t\":\n\x15RollbackModelResponse\x12!\n\x05state\x18\x01 \x01(\x0b\x32\x12.pba.v1.ModelState\"L\n\x08ModelPin\x12\x1f\n\x05scope\x18\x01 \x01(\x0e\x32\x10.pba.v1.PinScope\x12\r\n\x05value\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\t\"0\n\x0fPinModelRequest\x12\x1d\n\x03pin\x18\x01 \x01(\x0b\x32\x10.pba.v1.ModelPin\"5\n\x10PinModelResponse\x12!\n\x05state\x18\x01 \x01(\x0b\x32\x12.pba.v1.ModelState\"C\n\x11UnpinModelRequest\x12\x1f\n\x05scope\x18\x01 \x01(\x0e\x32\x10.pba.v1.PinScope\x12\r\n\x05value\x18\x02 \x01(\t\"7\n\x12UnpinModelResponse\x12!\n\x05state\x18\x01 \x01(\x0b\x32\x12.pba.v1.ModelState\"\x15\n\x13ListReplicasRequest\"9\n\x14ListReplicasResponse\x12!\n\x08replicas\x18\x01 \x03(\x0b\x32\x0f.pba.v1.Replica\"\xc5\x01\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\x12\x17\n\x0floaded_versions\x18\x03 \x03(\t\x12%\n\x07refused\x18\x04 \x03(\x0b\x32\x14.pba.v1.RefusedModel\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tanswering\x18\x07 \x01(\x08\"/\n\x0cRefusedModel\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x7f\n\nModelState\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x16\n\x0e\x61\x63tive_version\x18\x02 \x01(\t\x12\x19\n\x11previous_versions\x18\x03 \x03(\t\x12\x0c\n\x04held\x18\x04 \x01(\x08\x12\x1e\n\x04pins\x18\x05 \x03(\x0b\x32\x10.pba.v1.ModelPin\"\xb1\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x17\n\x0f\x63hecksum_sha256\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\t\x12\x14\n\x0cwindow_slots\x18\x07 \x01(\r\x12+\n\x08horizons\x18\x08 \x03(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fquantile_levels\x18\t \x03(\x02\x12\x17\n\x0fparameter_count\x18\n \x01(\x04\x12\"\n\x06scores\x18\x0b \x03(\x0b\x32\x12.pba.v1.ModelScore\x12\x0e\n\x06loaded\x18\x0c \x01(\x08\x12\x11\n\tpublished\x18\r \x01(\x08\x12\x10\n\x08location\x18\x0e \x01(\t\x12\x16\n\x0eparent_version\x18\x0f \x01(\t\x12&\n\x08training\x18\x10 \x01(\x0b\x32\x14.pba.v1.TrainingData\x12\x0f\n\x07refusal\x18\x11 \x01(\t\"\xb4\x01\n\x0cTrainingData\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\r\n\x05links\x18\x02 \x01(\r\x12\x1a\n\x12\x66ingerprint_sha256\x18\x03 \x01(\t\x12\x35\n\x11\x66irst_measured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10last_measured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\nModelScore\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x12\n\nforecaster\x18\x02 \x01(\t\x12\x11\n\tmae_ratio\x18\x03 \x01(\x01*\x8d\x01\n\x08PinScope\x12\x19\n\x15PIN_SCOPE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePIN_SCOPE_LINK\x10\x01\x12\x14\n\x10PIN_SCOPE_PREFIX\x10\x02\x12\x12\n\x0ePIN_SCOPE_NODE\x10\x03\x12\x12\n\x0ePIN_SCOPE_PEER\x10\x04\x12\x14\n\x10PIN_SCOPE_REGION\x10\x05\x32\xe9\x04\n\x0cModelService\x12H\n\nListModels\x12\x19.pba.v1.ListModelsRequest\x1a\x1a.pba.v1.ListModelsResponse\"\x03\x90\x02\x01\x12\x42\n\x08GetModel\x12\x17.pba.v1.GetModelRequest\x1a\x18.pba.v1.GetModelResponse\"\x03\x90\x02\x01\x12Q\n\rGetModelState\x12\x1c.pba.v1.GetModelStateRequest\x1a\x1d.pba.v1.GetModelStateResponse\"\x03\x90\x02\x01\x12Q\n\rActivateModel\x12\x1c.pba.v1.ActivateModelRequest\x1a\x1d.pba.v1.ActivateModelResponse\"\x03\x90\x02\x02\x12L\n\rRollbackModel\x12\x1c.pba.v1.RollbackModelRequest\x1a\x1d.pba.v1.RollbackModelResponse\x12\x42\n\x08PinModel\x12\x17.pba.v1.PinModelRequest\x1a\x18.pba.v1.PinModelResponse\"\x03\x90\x02\x02\x12\x43\n\nUnpinModel\x12\x19.pba.v1.UnpinModelRequest\x1a\x1a.pba.v1.UnpinModelResponse\x12N\n\x0cListReplicas\x12\x1b.pba.v1.ListReplicasRequest\x1a\x1c.pba.v1.ListReplicasResponse\"\x03\x90\x02\x01\x42)Z\'github.com/dwcp/pba/protos/pba/v1;pbav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\'github.com/dwcp/pba/protos/pba/v1;pbav1'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\220\002\001'
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\220\002\001'
+  _globals['_MODELSERVICE'].methods_by_name['GetModelState']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['GetModelState']._serialized_options = b'\220\002\001'
+  _globals['_MODELSERVICE'].methods_by_name['ActivateModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ActivateModel']._serialized_options = b'\220\002\002'
+  _globals['_MODELSERVICE'].methods_by_name['PinModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['PinModel']._serialized_options = b'\220\002\002'
+  _globals['_MODELSERVICE'].methods_by_name['ListReplicas']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListReplicas']._serialized_options = b'\220\002\001'
+  _globals['_PINSCOPE']._serialized_start=2012
+  _globals['_PINSCOPE']._serialized_end=2153
   _globals['_LISTMODELSREQUEST']._serialized_start=103
   _globals['_LISTMODELSREQUEST']._serialized_end=122
   _globals['_LISTMODELSRESPONSE']._serialized_start=124
   _globals['_LISTMODELSRESPONSE']._serialized_end=175
-  _globals['_MODEL']._serialized_start=178
-  _globals['_MODEL']._serialized_end=477
-  _globals['_MODELSCORE']._serialized_start=479
-  _globals['_MODELSCORE']._serialized_end=546
-  _globals['_MODELSERVICE']._serialized_start=548
-  _globals['_MODELSERVICE']._serialized_end=636
+  _globals['_GETMODELSTATEREQUEST']._serialized_start=177
+  _globals['_GETMODELSTATEREQUEST']._serialized_end=199
+  _globals['_GETMODELSTATERESPONSE']._serialized_start=201
+  _globals['_GETMODELSTATERESPONSE']._serialized_end=259
+  _globals['_GETMODELREQUEST']._serialized_start=261
+  _globals['_GETMODELREQUEST']._serialized_end=295
+  _globals['_GETMODELRESPONSE']._serialized_start=297
+  _globals['_GETMODELRESPONSE']._serialized_end=345
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=347
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=386
+  _globals['_ACTIVATEMODELRESPONSE']._serialized_start=388
+  _globals['_ACTIVATEMODELRESPONSE']._serialized_end=446
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=448
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=492
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=494
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=552
+  _globals['_MODELPIN']._serialized_start=554
+  _globals['_MODELPIN']._serialized_end=630
+  _globals['_PINMODELREQUEST']._serialized_start=632
+  _globals['_PINMODELREQUEST']._serialized_end=680
+  _globals['_PINMODELRESPONSE']._serialized_start=682
+  _globals['_PINMODELRESPONSE']._serialized_end=735
+  _globals['_UNPINMODELREQUEST']._serialized_start=737
+  _globals['_UNPINMODELREQUEST']._serialized_end=804
+  _globals['_UNPINMODELRESPONSE']._serialized_start=806
+  _globals['_UNPINMODELRESPONSE']._serialized_end=861
+  _globals['_LISTREPLICASREQUEST']._serialized_start=863
+  _globals['_LISTREPLICASREQUEST']._serialized_end=884
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=886
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=943
+  _globals['_REPLICA']._serialized_start=946
+  _globals['_REPLICA']._serialized_end=1143
+  _globals['_REFUSEDMODEL']._serialized_start=1145
+  _globals['_REFUSEDMODEL']._serialized_end=1192
+  _globals['_MODELSTATE']._serialized_start=1194
+  _globals['_MODELSTATE']._serialized_end=1321
+  _globals['_MODEL']._serialized_start=1324
+  _globals['_MODEL']._serialized_end=1757
+  _globals['_TRAININGDATA']._serialized_start=1760
+  _globals['_TRAININGDATA']._serialized_end=1940
+  _globals['_MODELSCORE']._serialized_start=1942
+  _globals['_MODELSCORE']._serialized_end=2009
+  _globals['_MODELSERVICE']._serialized_start=2156
+  _globals['_MODELSERVICE']._serialized_end=2773
 # @@protoc_insertion_point(module_scope)

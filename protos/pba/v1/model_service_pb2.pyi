@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,9 +21,45 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PinScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PinScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PinScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PIN_SCOPE_UNSPECIFIED: _PinScope.ValueType  # 0
+    """Not said: the active version itself is held."""
+    PIN_SCOPE_LINK: _PinScope.ValueType  # 1
+    """One link, by its id."""
+    PIN_SCOPE_PREFIX: _PinScope.ValueType  # 2
+    """The links whose id begins with the value; the longest decides."""
+    PIN_SCOPE_NODE: _PinScope.ValueType  # 3
+    """The links of a node."""
+    PIN_SCOPE_PEER: _PinScope.ValueType  # 4
+    """The links to a peer."""
+    PIN_SCOPE_REGION: _PinScope.ValueType  # 5
+    """The links of a region."""
+
+class PinScope(_PinScope, metaclass=_PinScopeEnumTypeWrapper):
+    """What a pin goes by."""
+
+PIN_SCOPE_UNSPECIFIED: PinScope.ValueType  # 0
+"""Not said: the active version itself is held."""
+PIN_SCOPE_LINK: PinScope.ValueType  # 1
+"""One link, by its id."""
+PIN_SCOPE_PREFIX: PinScope.ValueType  # 2
+"""The links whose id begins with the value; the longest decides."""
+PIN_SCOPE_NODE: PinScope.ValueType  # 3
+"""The links of a node."""
+PIN_SCOPE_PEER: PinScope.ValueType  # 4
+"""The links to a peer."""
+PIN_SCOPE_REGION: PinScope.ValueType  # 5
+"""The links of a region."""
+Global___PinScope: _TypeAlias = PinScope  # noqa: Y015
+
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Asks for the loaded models."""
+    """Asks for the known models."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -39,7 +76,7 @@ Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
 
 @_typing.final
 class ListModelsResponse(_message.Message):
-    """The loaded models."""
+    """The known models."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,8 +99,482 @@ class ListModelsResponse(_message.Message):
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
+class GetModelStateRequest(_message.Message):
+    """Asks what is desired of the models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelStateRequest: _TypeAlias = GetModelStateRequest  # noqa: Y015
+
+@_typing.final
+class GetModelStateResponse(_message.Message):
+    """What is desired of the models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelStateResponse: _TypeAlias = GetModelStateResponse  # noqa: Y015
+
+@_typing.final
+class GetModelRequest(_message.Message):
+    """Asks for one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Its version, 1 to 32 bytes. Required."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
+
+@_typing.final
+class GetModelResponse(_message.Message):
+    """One model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class ActivateModelRequest(_message.Message):
+    """Asks for a version to be the active one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The version, 1 to 32 bytes. Required."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateModelRequest: _TypeAlias = ActivateModelRequest  # noqa: Y015
+
+@_typing.final
+class ActivateModelResponse(_message.Message):
+    """The version is active."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """What is desired now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateModelResponse: _TypeAlias = ActivateModelResponse  # noqa: Y015
+
+@_typing.final
+class RollbackModelRequest(_message.Message):
+    """Asks to go back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    from_version: _builtins.str
+    """The version to go back from, so that a repeated call does not go back twice. Empty: whichever is active."""
+    def __init__(
+        self,
+        *,
+        from_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_version", b"from_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackModelRequest: _TypeAlias = RollbackModelRequest  # noqa: Y015
+
+@_typing.final
+class RollbackModelResponse(_message.Message):
+    """The version before is active."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """What is desired now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackModelResponse: _TypeAlias = RollbackModelResponse  # noqa: Y015
+
+@_typing.final
+class ModelPin(_message.Message):
+    """Some links are served by versions of their own. Of the pins that fit a link the one with the lowest scope decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    scope: Global___PinScope.ValueType
+    """What it goes by."""
+    value: _builtins.str
+    """The link's id, what its id begins with, or its node, peer or region; 1 to 128 bytes."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first of these that a replica has loaded serves; when none is, the next wider pin, then the active version.
+        1 to 8 versions.
+        """
+
+    def __init__(
+        self,
+        *,
+        scope: Global___PinScope.ValueType = ...,
+        value: _builtins.str = ...,
+        versions: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "value", b"value", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPin: _TypeAlias = ModelPin  # noqa: Y015
+
+@_typing.final
+class PinModelRequest(_message.Message):
+    """Asks for a pin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pin(self) -> Global___ModelPin:
+        """The pin; it replaces one of the same scope and value. Without a scope the active version is held: it has no value and
+        at most one version, which is activated first.
+        """
+
+    def __init__(
+        self,
+        *,
+        pin: Global___ModelPin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinModelRequest: _TypeAlias = PinModelRequest  # noqa: Y015
+
+@_typing.final
+class PinModelResponse(_message.Message):
+    """The pin holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """What is desired now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinModelResponse: _TypeAlias = PinModelResponse  # noqa: Y015
+
+@_typing.final
+class UnpinModelRequest(_message.Message):
+    """Asks for a pin to be taken away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    scope: Global___PinScope.ValueType
+    """Its scope; without one the active version is no longer held."""
+    value: _builtins.str
+    """Its value."""
+    def __init__(
+        self,
+        *,
+        scope: Global___PinScope.ValueType = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelRequest: _TypeAlias = UnpinModelRequest  # noqa: Y015
+
+@_typing.final
+class UnpinModelResponse(_message.Message):
+    """The pin is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ModelState:
+        """What is desired now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelResponse: _TypeAlias = UnpinModelResponse  # noqa: Y015
+
+@_typing.final
+class ListReplicasRequest(_message.Message):
+    """Asks for the living replicas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplicasRequest: _TypeAlias = ListReplicasRequest  # noqa: Y015
+
+@_typing.final
+class ListReplicasResponse(_message.Message):
+    """The living replicas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]:
+        """Ordered by name; a replica that died is listed for up to 15 seconds more."""
+
+    def __init__(
+        self,
+        *,
+        replicas: _abc.Iterable[Global___Replica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplicasResponse: _TypeAlias = ListReplicasResponse  # noqa: Y015
+
+@_typing.final
+class Replica(_message.Message):
+    """What a replica says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SERVING_VERSION_FIELD_NUMBER: _builtins.int
+    LOADED_VERSIONS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ANSWERING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: host, process id and four random digits."""
+    serving_version: _builtins.str
+    """The version with which it serves links without a pin."""
+    revision: _builtins.int
+    """The revision of ModelState that it follows."""
+    answering: _builtins.bool
+    """Whether it is the one that answers."""
+    @_builtins.property
+    def loaded_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every version it has loaded."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedModel]:
+        """Why it could not load what it should have."""
+
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it started."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        serving_version: _builtins.str = ...,
+        loaded_versions: _abc.Iterable[_builtins.str] | None = ...,
+        refused: _abc.Iterable[Global___RefusedModel] | None = ...,
+        revision: _builtins.int = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        answering: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answering", b"answering", "loaded_versions", b"loaded_versions", "name", b"name", "refused", b"refused", "revision", b"revision", "serving_version", b"serving_version", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class RefusedModel(_message.Message):
+    """A model that a replica should have loaded and could not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Its version."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedModel: _TypeAlias = RefusedModel  # noqa: Y015
+
+@_typing.final
+class ModelState(_message.Message):
+    """What is desired of the models, on all replicas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    ACTIVE_VERSION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSIONS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Counts changes."""
+    active_version: _builtins.str
+    """The version that serves links without a pin."""
+    held: _builtins.bool
+    """Whether the active version is held against whatever arrives."""
+    @_builtins.property
+    def previous_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions that were active before, the latest first."""
+
+    @_builtins.property
+    def pins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPin]:
+        """Which links are served by versions of their own."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        active_version: _builtins.str = ...,
+        previous_versions: _abc.Iterable[_builtins.str] | None = ...,
+        held: _builtins.bool = ...,
+        pins: _abc.Iterable[Global___ModelPin] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "held", b"held", "pins", b"pins", "previous_versions", b"previous_versions", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
-    """A loaded model, as its manifest describes it."""
+    """A model, as its manifest describes it, and where it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,18 +589,34 @@ class Model(_message.Message):
     QUANTILE_LEVELS_FIELD_NUMBER: _builtins.int
     PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PARENT_VERSION_FIELD_NUMBER: _builtins.int
+    TRAINING_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, for example pba_lstm."""
     version: _builtins.str
     """Its version."""
     serving: _builtins.bool
-    """Whether it serves now."""
+    """Whether it serves links without a pin, on the replica that answers."""
     checksum_sha256: _builtins.str
     """SHA-256 of the ONNX file, in hexadecimal."""
     window_slots: _builtins.int
     """Slots of a link's grid that it reads."""
     parameter_count: _builtins.int
-    """Number of trainable parameters."""
+    """Number of trainable parameters; 0 where that is not known."""
+    loaded: _builtins.bool
+    """Whether the replica that answers has loaded it."""
+    published: _builtins.bool
+    """Whether replicas can get it through the store."""
+    location: _builtins.str
+    """Where it lies in the model folder of the replica that answers; empty where it does not, and in ListModels."""
+    parent_version: _builtins.str
+    """The version it was made from; empty for one trained from scratch."""
+    refusal: _builtins.str
+    """Why the replica that answers did not load it when it tried; empty where it did not, and in ListModels."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was trained."""
@@ -110,6 +637,10 @@ class Model(_message.Message):
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelScore]:
         """Its test scores beside the baselines."""
 
+    @_builtins.property
+    def training(self) -> Global___TrainingData:
+        """What it was trained on; absent where its manifest does not say."""
+
     def __init__(
         self,
         *,
@@ -124,14 +655,62 @@ class Model(_message.Message):
         quantile_levels: _abc.Iterable[_builtins.float] | None = ...,
         parameter_count: _builtins.int = ...,
         scores: _abc.Iterable[Global___ModelScore] | None = ...,
+        loaded: _builtins.bool = ...,
+        published: _builtins.bool = ...,
+        location: _builtins.str = ...,
+        parent_version: _builtins.str = ...,
+        training: Global___TrainingData | None = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum_sha256", b"checksum_sha256", "created_at", b"created_at", "features", b"features", "horizons", b"horizons", "name", b"name", "parameter_count", b"parameter_count", "quantile_levels", b"quantile_levels", "scores", b"scores", "serving", b"serving", "version", b"version", "window_slots", b"window_slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum_sha256", b"checksum_sha256", "created_at", b"created_at", "features", b"features", "horizons", b"horizons", "loaded", b"loaded", "location", b"location", "name", b"name", "parameter_count", b"parameter_count", "parent_version", b"parent_version", "published", b"published", "quantile_levels", b"quantile_levels", "refusal", b"refusal", "scores", b"scores", "serving", b"serving", "training", b"training", "version", b"version", "window_slots", b"window_slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class TrainingData(_message.Message):
+    """What a model was trained on, beside simulated links."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_SHA256_FIELD_NUMBER: _builtins.int
+    FIRST_MEASURED_AT_FIELD_NUMBER: _builtins.int
+    LAST_MEASURED_AT_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Measurements."""
+    links: _builtins.int
+    """Links."""
+    fingerprint_sha256: _builtins.str
+    """SHA-256 over every measurement, in hexadecimal; empty without any."""
+    @_builtins.property
+    def first_measured_at(self) -> _timestamp_pb2.Timestamp:
+        """When the first was measured, where that is known."""
+
+    @_builtins.property
+    def last_measured_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last was measured, where that is known."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        links: _builtins.int = ...,
+        fingerprint_sha256: _builtins.str = ...,
+        first_measured_at: _timestamp_pb2.Timestamp | None = ...,
+        last_measured_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_measured_at", b"first_measured_at", "last_measured_at", b"last_measured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint_sha256", b"fingerprint_sha256", "first_measured_at", b"first_measured_at", "last_measured_at", b"last_measured_at", "links", b"links", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingData: _TypeAlias = TrainingData  # noqa: Y015
 
 @_typing.final
 class ModelScore(_message.Message):

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """The models the service has loaded.
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,105 @@ class ModelServiceStub:
                 request_serializer=pba_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/pba.v1.ModelService/GetModel',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.GetModelState = channel.unary_unary(
+                '/pba.v1.ModelService/GetModelState',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.FromString,
+                _registered_method=True)
+        self.ActivateModel = channel.unary_unary(
+                '/pba.v1.ModelService/ActivateModel',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.ActivateModelRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.ActivateModelResponse.FromString,
+                _registered_method=True)
+        self.RollbackModel = channel.unary_unary(
+                '/pba.v1.ModelService/RollbackModel',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.RollbackModelRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.RollbackModelResponse.FromString,
+                _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/pba.v1.ModelService/PinModel',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.PinModelResponse.FromString,
+                _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/pba.v1.ModelService/UnpinModel',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.UnpinModelResponse.FromString,
+                _registered_method=True)
+        self.ListReplicas = channel.unary_unary(
+                '/pba.v1.ModelService/ListReplicas',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
-    """The models the service has loaded.
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
     """
 
     def ListModels(self, request, context):
-        """The loaded models, the serving one first.
+        """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+        loaded, then what lies in its model folder or is published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+        replica has published it and it does not lie in this one's folder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelState(self, request, context):
+        """What is desired of the models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateModel(self, request, context):
+        """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
+        (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
+        version is pinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackModel(self, request, context):
+        """Goes back to the version that was active before. FAILED_PRECONDITION (MODEL_CONFLICT): there was none, the active
+        version is pinned, or it is another than from_version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinModel(self, request, context):
+        """Lets some links be served by versions of their own, or holds the active version against whatever arrives. Errors as
+        ActivateModel.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinModel(self, request, context):
+        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReplicas(self, request, context):
+        """The living replicas and what each serves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +153,41 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=pba_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=pba_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetModelState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelState,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.SerializeToString,
+            ),
+            'ActivateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateModel,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.ActivateModelRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.ActivateModelResponse.SerializeToString,
+            ),
+            'RollbackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackModel,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.RollbackModelRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.RollbackModelResponse.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.PinModelRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.PinModelResponse.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.UnpinModelRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.UnpinModelResponse.SerializeToString,
+            ),
+            'ListReplicas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReplicas,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pba.v1.ModelService', rpc_method_handlers)
@@ -70,7 +197,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """The models the service has loaded.
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
     """
 
     @staticmethod
@@ -90,6 +218,195 @@ class ModelService:
             '/pba.v1.ModelService/ListModels',
             pba_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             pba_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/GetModel',
+            pba_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/GetModelState',
+            pba_dot_v1_dot_model__service__pb2.GetModelStateRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.GetModelStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/ActivateModel',
+            pba_dot_v1_dot_model__service__pb2.ActivateModelRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.ActivateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/RollbackModel',
+            pba_dot_v1_dot_model__service__pb2.RollbackModelRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.RollbackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/PinModel',
+            pba_dot_v1_dot_model__service__pb2.PinModelRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.PinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/UnpinModel',
+            pba_dot_v1_dot_model__service__pb2.UnpinModelRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.UnpinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReplicas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/ListReplicas',
+            pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,25 +27,81 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """The models the service has loaded."""
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """The loaded models, the serving one first."""
+    """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+    loaded, then what lies in its model folder or is published.
+    """
+    GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
+    """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+    replica has published it and it does not lie in this one's folder.
+    """
+    GetModelState: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelStateRequest, _model_service_pb2.GetModelStateResponse]
+    """What is desired of the models."""
+    ActivateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]
+    """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
+    (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
+    version is pinned.
+    """
+    RollbackModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]
+    """Goes back to the version that was active before. FAILED_PRECONDITION (MODEL_CONFLICT): there was none, the active
+    version is pinned, or it is another than from_version.
+    """
+    PinModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.PinModelRequest, _model_service_pb2.PinModelResponse]
+    """Lets some links be served by versions of their own, or holds the active version against whatever arrives. Errors as
+    ActivateModel.
+    """
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.UnpinModelResponse]
+    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+    ListReplicas: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]
+    """The living replicas and what each serves."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """The models the service has loaded."""
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The loaded models, the serving one first."""
+    """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+    loaded, then what lies in its model folder or is published.
+    """
+    GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
+    """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+    replica has published it and it does not lie in this one's folder.
+    """
+    GetModelState: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelStateRequest, _model_service_pb2.GetModelStateResponse]  # type: ignore[assignment]
+    """What is desired of the models."""
+    ActivateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]  # type: ignore[assignment]
+    """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
+    (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
+    version is pinned.
+    """
+    RollbackModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
+    """Goes back to the version that was active before. FAILED_PRECONDITION (MODEL_CONFLICT): there was none, the active
+    version is pinned, or it is another than from_version.
+    """
+    PinModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.PinModelRequest, _model_service_pb2.PinModelResponse]  # type: ignore[assignment]
+    """Lets some links be served by versions of their own, or holds the active version against whatever arrives. Errors as
+    ActivateModel.
+    """
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.UnpinModelResponse]  # type: ignore[assignment]
+    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+    ListReplicas: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
+    """The living replicas and what each serves."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The models the service has loaded."""
+    """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
+    on it within seconds, and each says what it serves.
+    """
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -53,6 +109,73 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """The loaded models, the serving one first."""
+        """The known models: the one that serves links without a pin on the replica that answers, then the others that it has
+        loaded, then what lies in its model folder or is published.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _model_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
+        """One model, with what is for operators only: where it lies and why it was refused. NOT_FOUND (MODEL_UNKNOWN): no
+        replica has published it and it does not lie in this one's folder.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModelState(
+        self,
+        request: _model_service_pb2.GetModelStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetModelStateResponse, _abc.Awaitable[_model_service_pb2.GetModelStateResponse]]:
+        """What is desired of the models."""
+
+    @_abc_1.abstractmethod
+    def ActivateModel(
+        self,
+        request: _model_service_pb2.ActivateModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ActivateModelResponse, _abc.Awaitable[_model_service_pb2.ActivateModelResponse]]:
+        """Lets a version serve all links without a pin. It is loaded and proved before anything changes. NOT_FOUND
+        (MODEL_UNKNOWN): there is none. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, with the reason, or the active
+        version is pinned.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackModel(
+        self,
+        request: _model_service_pb2.RollbackModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.RollbackModelResponse, _abc.Awaitable[_model_service_pb2.RollbackModelResponse]]:
+        """Goes back to the version that was active before. FAILED_PRECONDITION (MODEL_CONFLICT): there was none, the active
+        version is pinned, or it is another than from_version.
+        """
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _model_service_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.PinModelResponse, _abc.Awaitable[_model_service_pb2.PinModelResponse]]:
+        """Lets some links be served by versions of their own, or holds the active version against whatever arrives. Errors as
+        ActivateModel.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _model_service_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.UnpinModelResponse, _abc.Awaitable[_model_service_pb2.UnpinModelResponse]]:
+        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+
+    @_abc_1.abstractmethod
+    def ListReplicas(
+        self,
+        request: _model_service_pb2.ListReplicasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListReplicasResponse, _abc.Awaitable[_model_service_pb2.ListReplicasResponse]]:
+        """The living replicas and what each serves."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

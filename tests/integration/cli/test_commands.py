@@ -201,12 +201,58 @@ def test_links_history_ledger_link_and_explain(server, pba):
         assert all(json.loads(line) for line in out.splitlines())
 
 
-def test_models(pba):
+@pytest.mark.parametrize("command", [["models"], ["models", "list"]])
+def test_models_are_listed(pba, command):
+    code, out, _ = pba(*command)
+    assert code == ExitCode.OK
+    assert "1.2.3  trained 2025-06-15 15:06:40 UTC  active, serving on 2 of 2" in out
+    assert "1.3.0  trained at an unknown time  published" in out
+    assert "active 1.2.3, before it 1.2.2 (revision 7)" in out
+    assert json.loads(pba(*command, "--json")[1].splitlines()[0])["scores"][0]["mae_ratio"] == 1.0
+
+
+def test_who_may_not_see_the_state_sees_the_models(server, pba):
+    denied = status(grpc.StatusCode.PERMISSION_DENIED, "takes the role admin")
+    server.service.fault("GetModelState", denied)
     code, out, _ = pba("models")
+    assert (code, out) == (
+        ExitCode.OK,
+        "1.2.3  trained 2025-06-15 15:06:40 UTC  serving\n1.3.0  trained at an unknown time  published\n",
+    )
+
+
+def test_a_model_is_shown(pba):
+    code, out, _ = pba("models", "show", "1.2.3")
     assert code == ExitCode.OK
     assert "pba_lstm 1.2.3, serving" in out
+    assert "made from 1.2.2" in out
+    assert "trained on 500 measurements of 5 links, 2025-06-15 15:06:40 UTC, fingerprint abababababab" in out
     assert "error relative to the last value, latency_ms: pba_lstm 0.750, last_value 1.000" in out
-    assert json.loads(pba("models", "--json")[1])["scores"][0]["mae_ratio"] == 1.0
+    assert json.loads(pba("models", "show", "1.2.3", "--json")[1])["parent_version"] == "1.2.2"
+    code, out, err = pba("models", "show", "x")
+    assert (code, out, err) == (ExitCode.FAILED, "", "pba: there is no model 'x'\n")
+
+
+def test_models_are_changed(pba):
+    assert pba("models", "activate", "1.3.0")[1] == "active 1.3.0, before it 1.2.3, 1.2.2 (revision 7)\n"
+    assert pba("models", "rollback", "--from", "1.3.0")[1] == "active 1.2.3, before it 1.2.2 (revision 7)\n"
+    assert (
+        "  region eu: 1.3.0, then 1.2.3\n"
+        in pba("models", "pin", "1.3.0", "1.2.3", "--by", "region", "--value", "eu")[1]
+    )
+    assert "region" not in pba("models", "unpin", "--by", "region", "--value", "eu")[1]
+    assert "1.2.3, pinned" in pba("models", "pin")[1]
+    assert json.loads(pba("models", "unpin", "--json")[1])["held"] is False
+    assert pba("models", "activate")[0] == ExitCode.USAGE
+    assert pba("models", "pin", "1.3.0", "--by", "colour")[0] == ExitCode.USAGE
+
+
+def test_replicas_are_listed(pba):
+    code, out, _ = pba("models", "replicas")
+    assert code == ExitCode.OK
+    assert "host-1  1.2.3  revision 7" in out
+    assert "  1.3.0 refused: its golden windows disagree" in out
+    assert json.loads(pba("models", "replicas", "--json")[1].splitlines()[0])["answering"] is True
 
 
 def test_health(server, pba):

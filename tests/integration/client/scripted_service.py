@@ -38,10 +38,34 @@ SHORT_HISTORY = status(
     error_details_pb2.ErrorInfo(domain="pba", reason="HISTORY_TOO_SHORT", metadata={"have": "3", "need": "10"}),
     error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=420)),
 )
+UNKNOWN_MODEL = status(
+    grpc.StatusCode.NOT_FOUND,
+    "there is no model 'x'",
+    error_details_pb2.ErrorInfo(domain="pba", reason="MODEL_UNKNOWN", metadata={"what": "model 'x'"}),
+)
 STORE_AWAY = status(
     grpc.StatusCode.UNAVAILABLE,
     "the store is unavailable",
     error_details_pb2.ErrorInfo(domain="pba", reason="STORE_UNAVAILABLE"),
+)
+
+
+MODEL = mpb.Model(
+    name="pba_lstm",
+    version="1.2.3",
+    serving=True,
+    loaded=True,
+    location="/models/pba_lstm",
+    parent_version="1.2.2",
+    created_at=timestamp_pb2.Timestamp(seconds=T0_S),
+    horizons=[duration_pb2.Duration(seconds=900)],
+    scores=[
+        mpb.ModelScore(metric="latency_ms", forecaster="last_value", mae_ratio=1.0),
+        mpb.ModelScore(metric="latency_ms", forecaster="pba_lstm", mae_ratio=0.75),
+    ],
+    training=mpb.TrainingData(
+        rows=500, links=5, fingerprint_sha256="ab" * 32, first_measured_at=timestamp_pb2.Timestamp(seconds=T0_S)
+    ),
 )
 
 
@@ -75,6 +99,7 @@ class ScriptedService(
         self.streams_of_predictions = 0
         self.outcomes = []
         self.asked = []
+        self.state = mpb.ModelState(revision=7, active_version="1.2.3", previous_versions=["1.2.2"])
 
     def fault(self, method, *statuses):
         self.faults.setdefault(method, deque()).extend(statuses)
@@ -287,18 +312,57 @@ class ScriptedService(
 
     async def ListModels(self, request, context):
         await self._enter("ListModels", context)
-        return mpb.ListModelsResponse(
-            models=[
-                mpb.Model(
-                    name="pba_lstm",
-                    version="1.2.3",
-                    serving=True,
-                    horizons=[duration_pb2.Duration(seconds=900)],
-                    scores=[
-                        mpb.ModelScore(metric="latency_ms", forecaster="last_value", mae_ratio=1.0),
-                        mpb.ModelScore(metric="latency_ms", forecaster="pba_lstm", mae_ratio=0.75),
-                    ],
-                )
+        return mpb.ListModelsResponse(models=[MODEL, mpb.Model(name="other", version="1.3.0", published=True)])
+
+    async def GetModelState(self, request, context):
+        await self._enter("GetModelState", context)
+        return mpb.GetModelStateResponse(state=self.state)
+
+    async def GetModel(self, request, context):
+        await self._enter("GetModel", context)
+        if request.version != MODEL.version:
+            await context.abort_with_status(rpc_status.to_status(UNKNOWN_MODEL))
+        return mpb.GetModelResponse(model=MODEL)
+
+    async def ActivateModel(self, request, context):
+        await self._enter("ActivateModel", context)
+        self.state.previous_versions.insert(0, self.state.active_version)
+        self.state.active_version = request.version
+        return mpb.ActivateModelResponse(state=self.state)
+
+    async def RollbackModel(self, request, context):
+        await self._enter("RollbackModel", context)
+        self.state.active_version = self.state.previous_versions.pop(0)
+        return mpb.RollbackModelResponse(state=self.state)
+
+    async def PinModel(self, request, context):
+        await self._enter("PinModel", context)
+        if request.pin.scope:
+            self.state.pins.append(request.pin)
+        else:
+            self.state.held = True
+        return mpb.PinModelResponse(state=self.state)
+
+    async def UnpinModel(self, request, context):
+        await self._enter("UnpinModel", context)
+        if request.scope:
+            kept = [pin for pin in self.state.pins if (pin.scope, pin.value) != (request.scope, request.value)]
+            del self.state.pins[:]
+            self.state.pins.extend(kept)
+        else:
+            self.state.held = False
+        return mpb.UnpinModelResponse(state=self.state)
+
+    async def ListReplicas(self, request, context):
+        await self._enter("ListReplicas", context)
+        return mpb.ListReplicasResponse(
+            replicas=[
+                mpb.Replica(name="host-1", serving_version="1.2.3", revision=7, answering=True),
+                mpb.Replica(
+                    name="host-2",
+                    serving_version="1.2.3",
+                    refused=[mpb.RefusedModel(version="1.3.0", reason="its golden windows disagree")],
+                ),
             ]
         )
 

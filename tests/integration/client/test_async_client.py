@@ -16,6 +16,7 @@ from pba_client import (
     LinkUnknownError,
     NotPermittedError,
     Options,
+    PinScope,
     Sample,
     TemporaryError,
     Timeouts,
@@ -55,7 +56,13 @@ async def test_every_call(aio_server, client):
     assert [link.link_id async for link in client.links()] == ["l0", "l1", "l2", "l3", "l4"]
     assert (await client.link("a")).pending == 4
     assert len((await client.explain("a")).metrics) == 1
-    assert [model.version for model in await client.models()] == ["1.2.3"]
+    assert [model.version for model in await client.models()] == ["1.2.3", "1.3.0"]
+    assert (await client.model("1.2.3")).training.links == 5
+    assert (await client.activate_model("1.3.0")).active_version == "1.3.0"
+    assert (await client.rollback_model()).active_version == "1.2.3"
+    assert (await client.pin_model("1.3.0", scope=PinScope.NODE, value="n")).pins[0].scope is PinScope.NODE
+    assert (await client.unpin_model(PinScope.NODE, "n")) == await client.model_state()
+    assert [replica.name for replica in await client.replicas()] == ["host-1", "host-2"]
     assert await client.health() is Health.SERVING
 
 

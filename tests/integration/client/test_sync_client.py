@@ -22,9 +22,12 @@ from pba_client import (
     InvalidRequestError,
     Link,
     LinkUnknownError,
+    ModelPin,
+    ModelUnknownError,
     Options,
     ParameterReason,
     ParametersSource,
+    PinScope,
     RefusalReason,
     Sample,
     TemporaryError,
@@ -164,8 +167,27 @@ def test_history_ledger_links_and_models(client):
     (entry,) = client.ledger("a")
     assert (entry.absolute_error.bandwidth_mbps, entry.absolute_error.jitter_ms, entry.hit) == (10.0, None, True)
     assert [link.link_id for link in client.links()] == ["l0", "l1", "l2", "l3", "l4"]
-    (model,) = client.models()
+    model, other = client.models()
     assert (model.version, model.horizons) == ("1.2.3", (timedelta(minutes=15),))
+    assert (other.loaded, other.published, other.training) == (False, True, None)
+
+
+def test_models_are_looked_at_and_changed(client):
+    model = client.model("1.2.3")
+    assert (model.parent_version, model.training.rows, model.training.last_measured_at) == ("1.2.2", 500, None)
+    with pytest.raises(ModelUnknownError, match="no model 'x'"):
+        client.model("x")
+    assert client.model_state().active_version == "1.2.3"
+    assert client.activate_model("1.3.0").previous_versions == ("1.2.3", "1.2.2")
+    assert client.rollback_model("1.3.0").active_version == "1.2.3"
+    pin = ModelPin(PinScope.REGION, "eu", ("1.3.0", "1.2.3"))
+    assert client.pin_model("1.3.0", "1.2.3", scope=PinScope.REGION, value="eu").pins == (pin,)
+    assert client.unpin_model(PinScope.REGION, "eu").pins == ()
+    assert client.pin_model().held
+    assert not client.unpin_model().held
+    answering, refusing = client.replicas()
+    assert (answering.answering, answering.revision) == (True, 7)
+    assert refusing.refused == {"1.3.0": "its golden windows disagree"}
 
 
 def test_errors_carry_what_the_service_said(server, client):

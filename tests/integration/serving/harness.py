@@ -18,12 +18,15 @@ from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.errors import LinkUnknownError
 from pba_service.domain.explain import Explanation, Player
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
+from pba_service.domain.lifecycle import Desired, Pin, Scope
 from pba_service.domain.online import EXPERTS, LinkRecord
 from pba_service.domain.parameters import ParametersSource, TransportBounds, answer
 from pba_service.domain.samples import METRICS, Limits, LinkInfo, Series, validate
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import PathPoint, PredictionExplained
-from pba_service.engine.ports import LinkSummary, ModelInfo
+from pba_service.engine.model_ports import ReplicaReport
+from pba_service.engine.ports import LinkSummary, ModelInfo, TrainingData
+from pba_service.engine.stock import Known
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.transfers import Learned, TransferAnswer
 from pba_service.serving.health import MonitorOptions
@@ -260,6 +263,7 @@ class Running:
     channel: grpc.aio.Channel
     store: dict = field(default_factory=dict)
     clock: object = None
+    lifecycle: object = None
 
     @property
     def stub(self):
@@ -268,6 +272,53 @@ class Running:
     @property
     def models(self):
         return model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+
+class FakeModels:
+    """What is desired of models, and what a replica without any others says; keeps the calls."""
+
+    def __init__(self, service):
+        self.service, self.calls = service, []
+        self.desired = Desired(4, "v1", ("v0",), held=True, pins=(Pin(Scope.REGION, "eu", ("v2", "v1")),))
+
+    def report(self):
+        return ReplicaReport("host-1", "v1", ("v1",), {"v2": "why"}, 4, NOW_MS)
+
+    async def replicas(self):
+        self.service._fail()
+        return [self.report(), replace(self.report(), replica="host-2", serving="v0", refused={})]
+
+    async def known(self):
+        self.service._fail()
+        training = TrainingData(5, 2, "ab", NOW_MS - 1000, NOW_MS)
+        other = replace(MODEL, version="v2", parent="v1", training=training)
+        return [
+            Known(other, loaded=False, local="/models/v2", published=True, refused="why"),
+            Known(MODEL, loaded=True, local="", published=False, refused=""),
+        ]
+
+    def _done(self, *call):
+        self.service._fail()
+        self.calls.append(call)
+        return self.desired
+
+    async def activate(self, version):
+        return self._done("activate", version)
+
+    async def rollback(self, from_version=""):
+        return self._done("rollback", from_version)
+
+    async def pin(self, pin):
+        return self._done("pin", pin)
+
+    async def unpin(self, scope, value):
+        return self._done("unpin", scope, value)
+
+    async def hold(self, version=""):
+        return self._done("hold", version)
+
+    async def release(self):
+        return self._done("release")
 
 
 @asynccontextmanager
@@ -280,11 +331,12 @@ async def serve(service=None, options=FAST, channel_options=()):
         if state["failure"] is not None:
             raise state["failure"]
 
-    server = Server(service, options=options, checks={"store": check_store}, registry=registry)
+    lifecycle = FakeModels(service)
+    server = Server(service, models=lifecycle, options=options, checks={"store": check_store}, registry=registry)
     port = await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options) as channel:
-            yield Running(service, server, port, registry, channel, state)
+            yield Running(service, server, port, registry, channel, state, lifecycle=lifecycle)
     finally:
         await server.stop()
 

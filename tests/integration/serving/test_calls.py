@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
@@ -166,8 +165,3 @@ async def test_pages_make_the_whole(running, page_size):
 async def test_no_links_are_one_empty_page(running):
     page = await running.stub.ListLinks(pb.ListLinksRequest())
     assert (len(page.links), page.next_page_token) == (0, "")
-
-
-async def test_models_serving_first(running):
-    answer = await running.models.ListModels(model_pb.ListModelsRequest())
-    assert [(model.version, model.serving) for model in answer.models] == [("v1", True)]

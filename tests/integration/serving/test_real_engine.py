@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from pba.v1 import model_service_pb2 as model_pb
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
@@ -124,7 +123,6 @@ async def test_samples_in_predictions_out(real):
         assert moved == pytest.approx(expected, rel=1e-3, abs=1e-3)
     advice = await real.stub.GetOptimalParameters(pb.GetOptimalParametersRequest(link_id="a"))
     assert advice.prediction == predicted
-    assert (await real.models.ListModels(model_pb.ListModelsRequest())).models[0].version == "test-1"
 
 
 async def test_a_correction_behind_its_value_on_one_stream_wins(real):

@@ -13,7 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.serving.server import ListenError, Server
-from tests.integration.serving.harness import FAST, FakeService, error_of, eventually, everything, rest, row, serve
+from tests.integration.serving.harness import (
+    FAST,
+    FakeModels,
+    FakeService,
+    error_of,
+    eventually,
+    everything,
+    rest,
+    row,
+    serve,
+)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -106,21 +116,37 @@ async def test_calls_are_counted_and_timed(running):
 
 
 async def test_a_port_in_use_is_one_clear_error(running):
-    other = Server(FakeService(), options=replace(FAST, port=running.port), checks={}, registry=CollectorRegistry())
+    other = Server(
+        FakeService(),
+        models=FakeModels(FakeService()),
+        options=replace(FAST, port=running.port),
+        checks={},
+        registry=CollectorRegistry(),
+    )
     with pytest.raises(ListenError, match=rf"^cannot listen on 127\.0\.0\.1:{running.port}: Address already in use$"):
         await other.start()
     await other.stop()  # never started: nothing to do
 
 
 async def test_an_address_of_another_machine_is_one_clear_error():
-    server = Server(FakeService(), options=replace(FAST, host="192.0.2.1"), checks={}, registry=CollectorRegistry())
+    server = Server(
+        FakeService(),
+        models=FakeModels(FakeService()),
+        options=replace(FAST, host="192.0.2.1"),
+        checks={},
+        registry=CollectorRegistry(),
+    )
     with pytest.raises(ListenError, match=r"^cannot listen on 192\.0\.2\.1:0: Cannot assign requested address$"):
         await server.start()
 
 
 async def test_a_host_that_does_not_exist_is_one_clear_error():
     server = Server(
-        FakeService(), options=replace(FAST, host="no.such.host.invalid"), checks={}, registry=CollectorRegistry()
+        FakeService(),
+        models=FakeModels(FakeService()),
+        options=replace(FAST, host="no.such.host.invalid"),
+        checks={},
+        registry=CollectorRegistry(),
     )
     with pytest.raises(ListenError, match=r"^cannot listen on no\.such\.host\.invalid:0: \S"):
         await server.start()
@@ -135,7 +161,9 @@ async def test_a_port_may_be_shared_when_asked_for():
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 async def test_ipv6():
     service = FakeService()
-    server = Server(service, options=replace(FAST, host="::1"), checks={}, registry=CollectorRegistry())
+    server = Server(
+        service, models=FakeModels(service), options=replace(FAST, host="::1"), checks={}, registry=CollectorRegistry()
+    )
     try:
         port = await server.start()
     except ListenError as error:
@@ -149,7 +177,13 @@ async def test_a_start_without_the_store_answers_not_serving():
     async def away():
         raise StoreUnavailableError
 
-    server = Server(FakeService(), options=FAST, checks={"store": away}, registry=CollectorRegistry())
+    server = Server(
+        FakeService(),
+        models=FakeModels(FakeService()),
+        options=FAST,
+        checks={"store": away},
+        registry=CollectorRegistry(),
+    )
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -164,7 +198,13 @@ async def test_health_is_found_out_before_the_first_call():
     async def check_store():
         checked.append(True)
 
-    server = Server(FakeService(), options=FAST, checks={"store": check_store}, registry=CollectorRegistry())
+    server = Server(
+        FakeService(),
+        models=FakeModels(FakeService()),
+        options=FAST,
+        checks={"store": check_store},
+        registry=CollectorRegistry(),
+    )
     await server.start()
     assert checked
     await server.stop()

@@ -40,6 +40,8 @@ def test_every_status_has_an_exception_of_its_own_kind(code):
 def test_every_exception_is_raised_by_some_status_or_by_the_client_itself():
     raised = {type(errors.from_status(code, "")) for code in grpc.StatusCode}
     raised.add(type(errors.from_status(grpc.StatusCode.FAILED_PRECONDITION, "", packed(short_history()))))
+    unknown = error_details_pb2.ErrorInfo(domain="pba", reason="MODEL_UNKNOWN")
+    raised.add(type(errors.from_status(grpc.StatusCode.NOT_FOUND, "", packed(unknown))))
     own = {errors.PbaClientError, errors.TemporaryError, errors.ClientClosedError}
     assert set(all_errors()) == raised | own
 

@@ -72,9 +72,45 @@ def test_a_promoted_challenger_takes_every_place_of_its_champion():
     assert (regional.active, regional.pins) == ("a", (Pin(Scope.REGION, "eu", ("c",)),))
 
 
-def test_an_offer_is_remembered_once():
-    desired = activated("a").offered("f")
-    assert desired.offered("f") is desired
+def arrives(desired, version, identity="f@1", *, meant=False, at_start=False, activate=True):
+    return desired.arrived(version, identity, meant=meant, at_start=at_start, activate=activate)
+
+
+def test_a_file_is_acted_on_once():
+    desired = arrives(activated("a"), "b")
+    assert (desired.active, desired.revision) == ("b", 2)
+    assert arrives(desired, "b") is desired
+    back = desired.rolled_back()
+    assert arrives(back, "b") is back, "a replica that sees the same file later does not bring it back"
+    assert arrives(back, "b", "f@2").active == "b", "written again it is meant again"
+
+
+def test_a_held_version_outlasts_arrivals_and_they_do_not_come_back_later():
+    held = activated("a").hold()
+    after = arrives(held, "b")
+    assert after.active == "a"
+    assert arrives(after.released(), "b").active == "a"
+
+
+def test_where_arrivals_wait_only_the_first_of_all_serves():
+    first = arrives(Desired(), "a", activate=False)
+    assert first.active == "a"
+    assert arrives(first, "b", "g@1", activate=False).active == "a"
+
+
+def test_at_a_start_the_meant_model_counts_when_it_is_another_than_before():
+    desired = arrives(Desired(), "a", "a@1", meant=True, at_start=True)
+    assert (desired.active, desired.configured) == ("a", "a")
+    promoted = desired.activated("r")
+    assert arrives(promoted, "a", "a@2", meant=True, at_start=True) is promoted
+    assert arrives(promoted, "b", "b@1", meant=True, at_start=True).active == "b"
+
+
+def test_at_a_start_another_file_counts_when_its_content_was_never_acted_on():
+    desired = arrives(activated("a"), "b", "sum@1")
+    back = desired.rolled_back()
+    assert arrives(back, "b", "sum@9", at_start=True) is back
+    assert arrives(back, "c", "other@1", at_start=True).active == "c"
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=40))
@@ -87,7 +123,7 @@ def test_the_active_version_is_never_one_to_go_back_to(versions):
 def test_offers_are_bounded():
     desired = Desired()
     for i in range(OFFERS_KEPT + 3):
-        desired = desired.offered(str(i))
+        desired = arrives(desired, "a", str(i))
     assert desired.offers == tuple(str(i) for i in range(3, OFFERS_KEPT + 3))
 
 

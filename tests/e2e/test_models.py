@@ -1,0 +1,174 @@
+"""The life of models, with real replicas that share nothing but Redis: what changes on one, changes on all."""
+
+import random
+import shutil
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pba_client import PbaClientError, PinScope, Sample
+from tests.process import ROOT, ServiceProcess
+from tests.servers import wait_until
+
+SHIPPED = ROOT / "models"
+CONVERGED_S = 90.0
+
+
+@pytest.fixture
+def replicas(tmp_path, redis_server):
+    """Two running replicas, each with a model folder of its own."""
+    with ExitStack() as stack:
+        made = []
+        for i in range(2):
+            folder = tmp_path / f"models{i}"
+            shutil.copytree(SHIPPED / "pba_lstm", folder / "pba_lstm")
+            environment = {"PBA_MODEL_PATH": str(folder), "PBA_UPDATE_INTERVAL": "1s", "PBA_STORE_TIMEOUT": "10s"}
+            one = ServiceProcess(tmp_path / f"r{i}", redis_url=redis_server.url, environment=environment)
+            one.models = folder
+            made.append(stack.enter_context(one))
+        yield made
+
+
+class Hammer(threading.Thread):
+    """Pushes a sample and asks for the prediction, again and again; remembers errors and who predicted."""
+
+    def __init__(self, service):
+        super().__init__(daemon=True)
+        self.errors, self.versions, self.calls = [], [], 0
+        self._service, self._done = service, threading.Event()
+        self.start()
+
+    def run(self):
+        link = f"link-{self._service.grpc_port}"
+        with self._service.client() as client:
+            now = datetime.now(UTC)
+            client.push([Sample(link, measured_at=now - timedelta(minutes=i), latency_ms=20) for i in range(110)])
+            while not self._done.is_set():
+                try:
+                    client.push(Sample(link, measured_at=datetime.now(UTC), latency_ms=20))
+                    version = client.predict(link).model_version
+                    client.parameters(link)
+                except PbaClientError as error:
+                    self.errors.append(error)
+                else:
+                    self.calls += 3
+                    self.versions = [*self.versions[-200:], version]
+
+    def stop(self):
+        self._done.set()
+        self.join(60)
+        assert not self.is_alive()
+        return self.errors
+
+
+def serving(service):
+    """What a replica says that it serves."""
+    with service.client() as client:
+        return next(one.serving_version for one in client.replicas() if one.answering)
+
+
+def converged(replicas, version):
+    wait_until(
+        lambda: all(serving(one) == version for one in replicas), CONVERGED_S, f"{version} on {len(replicas)} replicas"
+    )
+
+
+def copy_slowly(source, target, parts=8, pause_s=0.1):
+    """As a slow network does, and in place."""
+    content = Path(source).read_bytes()
+    size = -(-len(content) // parts)
+    with Path(target).open("wb") as file:
+        for start in range(0, len(content), size):
+            file.write(content[start : start + size])
+            file.flush()
+            time.sleep(pause_s)
+
+
+def test_a_model_that_is_copied_in_serves_everywhere_and_no_call_fails(replicas):
+    first, second = replicas
+    shipped = serving(first)
+    assert serving(second) == shipped
+    hammers = [Hammer(one) for one in replicas]
+    wait_until(lambda: all(hammer.calls > 5 or hammer.errors for hammer in hammers), CONVERGED_S, "calls")
+    assert [hammer.errors for hammer in hammers] == [[], []]
+
+    copy_slowly(SHIPPED / "bandwidth_lstm" / "model.onnx", first.models / "bandwidth_lstm_v2.onnx")
+    wait_until(lambda: serving(first) != shipped, CONVERGED_S, "the copied model")
+    copied = serving(first)
+    assert copied.startswith("bandwidth_lstm_v2-")
+    converged(replicas, copied)
+    for hammer in hammers:
+        wait_until(lambda hammer=hammer: hammer.versions[-1] == copied, CONVERGED_S, "predictions of it")
+
+    (second.models / "broken.onnx").write_bytes((SHIPPED / "pba_lstm" / "model.onnx").read_bytes()[:50_000])
+    with second.client() as client:
+        client.rollback_model(copied)
+    converged(replicas, shipped)
+    wait_until(lambda: 'models_refused_total{reason="runtime"} 1.0' in second.metrics(), CONVERGED_S, "the refusal")
+    assert serving(second) == shipped
+
+    assert [hammer.stop() for hammer in hammers] == [[], []]
+    assert "Traceback" not in first.log.read_text() + second.log.read_text()
+
+
+def test_regions_are_served_by_models_of_their_own(replicas):
+    first, second = replicas
+    shutil.copytree(SHIPPED / "bandwidth_lstm", first.models / "regional")
+    regional = "bandwidth_lstm-64eb594654e0"
+    with first.client() as client, second.client() as other:
+        wait_until(lambda: serving(first) == regional, CONVERGED_S, "the new folder")
+        state = client.rollback_model(regional)
+        client.pin_model(regional, scope=PinScope.REGION, value="eu")
+        now = datetime.now(UTC)
+        for link, region in (("a", "eu"), ("b", "us")):
+            times = [now - timedelta(minutes=i) for i in range(60)]
+            other.push([Sample(link, measured_at=time, latency_ms=20, region=region) for time in times])
+        for caller in (client, other):
+            wait_until(lambda caller=caller: caller.predict("a").model_version == regional, CONVERGED_S, "the region's")
+            assert caller.predict("b").model_version == state.active_version
+
+
+def test_replicas_that_are_killed_while_models_change_agree_again(replicas):
+    """Killed with a model half written, and at some moment of an activation: afterwards all serve what is desired."""
+    chance = random.Random(6)  # noqa: S311 - the same moments each time
+    first, second = replicas
+    shipped = serving(first)
+    content = (SHIPPED / "bandwidth_lstm" / "model.onnx").read_bytes()
+    half = first.models / "bandwidth_lstm_v2.onnx"
+    half.write_bytes(content[: len(content) // 2])
+    first.kill()
+    assert serving(second) == shipped
+    first.start()
+    assert serving(first) == shipped
+    half.write_bytes(content)
+
+    wait_until(lambda: serving(first) != shipped, CONVERGED_S, "the whole file")
+    copied = serving(first)
+    converged(replicas, copied)
+
+    for target in (shipped, copied):
+        victim, witness = chance.sample(replicas, 2)
+        activating = threading.Thread(target=_activate, args=(victim, target), daemon=True)
+        activating.start()
+        time.sleep(chance.uniform(0, 0.15))
+        victim.kill()
+        activating.join(60)
+        victim.start()
+        with witness.client() as client:
+            desired = client.model_state()
+        assert desired.active_version in {shipped, copied}
+        converged(replicas, desired.active_version)
+        with victim.client() as client:
+            assert client.model_state() == desired
+
+
+def _activate(service, version):
+    with service.client() as client:
+        try:
+            client.activate_model(version)
+        except PbaClientError:
+            return  # it was killed meanwhile: whether the change was made is what the test is about
