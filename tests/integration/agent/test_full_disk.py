@@ -22,9 +22,13 @@ def small_disk(tmp_path):
 
 
 def fill(folder):
-    with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
-        while True:
-            file.write(bytes(4096))
+    def write_on():
+        with (folder / "others").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    with pytest.raises(OSError) as full:
+        write_on()
     assert full.value.errno == errno.ENOSPC
 
 
