@@ -21,14 +21,14 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def fill(folder):
-    def write_on():
-        with (folder / "others").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
+def write_for_ever(file):
+    while True:
+        file.write(bytes(4096))
 
-    with pytest.raises(OSError) as full:
-        write_on()
+
+def fill(folder):
+    with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
+        write_for_ever(file)
     assert full.value.errno == errno.ENOSPC
 
 
