@@ -66,6 +66,7 @@ class _Link:
             if not self._connected():
                 return
             self.udp.send(self.session.probe(time.time_ns(), time.monotonic_ns()))
+            self.session.sent(time.monotonic_ns())
             self.probes_sent += 1
         except BlockingIOError:
             pass  # the interface's queue is full: the probe is lost, as the transport's packets are

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
-    from pba_service.engine.api import Models, Service
+    from pba_service.engine.api import Models, ModelTrials, Service
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -51,6 +51,7 @@ class Server:
         service: Service,
         *,
         models: Models,
+        trials: ModelTrials,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
@@ -62,6 +63,7 @@ class Server:
         Args:
             service: What is served.
             models: The life of its models.
+            trials: Experiments on them.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
@@ -71,6 +73,7 @@ class Server:
         """
         self._service = service
         self._models = models
+        self._trials = trials
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -97,7 +100,7 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models), guarded)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), guarded)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)

@@ -81,6 +81,7 @@ class Manifest:
         schema: Version of this layout.
         name: `pba_lstm` or `bandwidth_lstm`.
         version: `<name>-<first 12 hex digits of the checksum>`.
+        parent: The version whose training this one went on from; empty for one from scratch.
         created_at: RFC 3339, UTC.
         model_file: The ONNX file, beside the manifest.
         checksum_sha256: Of the ONNX file.
@@ -119,6 +120,7 @@ class Manifest:
     coverage_90: float | None
     goldens: list[Golden] = field(default_factory=list)
     model_file: str = MODEL_FILE
+    parent: str = ""
     schema: int = SCHEMA
 
 
