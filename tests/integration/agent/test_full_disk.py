@@ -30,14 +30,6 @@ def fill(folder):
     with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
         write_for_ever(file)
     assert full.value.errno == errno.ENOSPC
-<<<<<<< HEAD
-
-
-def write_for_ever(file):
-    while True:
-        file.write(bytes(4096))
-=======
->>>>>>> main
 
 
 def sample(at_ms):
