@@ -37,6 +37,8 @@ from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.observability.told import tell_on_socket
+from pba_service.serving.admission import AdmissionOptions
+from pba_service.serving.limiter import LimitOptions
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
@@ -196,6 +198,9 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
+                admission=AdmissionOptions(limit=LimitOptions(target_s=settings.latency_target_ms / 1000))
+                if settings.latency_target_ms
+                else None,
             ),
             checks={"store": store.check, "durability": keeper.check},
             registry=registry,

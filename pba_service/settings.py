@@ -240,6 +240,13 @@ class Settings(AccessSettings):
         Whole(1, 1_000_000, "streams"),
         "Prediction streams open at the same time, in each process.",
     )
+    latency_target_ms: int = _row(
+        "PBA_LATENCY_TARGET",
+        "50ms",
+        DurationMs("0s", "10s"),
+        "What nine of ten calls should keep. When they do not, or the event loop never rests, fewer calls are let in, "
+        "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
+    )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",
         "10s",

@@ -214,6 +214,7 @@ class Metrics:
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
 
+        self._tasks = gauge("dwcp_pba_tasks", "Tasks of the event loop that have not ended.")
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -377,6 +378,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop was, at its latest in the recent past."""
         self._loop_lag.set(seconds)
+
+    def tasks(self, count: int) -> None:
+        """So many tasks have not ended."""
+        self._tasks.set(count)
 
     def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
         """The store is asked no more, or is asked again."""

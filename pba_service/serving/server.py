@@ -16,6 +16,7 @@ from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_service.domain.errors import ModelUnavailableError
+from pba_service.serving.admission import Admission
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
 from pba_service.serving.models import ModelServicer
@@ -85,7 +86,9 @@ class Server:
             options=options.monitor,
         )
         self._monitoring: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
+        self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
         self._tls = tls
         self._server: grpc.aio.Server | None = None
@@ -96,7 +99,7 @@ class Server:
         Health is found out before the first call is accepted.
         """
         server = grpc.aio.server(options=self._options.channel_options())
-        guarded: Any = Guard(self._metrics, self._gate).registration(server)
+        guarded: Any = Guard(self._metrics, self._gate, self._admission).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
@@ -116,6 +119,8 @@ class Server:
         await server.start()
         self._server = server
         self._monitoring = asyncio.create_task(self._monitor.run())
+        if self._admission is not None:
+            self._watching = asyncio.create_task(self._admission.watch())
         _log.info("grpc_listening", host=self._options.host, port=port)
         return port
 
@@ -127,10 +132,11 @@ class Server:
         server, self._server = self._server, None
         if server is None:
             return
-        if self._monitoring is not None:
-            self._monitoring.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._monitoring
+        for task in (self._monitoring, self._watching):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self._health.shut_down()
         await asyncio.sleep(self._options.drain_wait_s)
         self._closing.set()
