@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard evaluate docs pictures deploy deploy-check images fuzz audit sbom lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard evaluate docs pictures deploy deploy-check images fuzz audit sbom lock clean chaos soak
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -62,6 +62,12 @@ bench: $(VENV)/dev ## Measure everything that is said of speed and size, and ref
 
 bench-guard: $(VENV)/dev ## Fail where a ratio fell far below what make bench found last; half a minute
 	$(BIN)/python -m benchmarks.guard
+
+chaos: $(VENV)/dev ## Break everything under load, look for what was acknowledged, and write the table into docs/reliability.md
+	$(BIN)/python -m tests.chaos --write
+
+soak: $(VENV)/dev ## Run under load for 35 minutes, look for leaks, and write the table into docs/reliability.md
+	$(BIN)/python -m tests.chaos.soak --write
 
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }

@@ -6,6 +6,7 @@ described by its shape only: this package stands beside the domain and knows not
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections import Counter as Counts
 from importlib import metadata
@@ -42,6 +43,30 @@ REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", 
 REFUSALS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
 SOURCES = ("model", "combined", "caller_window")
 """Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
+
+
+class ExperimentEvidence(Protocol):
+    """What an experiment has shown."""
+
+    @property
+    def periods(self) -> int:
+        """Observations."""
+        ...
+
+    @property
+    def promote_wealth(self) -> float:
+        """Against "not better"."""
+        ...
+
+    @property
+    def reject_wealth(self) -> float:
+        """Against "not worse"."""
+        ...
+
+    @property
+    def advantage(self) -> float:
+        """Mean observation."""
+        ...
 
 
 class ScoredEntry(Protocol):
@@ -129,6 +154,21 @@ class Metrics:
         self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
         self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
+        self._pairs = counter(
+            "dwcp_pba_experiment_pairs_total", "Links' paired forecasts that met their samples, by use.", "use"
+        )
+        self._experiments = counter(
+            "dwcp_pba_experiments_total", "Experiments that ended and were acted on, by how.", "kind", "status"
+        )
+        self._experiment_wealth = gauge(
+            "dwcp_pba_experiment_wealth", "Evidence so far: 1 over the error rate decides.", "experiment", "outcome"
+        )
+        self._experiment_advantage = gauge(
+            "dwcp_pba_experiment_advantage_ratio", "Mean advantage of the challenger in usual errors.", "experiment"
+        )
+        self._experiment_periods = gauge(
+            "dwcp_pba_experiment_periods", "Periods that have been observed.", "experiment"
+        )
         self._conditions = gauge(
             "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
         )
@@ -161,6 +201,7 @@ class Metrics:
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
 
+        self._tasks = gauge("dwcp_pba_tasks", "Tasks of the event loop that have not ended.")
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -233,6 +274,31 @@ class Metrics:
         for kind, count in links.items():
             self._conditions.labels(kind).set(count)
 
+    def pairs_settled(self, counted: int, left_out: int) -> None:
+        """Links whose pairs of forecasts, tried against each other, met their samples."""
+        self._pairs.labels("counted").inc(counted)
+        self._pairs.labels("left_out").inc(left_out)
+
+    def experiment(self, name: str, evidence: ExperimentEvidence) -> None:
+        """What an experiment has shown so far."""
+        self._experiment_wealth.labels(name, "promote").set(evidence.promote_wealth)
+        self._experiment_wealth.labels(name, "reject").set(evidence.reject_wealth)
+        self._experiment_advantage.labels(name).set(evidence.advantage)
+        self._experiment_periods.labels(name).set(evidence.periods)
+
+    def experiment_forgotten(self, name: str) -> None:
+        """An experiment is over: its series end."""
+        for outcome in ("promote", "reject"):
+            with contextlib.suppress(KeyError):
+                self._experiment_wealth.remove(name, outcome)
+        for family in (self._experiment_advantage, self._experiment_periods):
+            with contextlib.suppress(KeyError):
+                family.remove(name)
+
+    def experiment_ended(self, kind: str, status: str) -> None:
+        """An experiment of a kind ended so, and that was acted on here."""
+        self._experiments.labels(kind, status).inc()
+
     def model_serving(self, name: str, version: str) -> None:
         """A model serves from now on, instead of the one before."""
         self._model_version.clear()
@@ -280,6 +346,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop was, at its latest in the recent past."""
         self._loop_lag.set(seconds)
+
+    def tasks(self, count: int) -> None:
+        """So many tasks have not ended."""
+        self._tasks.set(count)
 
     def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
         """The store is asked no more, or is asked again."""
