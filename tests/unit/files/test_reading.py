@@ -315,7 +315,7 @@ def test_parquet(tmp_path):
 def test_parquet_whose_texts_are_no_utf_8(tmp_path, spoilt):  # found by fuzzing
     file = parquet(tmp_path, timestamp=[T0_MS], link=["frankfurt"], latency=[1.0])
     file.write_bytes(file.read_bytes().replace(spoilt, b"\xff" * len(spoilt)))
-    with pytest.raises(MeasurementFileError, match="UTF-?8"):
+    with pytest.raises(MeasurementFileError, match=r"UTF-?8"):
         rows_of(file)
 
 
