@@ -107,16 +107,19 @@ class Day:
         while (left_s := end_s - self.times.boot_s) > 0:
             self.times.pass_s(min(max(self.courier.work(), 0.05), left_s))
 
-    def is_away(self, away):
-        self.service.away = away
+    def service_goes(self):
+        self.service.away = True
+
+    def service_comes(self):
+        self.service.away = False
 
     def clock_is_wrong_by(self, seconds):
         self.times.error_s = seconds
 
     def run(self):
         happens = {
-            20: lambda: self.is_away(True),  # for an hour
-            32: lambda: self.is_away(False),
+            20: self.service_goes,  # for an hour
+            32: self.service_comes,
             60: self.crash,
             61: self.crash,
             80: lambda: self.clock_is_wrong_by(-5400.0),
@@ -124,9 +127,9 @@ class Day:
             99: self.disk_fails,
             100: self.crash,
             104: self.disk_is_back,
-            130: lambda: self.is_away(True),  # for more than the ring holds
+            130: self.service_goes,  # for more than the ring holds
             140: self.crash,
-            170: lambda: self.is_away(False),
+            170: self.service_comes,
             200: self.crash,
             220: lambda: self.clock_is_wrong_by(40.0),
             230: lambda: self.clock_is_wrong_by(0.0),
@@ -169,6 +172,7 @@ AGENT = """
 node: here
 interval: 1s
 poll: 200ms
+probes_per_s: 100
 state_dir: state
 key_file: key
 service: {{target: "127.0.0.1:{service}"}}
