@@ -68,7 +68,12 @@ _PANELS = {
         ("history", ask.history),
         ("ledger", ask.ledger),
     ),
-    "Models": (("train", models.train), ("evaluate", models.evaluate), ("backtest", models.backtest)),
+    "Models": (
+        ("train", models.train),
+        ("evaluate", models.evaluate),
+        ("backtest", models.backtest),
+        ("quantize", models.quantize),
+    ),
 }
 
 for _panel, _commands in _PANELS.items():

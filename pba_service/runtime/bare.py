@@ -79,7 +79,7 @@ def derive(stem: str, onnx: bytes, where: str) -> bytes:
         "parameters": 0,
         "scores": {},
         "goldens": [
-            {"name": f"steady {i}", "window": _nullable(window), "step_s": _STEP_MS / 1000, "forecast": _nullable(said)}
+            {"name": f"steady {i}", "window": nullable(window), "step_s": _STEP_MS / 1000, "forecast": nullable(said)}
             for i, (window, said) in enumerate(zip(goldens, _answers(session, goldens, wants_step, where), strict=True))
         ],
     }
@@ -143,8 +143,8 @@ def _answers(session: Any, windows: Floats, wants_step: bool, where: str) -> Flo
     return answers
 
 
-def _nullable(array: Floats) -> Any:
+def nullable(array: Floats) -> Any:
     """Nested lists, NaN as None; nine digits hold a float32 exactly."""
     if array.ndim == 0:
         return float(f"{array:.9g}") if np.isfinite(array) else None
-    return [_nullable(part) for part in array]
+    return [nullable(part) for part in array]

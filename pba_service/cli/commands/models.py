@@ -94,3 +94,23 @@ def backtest(
     from pba_service.cli.evaluate import evaluate_file
 
     evaluate_file(file, model, part=1.0, base_s=base_s, as_json=json, report=report)
+
+
+def quantize(
+    output: Annotated[Path, typer.Option("--output", file_okay=False, help="Folder for the variant, if it passes.")],
+    model: ModelPath = SHIPPED_MODELS,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", exists=True, dir_okay=False, help="CSV, JSONL or parquet; without it simulated links."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Make an int8 variant of a model, measure it beside the original on this machine, and write it if it passes.
+
+    It passes if no metric's error grows by more than 1 %, a forecast does not depend on the windows beside it, and it
+    is at least 1.2 times as fast. Needs the extra named train.
+    """
+    from pba_service.cli.quantize import quantize_model
+
+    quantize_model(model, output, data, as_json=json)

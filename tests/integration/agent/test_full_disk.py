@@ -21,10 +21,14 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def write_for_ever(file):
+    while True:
+        file.write(bytes(4096))
+
+
 def fill(folder):
     with (folder / "others").open("wb", buffering=0) as file, pytest.raises(OSError) as full:
-        while True:
-            file.write(bytes(4096))
+        write_for_ever(file)
     assert full.value.errno == errno.ENOSPC
 
 
