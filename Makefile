@@ -1,6 +1,6 @@
 # Everything a developer does, by name. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard evaluate docs pictures deploy deploy-check images lock clean
+.PHONY: help install run test check lint fmt types proto proto-check bench bench-guard evaluate docs pictures deploy deploy-check images fuzz audit sbom lock clean chaos soak
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +15,7 @@ endif
 # two processes: what fits the smallest machine that tests run on
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadscope
 SERVE ?= --demo
+SECONDS ?= 60
 PROTOS := $(sort $(wildcard protos/pba/v1/*.proto))
 
 help: ## Say what there is
@@ -62,6 +63,12 @@ bench: $(VENV)/dev ## Measure everything that is said of speed and size, and ref
 bench-guard: $(VENV)/dev ## Fail where a ratio fell far below what make bench found last; half a minute
 	$(BIN)/python -m benchmarks.guard
 
+chaos: $(VENV)/dev ## Break everything under load, look for what was acknowledged, and write the table into docs/reliability.md
+	$(BIN)/python -m tests.chaos --write
+
+soak: $(VENV)/dev ## Run under load for 35 minutes, look for leaks, and write the table into docs/reliability.md
+	$(BIN)/python -m tests.chaos.soak --write
+
 evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it on the development traces
 	@test -f "$(TRACES_DIR)/dev.parquet" || { echo "TRACES_DIR names no folder with dev.parquet"; exit 1; }
 	$(BIN)/pba evaluate --data $(TRACES_DIR)/dev.parquet
@@ -83,6 +90,17 @@ images: ## Build all container images, and run the server's (docker, podman, or 
 	docker/build.sh
 	docker/check.sh
 
+fuzz: $(VENV)/security ## Give hostile input to everything that reads any (SECONDS= for each target, FUZZ= for some of them)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(FUZZ)
+
+audit: $(VENV)/security ## Look for known faults in the locked dependencies
+	.ci/audit $(BIN)
+
+sbom: $(VENV)/security ## Write what is inside the service's image, as CycloneDX, to build/sbom.json
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements --of JSON --sv 1.6 --pyproject pyproject.toml --output-file build/sbom.json \
+		.ci/requirements-run.lock
+
 lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
@@ -91,6 +109,8 @@ lock: $(VENV)/dev ## Resolve the locked dependencies anew
 		--constraint .ci/requirements-run.lock --extra train --output-file .ci/requirements-train.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
 		--constraint .ci/requirements-train.lock --extra dev --output-file .ci/requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
+		--constraint .ci/requirements-dev.lock --extra security --output-file .ci/requirements-security.lock pyproject.toml
 
 clean: ## Remove the environment and what tools leave behind
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
@@ -111,4 +131,8 @@ $(VENV)/run: .ci/requirements-run.lock pyproject.toml | $(BIN)/python
 $(VENV)/dev: .ci/requirements-dev.lock $(VENV)/run
 	@echo "Installing what developing needs, TensorFlow included, into $(VENV); this takes a minute or two ..."
 	$(BIN)/pip install --disable-pip-version-check --require-hashes -r .ci/requirements-dev.lock
+	@touch $@
+
+$(VENV)/security: .ci/requirements-security.lock $(VENV)/dev
+	$(BIN)/pip install --disable-pip-version-check --require-hashes -r .ci/requirements-security.lock
 	@touch $@

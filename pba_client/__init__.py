@@ -31,6 +31,13 @@ from pba_client.errors import (
     UnsupportedError,
     Violation,
 )
+from pba_client.experiments import (
+    Experiment,
+    ExperimentEvidence,
+    ExperimentKind,
+    ExperimentStatus,
+    MetricComparison,
+)
 from pba_client.options import VERSION, Backoff, Keepalive, Options, Timeouts, Tls, TlsFiles
 from pba_client.records import (
     Attribution,
@@ -91,6 +98,10 @@ __all__ = [
     "Columns",
     "CongestionControl",
     "DeadlineExceededError",
+    "Experiment",
+    "ExperimentEvidence",
+    "ExperimentKind",
+    "ExperimentStatus",
     "Explanation",
     "FailedPreconditionError",
     "ForecasterContribution",
@@ -109,6 +120,7 @@ __all__ = [
     "LinkRecord",
     "LinkSummary",
     "LinkUnknownError",
+    "MetricComparison",
     "MetricExplanation",
     "MetricRecord",
     "MetricValues",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from pba.v1 import model_service_pb2 as pb
 
 from pba_client import rpcs, wire
+from pba_client.experiments import AsyncExperimentCalls, ExperimentCalls
 
 if TYPE_CHECKING:
     from pba_client.records import Model, ModelState, PinScope, Replica
-    from pba_client.rpcs import RequestT, ResponseT, Rpc
 
 
 def _activate(version: str) -> pb.ActivateModelRequest:
@@ -32,11 +31,8 @@ def _unpin(scope: PinScope | None, value: str) -> pb.UnpinModelRequest:
     return request
 
 
-class ModelCalls(ABC):
+class ModelCalls(ExperimentCalls):
     """What `Client` can say and ask of models."""
-
-    @abstractmethod
-    def _unary(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True) -> ResponseT: ...
 
     def models(self) -> list[Model]:
         """The known models: the one that serves links without a pin first, then the others that are loaded."""
@@ -85,13 +81,8 @@ class ModelCalls(ABC):
         return [wire.replica(one) for one in self._unary(rpcs.LIST_REPLICAS, pb.ListReplicasRequest()).replicas]
 
 
-class AsyncModelCalls(ABC):
+class AsyncModelCalls(AsyncExperimentCalls):
     """What `AsyncClient` can say and ask of models."""
-
-    @abstractmethod
-    async def _unary(
-        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, *, health_checked: bool = True
-    ) -> ResponseT: ...
 
     async def models(self) -> list[Model]:
         """The known models: the one that serves links without a pin first, then the others that are loaded."""

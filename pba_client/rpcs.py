@@ -123,6 +123,24 @@ UNPIN_MODEL = Rpc(
 LIST_REPLICAS = Rpc(
     _MODEL + "ListReplicas", model_service_pb2.ListReplicasRequest, model_service_pb2.ListReplicasResponse
 )
+LIST_EXPERIMENTS = Rpc(
+    _MODEL + "ListExperiments", model_service_pb2.ListExperimentsRequest, model_service_pb2.ListExperimentsResponse
+)
+GET_EXPERIMENT = Rpc(
+    _MODEL + "GetExperiment", model_service_pb2.GetExperimentRequest, model_service_pb2.GetExperimentResponse
+)
+START_EXPERIMENT = Rpc(
+    _MODEL + "StartExperiment",
+    model_service_pb2.StartExperimentRequest,
+    model_service_pb2.StartExperimentResponse,
+    bulk=True,
+)
+STOP_EXPERIMENT = Rpc(
+    _MODEL + "StopExperiment",
+    model_service_pb2.StopExperimentRequest,
+    model_service_pb2.StopExperimentResponse,
+    bulk=True,
+)
 HEALTH_CHECK = Rpc("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
 
 CONTRACT = (
@@ -148,5 +166,9 @@ CONTRACT = (
     PIN_MODEL,
     UNPIN_MODEL,
     LIST_REPLICAS,
+    LIST_EXPERIMENTS,
+    GET_EXPERIMENT,
+    START_EXPERIMENT,
+    STOP_EXPERIMENT,
 )
 """Every call of pba.v1."""

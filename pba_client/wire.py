@@ -40,11 +40,12 @@ def duration(span: timedelta) -> Duration:
     return message
 
 
-def _datetime(message: Timestamp) -> datetime:
+def datetime_of(message: Timestamp) -> datetime:
+    """A time in UTC."""
     return message.ToDatetime(tzinfo=UTC)
 
 
-def _known(kind: type[EnumT], number: int) -> EnumT:
+def known(kind: type[EnumT], number: int) -> EnumT:
     """The member with a number; the one with 0 for numbers that a newer service may send."""
     try:
         return kind(number)
@@ -56,7 +57,7 @@ def sample(message: types_pb2.Sample, link_id: str = "") -> types.Sample:
     """A row as a sample; `link_id` where the message leaves it out."""
     return types.Sample(
         link_id=message.link_id or link_id,
-        measured_at=_datetime(message.measured_at),
+        measured_at=datetime_of(message.measured_at),
         **_metrics(message),
         node=message.node,
         peer=message.peer,
@@ -87,7 +88,7 @@ def push_result(message: prediction_service_pb2.PushSamplesResponse) -> types.Pu
         replaced=message.replaced,
         refused=message.refused,
         refusals=tuple(
-            types.Refusal(r.index, r.field, _known(types.RefusalReason, r.reason), r.description)
+            types.Refusal(r.index, r.field, known(types.RefusalReason, r.reason), r.description)
             for r in message.refusals
         ),
     )
@@ -107,9 +108,9 @@ def prediction(message: types_pb2.Prediction) -> types.Prediction:
     """A prediction."""
     return types.Prediction(
         link_id=message.link_id,
-        made_at=_datetime(message.made_at),
+        made_at=datetime_of(message.made_at),
         horizon=message.horizon.ToTimedelta(),
-        valid_until=_datetime(message.valid_until),
+        valid_until=datetime_of(message.valid_until),
         bandwidth_mbps=message.bandwidth_mbps if message.HasField("bandwidth_mbps") else None,
         latency_ms=message.latency_ms if message.HasField("latency_ms") else None,
         packet_loss_ratio=message.packet_loss_ratio if message.HasField("packet_loss_ratio") else None,
@@ -120,17 +121,17 @@ def prediction(message: types_pb2.Prediction) -> types.Prediction:
         jitter_quantiles=_quantiles(message.jitter_quantiles),
         confidence=message.confidence,
         model_version=message.model_version,
-        source=_known(types.PredictionSource, message.source),
+        source=known(types.PredictionSource, message.source),
         cadence=message.cadence.ToTimedelta(),
-        stale_since=_datetime(message.stale_since) if message.HasField("stale_since") else None,
+        stale_since=datetime_of(message.stale_since) if message.HasField("stale_since") else None,
         condition=_condition(message.condition) if message.HasField("condition") else None,
     )
 
 
 def _condition(message: types_pb2.LinkCondition) -> types.LinkCondition:
     return types.LinkCondition(
-        kind=_known(types.LinkConditionKind, message.kind),
-        since=_datetime(message.since),
+        kind=known(types.LinkConditionKind, message.kind),
+        since=datetime_of(message.since),
         strength=message.strength,
         metrics=tuple(message.metrics),
     )
@@ -153,15 +154,15 @@ def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> 
         buffer_bytes=chosen.buffer_bytes,
         chunk_bytes=chosen.chunk_bytes,
         pacing_mbps=chosen.pacing_mbps if chosen.HasField("pacing_mbps") else None,
-        source=_known(advice.ParametersSource, message.source),
-        reasons=tuple(_known(advice.ParameterReason, reason) for reason in message.reasons),
+        source=known(advice.ParametersSource, message.source),
+        reasons=tuple(known(advice.ParameterReason, reason) for reason in message.reasons),
         explanation=message.explanation,
         should_adjust=message.should_adjust,
-        valid_until=_datetime(message.valid_until),
+        valid_until=datetime_of(message.valid_until),
         prediction=prediction(message.prediction) if message.HasField("prediction") else None,
         not_sent_bytes=chosen.not_sent_bytes,
         window_bytes=chosen.window_bytes,
-        apply_at=_datetime(message.apply_at) if message.HasField("apply_at") else None,
+        apply_at=datetime_of(message.apply_at) if message.HasField("apply_at") else None,
         expected_goodput_mbps=(message.expected_goodput_mbps if message.HasField("expected_goodput_mbps") else None),
         current_expected_goodput_mbps=(
             message.current_expected_goodput_mbps if message.HasField("current_expected_goodput_mbps") else None
@@ -172,9 +173,9 @@ def parameters(message: prediction_service_pb2.GetOptimalParametersResponse) -> 
 def ledger_entry(message: prediction_service_pb2.LedgerEntry) -> records.LedgerEntry:
     """One prediction beside what came true."""
     return records.LedgerEntry(
-        made_at=_datetime(message.made_at),
-        target=_datetime(message.target),
-        measured_at=_datetime(message.measured_at),
+        made_at=datetime_of(message.made_at),
+        target=datetime_of(message.target),
+        measured_at=datetime_of(message.measured_at),
         predicted=records.MetricValues(**_metrics(message.predicted)),
         actual=records.MetricValues(**_metrics(message.actual)),
         absolute_error=records.MetricValues(**_metrics(message.absolute_error)),
@@ -204,7 +205,7 @@ def model(message: model_service_pb2.Model) -> records.Model:
         version=message.version,
         serving=message.serving,
         checksum_sha256=message.checksum_sha256,
-        created_at=_datetime(message.created_at),
+        created_at=datetime_of(message.created_at),
         features=tuple(message.features),
         window_slots=message.window_slots,
         horizons=tuple(horizon.ToTimedelta() for horizon in message.horizons),
@@ -225,8 +226,8 @@ def _training(message: model_service_pb2.TrainingData) -> records.TrainingData:
         rows=message.rows,
         links=message.links,
         fingerprint_sha256=message.fingerprint_sha256,
-        first_measured_at=_datetime(message.first_measured_at) if message.HasField("first_measured_at") else None,
-        last_measured_at=_datetime(message.last_measured_at) if message.HasField("last_measured_at") else None,
+        first_measured_at=datetime_of(message.first_measured_at) if message.HasField("first_measured_at") else None,
+        last_measured_at=datetime_of(message.last_measured_at) if message.HasField("last_measured_at") else None,
     )
 
 
@@ -254,7 +255,7 @@ def replica(message: model_service_pb2.Replica) -> records.Replica:
         loaded_versions=tuple(message.loaded_versions),
         refused={one.version: one.reason for one in message.refused},
         revision=message.revision,
-        started_at=_datetime(message.started_at),
+        started_at=datetime_of(message.started_at),
         answering=message.answering,
     )
 

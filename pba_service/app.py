@@ -32,15 +32,19 @@ from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Subscriptions
 from pba_service.engine.supervisor import Supervisor
 from pba_service.engine.upkeep import follow, pulse, recall, sweep
+from pba_service.experiment_life import follow_experiments
 from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.observability.told import tell_on_socket
+from pba_service.serving.admission import AdmissionOptions
+from pba_service.serving.limiter import LimitOptions
 from pba_service.serving.options import ServerOptions
 from pba_service.serving.server import Server
 from pba_service.settings import Settings, SettingsError
 from pba_service.storage import address
 from pba_service.storage.connect import open_server
+from pba_service.storage.documents import RedisDocuments
 from pba_service.storage.durability import Durability
 from pba_service.storage.guarded import GuardedStore, GuardOptions
 from pba_service.storage.keeper import Keeper
@@ -159,13 +163,22 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         doors = open_doors(settings, AccessMetrics(registry))
         metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        store, keeper, shared = await _store(stack, settings, metrics)
+        store, keeper, shared, documents = await _store(stack, settings, metrics)
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         service, refresher = await _service(
             stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
         )
         models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
+        trials = follow_experiments(
+            stack,
+            settings,
+            documents=documents,
+            models=models,
+            refresher=refresher,
+            metrics=metrics,
+            clock=now_ms,
+        )
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         if doors.shows_console:
@@ -178,12 +191,16 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         server = Server(
             service,
             models=models,
+            trials=trials,
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,
                 share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
+                admission=AdmissionOptions(limit=LimitOptions(target_s=settings.latency_target_ms / 1000))
+                if settings.latency_target_ms
+                else None,
             ),
             checks={"store": store.check, "durability": keeper.check},
             registry=registry,
@@ -201,8 +218,8 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
 
 async def _store(
     stack: AsyncExitStack, settings: Settings, metrics: Metrics
-) -> tuple[GuardedStore, Keeper, RedisRegistry]:
-    """The store, who sees to its durability, and what replicas share of models in it.
+) -> tuple[GuardedStore, Keeper, RedisRegistry, RedisDocuments]:
+    """The store, who sees to its durability, and what replicas share in it of models and of experiments.
 
     Raises:
         DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
@@ -216,7 +233,7 @@ async def _store(
         await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
     guarded = GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep)
-    return guarded, keeper, RedisRegistry(server)
+    return guarded, keeper, RedisRegistry(server), RedisDocuments(server)
 
 
 async def _service(

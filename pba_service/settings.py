@@ -162,6 +162,25 @@ class Settings(AccessSettings):
         "Where replicas get a model from that is not in their own folder. store: from Redis, up to 64 MiB each; "
         "folder: nowhere, the folder is one that all of them see.",
     )
+    experiment_decisions: str = _row(
+        "PBA_EXPERIMENT_DECISIONS",
+        "automatic",
+        Choice(("automatic", "manual")),
+        "automatic: a challenger that is shown to be better serves, a worse one is dropped, and a version that turns "
+        "out worse than the one before it is rolled back. manual: verdicts wait for `pba ab stop`.",
+    )
+    experiment_error_rate: float = _row(
+        "PBA_EXPERIMENT_ERROR_RATE",
+        "0.05",
+        Ratio(),
+        "The chance, at most, that a challenger which is no better is ever promoted; likewise for rejection.",
+    )
+    experiment_max_ms: int = _row(
+        "PBA_EXPERIMENT_MAX_DURATION",
+        "336h",
+        DurationMs("1h", "8760h"),
+        "An experiment that was not decided within so many observed hours ends undecided.",
+    )
     update_interval_ms: int = _row(
         "PBA_UPDATE_INTERVAL",
         "60s",
@@ -220,6 +239,13 @@ class Settings(AccessSettings):
         "20000",
         Whole(1, 1_000_000, "streams"),
         "Prediction streams open at the same time, in each process.",
+    )
+    latency_target_ms: int = _row(
+        "PBA_LATENCY_TARGET",
+        "50ms",
+        DurationMs("0s", "10s"),
+        "What nine of ten calls should keep. When they do not, or the event loop never rests, fewer calls are let in, "
+        "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
     )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",
@@ -317,6 +343,8 @@ def _cross_faults(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"PBA_GRPC_PORT and PBA_METRICS_PORT are both {values['grpc_port']} on {values['grpc_host']}")
     if values["redis_url"] is None and values["durability"].startswith("replicated"):
         faults.append(f"PBA_DURABILITY={values['durability']} needs replicas: name their Redis with PBA_REDIS_URL")
+    if not 0 < values["experiment_error_rate"] < 1:
+        faults.append("PBA_EXPERIMENT_ERROR_RATE must be above 0 and below 1")
     file = values["data_path"]
     if file is not None and (file.is_dir() or not file.name.removesuffix(".gz").endswith(".jsonl")):
         faults.append("PBA_DATA_PATH must name a .jsonl or .jsonl.gz file")

@@ -45,6 +45,50 @@ class Clock:
         return self.now_ms
 
 
+class MemoryDocuments:
+    """Documents that replicas share, in memory (`engine.documents.Documents`); `away` makes every call fail."""
+
+    def __init__(self):
+        self.documents, self.tables, self.away = {}, {}, False
+
+    def _check(self):
+        if self.away:
+            raise StoreUnavailableError
+
+    async def read(self, name):
+        self._check()
+        return self.documents.get(name, (0, b""))
+
+    async def write(self, name, content, *, read_version):
+        self._check()
+        if self.documents.get(name, (0, b""))[0] != read_version:
+            return False
+        self.documents[name] = (read_version + 1, content)
+        return True
+
+    async def names(self, prefix):
+        self._check()
+        return sorted(name for name in self.documents if name.startswith(prefix))
+
+    async def remove(self, name):
+        self._check()
+        self.documents.pop(name, None)
+        self.tables.pop(name, None)
+
+    async def set_fields(self, name, fields):
+        self._check()
+        self.tables.setdefault(name, {}).update(fields)
+
+    async def fields(self, name):
+        self._check()
+        return dict(self.tables.get(name, {}))
+
+    async def drop_fields(self, name, fields):
+        self._check()
+        for field in fields:
+            self.tables.get(name, {}).pop(field, None)
+
+
 class SharedModels:
     """What replicas share of models, in memory (`engine.model_ports.ModelRegistry`); `away` makes every call fail."""
 

@@ -187,15 +187,16 @@ def sentinels():
 
 
 class ClusterGroup:
-    """Three nodes that share the slots.
+    """Three primaries that share the slots, and perhaps a replica of each.
 
     Attributes:
         url: Where they are, as `PBA_REDIS_URL` says it.
-        nodes: The nodes.
+        nodes: The primaries at first.
+        replicas: The replica of each, if there are any.
     """
 
-    def __init__(self, nodes):
-        self.nodes = nodes
+    def __init__(self, nodes, replicas=()):
+        self.nodes, self.replicas = nodes, list(replicas)
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
     def flush(self):
@@ -205,19 +206,54 @@ class ClusterGroup:
 
 
 @contextlib.contextmanager
-def cluster():
-    """A `ClusterGroup` that is complete."""
+def cluster(*args, replicated=False):
+    """A `ClusterGroup` that is complete; each primary has a replica if it shall be replicated."""
     with short_folder() as folder, contextlib.ExitStack() as stack:
-        settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        nodes = [_started(stack, folder / str(port), *settings, port=port) for port in free_ports(3)]
+        soon = ("--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
+        settings = ("--cluster-enabled", "yes", *soon, *args)
+        ports = free_ports(6 if replicated else 3)
+        everyone = [_started(stack, folder / str(port), *settings, port=port) for port in ports]
+        nodes, replicas = everyone[:3], everyone[3:]
         for i, node in enumerate(nodes):
             share = range(i * _SLOTS // len(nodes), (i + 1) * _SLOTS // len(nodes))
             node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             node.client.execute_command("CLUSTER", "ADDSLOTS", *share)
             node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
-        for node in nodes:
-            wait_until(lambda node=node: _complete(node.client, len(nodes)), what="the Cluster")
-        yield ClusterGroup(nodes)
+        for replica in replicas:
+            replica.client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        for node in everyone:
+            wait_until(lambda node=node: _complete(node.client, len(everyone)), what="the Cluster")
+        for node, replica in zip(nodes, replicas, strict=False):
+            replica.client.execute_command("CLUSTER", "REPLICATE", node.client.execute_command("CLUSTER", "MYID"))
+        for replica in replicas:
+            wait_until(
+                lambda replica=replica: replica.client.info("replication").get("master_link_status") == "up",
+                what="replication",
+            )
+        yield ClusterGroup(nodes, replicas)
+
+
+def slot_and_owner(group, key):
+    slot = group.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key)
+    for node in group.nodes:
+        with contextlib.suppress(Exception):
+            node.client.exists(key)
+            return slot, node
+    raise AssertionError
+
+
+def move(group, key):
+    """Gives the slot of a key, with all its keys, to the next node."""
+    slot, source = slot_and_owner(group, key)
+    target = group.nodes[(group.nodes.index(source) + 1) % len(group.nodes)]
+    ids = {node: node.client.execute_command("CLUSTER", "MYID").decode() for node in group.nodes}
+    target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+    source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+    names = source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000)
+    source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *names)
+    for node in (target, source, *group.nodes):
+        node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    return source, target
 
 
 def _started(stack, folder, *args, port=0):

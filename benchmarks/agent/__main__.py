@@ -1,4 +1,4 @@
-"""Runs the benchmarks, as root: `python -m benchmarks.agent [accuracy|cost|loop]`; without a word all of them."""
+"""Runs the benchmarks, as root: `python -m benchmarks.agent [accuracy [LOAD ...]|cost|loop]`; without a word all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path as File
 from benchmarks.agent import accuracy, cost, loop
 
 HERE = File(__file__).parent
+STORED = HERE / "accuracy.csv"
 LOOP_MINUTES = 28
 
 
@@ -17,22 +18,27 @@ def _tell(line: str) -> None:
     print(line, flush=True)
 
 
-def run_accuracy() -> None:
-    """Measures paths and stores each value beside the truth."""
-    rows = accuracy.run(_tell)
-    with (HERE / "accuracy.csv").open("w", newline="") as file:
+def run_accuracy(words: list[str]) -> None:
+    """Measures paths and stores each value beside the truth; of loads that are not named, what is stored stays."""
+    loads = [load for load in accuracy.LOADS if load in words] or list(accuracy.LOADS)
+    rows = accuracy.run(_tell, loads=loads)
+    if STORED.exists():
+        with STORED.open(newline="") as file:
+            stored = [accuracy.Row.of(cells) for cells in list(csv.reader(file))[1:]]
+        rows += [row for row in stored if row.load not in loads]
+    with STORED.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(accuracy.HEADER)
         writer.writerows(row.cells() for row in rows)
     print(accuracy.table(rows))
 
 
-def run_cost() -> None:
+def run_cost(_words: list[str]) -> None:
     """Measures what the agent costs."""
     print(cost.table(cost.run(_tell)))
 
 
-def run_loop() -> None:
+def run_loop(_words: list[str]) -> None:
     """Closes the loop, and draws it."""
     if "TRACES_DIR" not in os.environ:
         print("loop: skipped, TRACES_DIR names no folder with dev.parquet")
@@ -47,12 +53,13 @@ WORDS = {"accuracy": run_accuracy, "cost": run_cost, "loop": run_loop}
 
 def main(words: list[str]) -> None:
     """Runs what the words name; with none everything."""
-    if unknown := set(words) - WORDS.keys():
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(WORDS)}")
+    known = {*WORDS, *accuracy.LOADS}
+    if unknown := set(words) - known:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     for word, run in WORDS.items():
         if word in words or not words:
             print(f"== {word}", flush=True)
-            run()
+            run(words)
 
 
 if __name__ == "__main__":

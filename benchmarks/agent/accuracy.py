@@ -28,6 +28,7 @@ AT_ONCE = 3
 OTHERS_SHARE = 0.4
 PACED_SHARE = 0.5
 TRANSPORT_PORT = 5000
+PROBE_BYTES = 140
 TRANSPORT_LOSS = "transport_loss_ratio"
 LOADS = ("idle", "saturated", "half", "others")
 
@@ -72,6 +73,14 @@ class Row:
     truth: float
     low: float
     high: float
+
+    @staticmethod
+    def of(cells: list[str]) -> Row:
+        """From a row of the results file."""
+        rate, rtt, loss, jitter, load, metric, source, *numbers = cells
+        path = Path(float(rate), float(rtt), float(loss), float(jitter))
+        measured, truth, low, high = (float(one) for one in numbers)
+        return Row(path, load, metric, source, measured, truth, low, high)
 
     def cells(self) -> list[object]:
         """As a row of the results file."""
@@ -166,7 +175,7 @@ def _rows(
         # an idle link's packets are the agent's own: a probe waits for nothing but its own transmission
         "latency_ms": path.rtt_ms + (140 * 8e-3 / path.rate_mbps if idle else queue_ms),
         "packet_loss_ratio": path.loss_ratio,
-        "jitter_ms": path.jitter_ms * 2 / math.sqrt(math.pi) if idle else _jitter(delays, end_s, load),
+        "jitter_ms": _jitter(delays, end_s, load),
     }
     rows = []
     for metric, truth in truths.items():
@@ -184,9 +193,11 @@ def _rows(
 
 def _jitter(delays: np.ndarray, end_s: float, load: str) -> float:
     """Mean difference between the delays of packets as far apart as the agent's probes are under this load."""
-    apart_s = 0.1 if load == "others" else 1.0
+    apart_s = 0.1 if load in {"idle", "others"} else 1.0
     times, values = delays[:, 0], delays[:, 1]
     chosen = (times > end_s - INTERVAL_S) & (times <= end_s)
+    if load == "idle":
+        chosen &= delays[:, 2] == PROBE_BYTES  # the agent's trains fill the queue, and it sends no probes meanwhile
     times, values = times[chosen], values[chosen]
     # probes come half to one and a half times as far apart as on average
     spread = np.random.default_rng(1).uniform(0.5, 1.5, len(times)) * apart_s

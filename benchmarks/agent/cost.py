@@ -18,8 +18,8 @@ from tests.process import ServiceProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS = 180
-WARM_UP_S = 60
+SECONDS = 120
+WARM_UP_S = 45
 TRANSPORT_PORT = 5000
 _TICKS = os.sysconf("SC_CLK_TCK")
 

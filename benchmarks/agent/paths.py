@@ -66,7 +66,7 @@ class Emulated:
         return found
 
     def delays(self) -> np.ndarray:
-        """float64[n, 2]: seconds and delay in ms of packets on the way there, at most one in 10 ms."""
+        """float64[n, 3]: seconds, delay in ms and bytes of packets on the way there, at most one in 10 ms."""
         return np.loadtxt(self.folder / "delays", ndmin=2)
 
 

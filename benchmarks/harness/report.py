@@ -38,9 +38,9 @@ def machine() -> dict[str, str]:
     }
 
 
-def store(section: Section, load_before: float, load_after: float) -> None:
-    """Stores what a suite found, and writes the report anew."""
-    section.machine = {**machine(), "load": f"{load_before:.1f} before, {load_after:.1f} after"}
+def store(section: Section, load: tuple[float, float], scale: float) -> None:
+    """Stores what a suite found, and writes the report anew; `load` is the load average before and after."""
+    section.machine = {**machine(), "load": f"{load[0]:.1f} before, {load[1]:.1f} after", "scale": f"{scale:g}"}
     STORED.mkdir(exist_ok=True)
     (STORED / f"{section.suite}.json").write_text(json.dumps(section.as_json(), indent=1) + "\n")
     write()
@@ -57,7 +57,7 @@ def _page(section: Section) -> str:
     rows = [
         f"## {section.suite}",
         "",
-        f"{facts['date']}; {facts['machine']}; load average {facts['load']}; {facts['versions']}.",
+        f"{facts['date']}; {facts['machine']}; load average {facts['load']}; {facts['versions']}.{_shortened(facts)}",
         "",
         "| what | PBA | control | ratio (least to greatest) | goal | |",
         "|---|--:|--:|--:|---|---|",
@@ -66,6 +66,10 @@ def _page(section: Section) -> str:
     ]
     rows += [f"- {note}" for note in [*section.notes, *_notes(section.figures)]]
     return "\n".join(rows) + "\n"
+
+
+def _shortened(facts: dict[str, str]) -> str:
+    return "" if facts["scale"] == "1" else f" A short run: durations and sizes are {facts['scale']} of the full ones."
 
 
 def _notes(figures: list[Figure]) -> list[str]:

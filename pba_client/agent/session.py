@@ -14,6 +14,9 @@ LEAST_PAIRS = 8
 """Pairs of probes, below which it says nothing of jitter."""
 
 _BLOCKS = 12
+_MOST_DOUBT_NS = 200_000
+"""A probe whose sending took longer was held up in this machine: when it left is not known well enough to time it."""
+
 _MS = 1e6
 
 
@@ -76,6 +79,7 @@ class Session:
         self.key = key
         self._timeout_ns = timeout_ns
         self._sequence = 0
+        self._doubtful: set[int] = set()
         self._sent_ns: dict[int, int] = {}
         self._last: _Answer | None = None
         self._counted: _Answer | None = None
@@ -90,6 +94,12 @@ class Session:
         self._sequence += 1
         return packet
 
+    def sent(self, monotonic_ns: int) -> None:
+        """The newest probe is on its way since then at the latest."""
+        number = self._sequence - 1
+        if monotonic_ns - self._sent_ns.get(number, monotonic_ns) > _MOST_DOUBT_NS:
+            self._doubtful.add(number)
+
     def answered(self, packet: bytes, monotonic_ns: int) -> bool:
         """Takes a reply that arrived then; False for what is none, or none of ours, or a second one."""
         reply = stamp.parse_reply(packet, self.key)
@@ -102,8 +112,8 @@ class Session:
         whole_ns = monotonic_ns - sent_ns
         self._interval.fates.append((reply.probe_sequence, True))
         self._ever_answered = True
-        if not 0 <= held_ns <= whole_ns:
-            return True  # the reflector's clock was set meanwhile: it came back, and that is all it says
+        if reply.probe_sequence in self._doubtful or not 0 <= held_ns <= whole_ns:
+            return True  # held up here, or the reflector's clock was set meanwhile: it came back, and that is all
         answer = _Answer(reply.probe_sequence, reply.sequence, sent_ns, reply.received_ns, whole_ns - held_ns)
         self._interval.round_trips_ns.append(answer.round_trip_ns)
         self.recent_round_trip_ns = answer.round_trip_ns
@@ -133,6 +143,7 @@ class Session:
         late = [number for number, sent in self._sent_ns.items() if monotonic_ns - sent > self._timeout_ns]
         for number in late:
             del self._sent_ns[number]
+        self._doubtful &= self._sent_ns.keys()
         interval, self._interval = self._interval, _Interval()
         interval.fates += [(number, False) for number in late]
         answered = sum(came for _, came in interval.fates)

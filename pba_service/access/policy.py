@@ -68,6 +68,10 @@ TABLE: dict[str, Rule] = {
     "/pba.v1.ModelService/PinModel": _ADMIN,
     "/pba.v1.ModelService/UnpinModel": _ADMIN,
     "/pba.v1.ModelService/ListReplicas": _ADMIN,
+    "/pba.v1.ModelService/ListExperiments": _ADMIN,
+    "/pba.v1.ModelService/GetExperiment": _ADMIN,
+    "/pba.v1.ModelService/StartExperiment": _ADMIN,
+    "/pba.v1.ModelService/StopExperiment": _ADMIN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _KNOWN,
     # health says of names that are public whether they serve; probes have no identity
     "/grpc.health.v1.Health/Check": _ANYONE,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ask, feed, models, node, registry, service
+from pba_service.cli.commands import ab, ask, feed, models, node, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -81,6 +81,7 @@ for _panel, _commands in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(told(_command))
 
 app.add_typer(registry.app, name="models", rich_help_panel="Models")
+app.add_typer(ab.app, name="ab", rich_help_panel="Models")
 
 # its words are the agent's own to read
 app.command(

@@ -23,6 +23,9 @@ PREVIOUS_KEPT = 10
 OFFERS_KEPT = 256
 """Files that were offered and are remembered, so that each is acted on once, by whichever replica sees it first."""
 
+TOGETHER = 2
+"""Experiments that a champion may be in at a time: the watch over it, and a trial."""
+
 MAX_PINS = 10_000
 MAX_CHAIN = 8
 
@@ -129,6 +132,11 @@ class Desired:
             wanted += (experiment.champion, experiment.challenger)
         return tuple(dict.fromkeys(wanted))
 
+    @property
+    def served(self) -> frozenset[str]:
+        """Every version that some link may be served with."""
+        return frozenset((self.active, *(version for pin in self.pins for version in pin.versions)))
+
     def activated(self, version: str) -> Desired:
         """With another active version.
 
@@ -186,13 +194,15 @@ class Desired:
         """With one more experiment.
 
         Raises:
-            ModelConflictError: Its champion is in another one already, or both sides are the same version.
+            ModelConflictError: Both sides are the same version or in one together already, or the champion is in
+                `TOGETHER` others.
         """
         if experiment.champion == experiment.challenger:
             raise ModelConflictError(f"{experiment.champion} cannot be tried against itself")
-        for running in self.experiments:
-            if running.champion == experiment.champion:
-                raise ModelConflictError(f"{experiment.champion} is in the experiment {running.name!r} already")
+        running = [one for one in self.experiments if one.champion == experiment.champion]
+        for one in running:
+            if one.challenger == experiment.challenger or len(running) >= TOGETHER:
+                raise ModelConflictError(f"{experiment.champion} is in the experiment {one.name!r} already")
         return self._next(experiments=(*self.experiments, experiment))
 
     def ended(self, name: str) -> Desired:

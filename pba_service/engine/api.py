@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from pba_service.domain.errors import PbaError
+    from pba_service.domain.experiments import Evidence, Record, Rule
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.lifecycle import Desired, Pin, Scope
     from pba_service.domain.parameters import ParametersAnswer, ParametersAsk
@@ -163,4 +164,42 @@ class Models(Protocol):
 
     async def release(self) -> Desired:
         """Lets the active version be replaced again."""
+        ...
+
+
+class ModelTrials(Protocol):
+    """Experiments on the models behind the transport.
+
+    Every method that waits raises `StoreUnavailableError` while the store is away.
+    """
+
+    @property
+    def rule(self) -> Rule:
+        """When an experiment ends."""
+        ...
+
+    async def known(self) -> list[tuple[Record, Evidence]]:
+        """The experiments that run or have ended lately, the latest first, and what they have shown."""
+        ...
+
+    async def get(self, name: str) -> tuple[Record, Evidence]:
+        """An experiment and what it has shown. Raises `ModelUnknownError`."""
+        ...
+
+    async def start(self, challenger: str, *, champion: str = "", share: float = 0.0) -> Record:
+        """Tries a version beside the active one, or another that serves.
+
+        Raises:
+            ModelUnknownError: There is no such version.
+            ModelConflictError: It cannot be loaded, or is tried already.
+        """
+        ...
+
+    async def stop(self, name: str, *, promote: bool = False) -> Record:
+        """Ends an experiment; with `promote` the challenger serves from now on.
+
+        Raises:
+            ModelUnknownError: There is none of this name.
+            ModelConflictError: It has ended.
+        """
         ...

@@ -77,7 +77,7 @@ class ModelSet:
         prefixes = (pin for pin in desired.pins if pin.scope is Scope.PREFIX)
         self._prefixes = sorted(prefixes, key=lambda pin: len(pin.value), reverse=True)
         self._default = self._first_loaded((desired.active, *desired.previous, *self.loaded))
-        self._routes: dict[tuple[int, bool], Route] = {}
+        self._routes: dict[tuple[int, int], Route] = {}
         self.by_info = any(pin.scope in {Scope.NODE, Scope.PEER, Scope.REGION} for pin in desired.pins)
         """Whether routes depend on more of a link than its id."""
 
@@ -122,12 +122,11 @@ class ModelSet:
             model = self._first_loaded(pinned) or model
         if model is None:
             raise ModelUnavailableError
-        trial = self._trial(model)
-        challenged = trial is not None and trial.experiment.is_served_by_challenger(link.link_id)
-        key = (id(model), challenged)
+        trials = self._trials(model)
+        serving = next((t.challenger for t in trials if t.experiment.is_served_by_challenger(link.link_id)), model)
+        key = (id(model), id(serving))
         if key not in self._routes:
-            serving = trial.challenger if trial and challenged else model
-            self._routes[key] = Route(serving, (trial,) if trial else ())
+            self._routes[key] = Route(serving, trials)
         return self._routes[key]
 
     def _fitting(self, link: LinkInfo) -> Iterator[Pin]:
@@ -138,12 +137,13 @@ class ModelSet:
             if pin := self._pins.get((scope, value)):
                 yield pin
 
-    def _trial(self, champion: Model) -> Trial | None:
-        for experiment in self.desired.experiments:
-            challenger = self.loaded.get(experiment.challenger)
-            if challenger and experiment.champion == champion.info.version:
-                return Trial(experiment, champion, challenger)
-        return None
+    def _trials(self, champion: Model) -> tuple[Trial, ...]:
+        return tuple(
+            Trial(experiment, champion, challenger)
+            for experiment in self.desired.experiments
+            if experiment.champion == champion.info.version
+            and (challenger := self.loaded.get(experiment.challenger)) is not None
+        )
 
     def _first_loaded(self, versions: Iterator[str] | Sequence[str]) -> Model | None:
         return next((self.loaded[version] for version in versions if version in self.loaded), None)

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def pulse(metrics: Metrics, interval_s: float = 0.5, memory_s: float = 15.0) -> None:
-    """Measures how late the event loop is, until cancelled: a late loop delays every call.
+    """Measures how late the event loop is and counts its tasks, until cancelled: a late loop delays every call.
 
     Args:
         metrics: Told of the worst of the last `memory_s`.
@@ -40,6 +40,7 @@ async def pulse(metrics: Metrics, interval_s: float = 0.5, memory_s: float = 15.
         await asyncio.sleep(interval_s)
         recent.append(max(0.0, loop.time() - due_s))
         metrics.loop_lag(max(recent))
+        metrics.tasks(len(asyncio.all_tasks()))
 
 
 async def follow(

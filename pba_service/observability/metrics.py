@@ -6,11 +6,13 @@ described by its shape only: this package stands beside the domain and knows not
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections import Counter as Counts
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -23,13 +25,12 @@ from prometheus_client import (
 )
 
 from pba_service.observability.bulk import BulkHistogram
-from pba_service.observability.links import LinkTable
+from pba_service.observability.links import METRICS, LinkTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from enum import Enum
 
-    import numpy as np
     from numpy.typing import NDArray
 
 _LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
@@ -42,6 +43,30 @@ REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", 
 REFUSALS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
 SOURCES = ("model", "combined", "caller_window")
 """Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
+
+
+class ExperimentEvidence(Protocol):
+    """What an experiment has shown."""
+
+    @property
+    def periods(self) -> int:
+        """Observations."""
+        ...
+
+    @property
+    def promote_wealth(self) -> float:
+        """Against "not better"."""
+        ...
+
+    @property
+    def reject_wealth(self) -> float:
+        """Against "not worse"."""
+        ...
+
+    @property
+    def advantage(self) -> float:
+        """Mean observation."""
+        ...
 
 
 class ScoredEntry(Protocol):
@@ -129,11 +154,39 @@ class Metrics:
         self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
         self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
         counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
+        self._pairs = counter(
+            "dwcp_pba_experiment_pairs_total", "Links' paired forecasts that met their samples, by use.", "use"
+        )
+        self._experiments = counter(
+            "dwcp_pba_experiments_total", "Experiments that ended and were acted on, by how.", "kind", "status"
+        )
+        self._experiment_wealth = gauge(
+            "dwcp_pba_experiment_wealth", "Evidence so far: 1 over the error rate decides.", "experiment", "outcome"
+        )
+        self._experiment_advantage = gauge(
+            "dwcp_pba_experiment_advantage_ratio", "Mean advantage of the challenger in usual errors.", "experiment"
+        )
+        self._experiment_periods = gauge(
+            "dwcp_pba_experiment_periods", "Periods that have been observed.", "experiment"
+        )
         self._conditions = gauge(
             "dwcp_pba_links_condition", "Links with which something is wrong now, by what it is.", "kind"
         )
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
+        self._errors = counter(
+            "dwcp_pba_forecast_error_total",
+            "Sum of forecasts' errors as shares of the larger of predicted and actual value, of what was served and of "
+            "repeating the last value; their quotient is the skill.",
+            "metric",
+            "forecaster",
+        )
+        self._intervals = counter(
+            "dwcp_pba_intervals_total",
+            "90 % intervals that met their sample, by whether it lay inside.",
+            "metric",
+            "inside",
+        )
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
         self._refresh_lag = BulkHistogram(
             "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S, registry
@@ -161,6 +214,7 @@ class Metrics:
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
 
+        self._tasks = gauge("dwcp_pba_tasks", "Tasks of the event loop that have not ended.")
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -228,10 +282,54 @@ class Metrics:
             if self._links.follows(link_id):
                 self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
 
+    def forecasts_judged(
+        self, served: NDArray[np.float32], last: NDArray[np.float32], inside: NDArray[np.bool_]
+    ) -> None:
+        """Forecasts met their samples.
+
+        Args:
+            served: float32[n, 4], their errors as shares of the larger of the two values; NaN where not compared.
+            last: float32[n, 4], those of the last value.
+            inside: bool[n, 4], whether the sample lay in the 90 % interval.
+        """
+        compared = np.isfinite(served) & np.isfinite(last)
+        sums = [np.where(compared, errors, 0).sum(axis=0).tolist() for errors in (served, last)]
+        within, all_of = (inside & compared).sum(axis=0).tolist(), compared.sum(axis=0).tolist()
+        for place, metric in enumerate(METRICS):
+            self._errors.labels(metric, "served").inc(sums[0][place])
+            self._errors.labels(metric, "last").inc(sums[1][place])
+            self._intervals.labels(metric, "true").inc(within[place])
+            self._intervals.labels(metric, "false").inc(all_of[place] - within[place])
+
     def conditions(self, links: Mapping[str, int]) -> None:
         """So many links are in each condition."""
         for kind, count in links.items():
             self._conditions.labels(kind).set(count)
+
+    def pairs_settled(self, counted: int, left_out: int) -> None:
+        """Links whose pairs of forecasts, tried against each other, met their samples."""
+        self._pairs.labels("counted").inc(counted)
+        self._pairs.labels("left_out").inc(left_out)
+
+    def experiment(self, name: str, evidence: ExperimentEvidence) -> None:
+        """What an experiment has shown so far."""
+        self._experiment_wealth.labels(name, "promote").set(evidence.promote_wealth)
+        self._experiment_wealth.labels(name, "reject").set(evidence.reject_wealth)
+        self._experiment_advantage.labels(name).set(evidence.advantage)
+        self._experiment_periods.labels(name).set(evidence.periods)
+
+    def experiment_forgotten(self, name: str) -> None:
+        """An experiment is over: its series end."""
+        for outcome in ("promote", "reject"):
+            with contextlib.suppress(KeyError):
+                self._experiment_wealth.remove(name, outcome)
+        for family in (self._experiment_advantage, self._experiment_periods):
+            with contextlib.suppress(KeyError):
+                family.remove(name)
+
+    def experiment_ended(self, kind: str, status: str) -> None:
+        """An experiment of a kind ended so, and that was acted on here."""
+        self._experiments.labels(kind, status).inc()
 
     def model_serving(self, name: str, version: str) -> None:
         """A model serves from now on, instead of the one before."""
@@ -280,6 +378,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop was, at its latest in the recent past."""
         self._loop_lag.set(seconds)
+
+    def tasks(self, count: int) -> None:
+        """So many tasks have not ended."""
+        self._tasks.set(count)
 
     def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
         """The store is asked no more, or is asked again."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
     from prometheus_client import CollectorRegistry
 
+    from pba_service.serving.admission import Admission
     from pba_service.serving.gate import Gate, Visit
 
     _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
@@ -77,11 +78,12 @@ class _Method:
 
 
 class Guard:
-    """Wraps every handler before it is registered: as an interceptor it would cost every call several times as much."""
+    """Wraps every handler before it is registered: as an interceptor it would do so anew for every call."""
 
-    def __init__(self, metrics: RpcMetrics, gate: Gate | None = None) -> None:
-        """Counts into `metrics`, and lets in whom `gate` lets in; None: everybody."""
+    def __init__(self, metrics: RpcMetrics, gate: Gate | None = None, admission: Admission | None = None) -> None:
+        """Counts into `metrics`, and lets in whom `gate` and as many as `admission` lets in; None: everybody."""
         self._metrics = metrics
+        self._admission = admission
         self._gate = gate
         self._log = structlog.get_logger(__name__).bind()  # bound once: a lazy logger is made anew at every line
         self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
@@ -96,7 +98,7 @@ class Guard:
         if known is not handler or guarded is None:
             guarded = self._guard(method, handler)
             self._guarded[method] = handler, guarded
-        return guarded
+        return guarded if self._admission is None else self._admission.let_in(method, guarded)
 
     def _guard(self, method: str, handler: _Handler) -> _Handler:
         grpc_type, inner, make = _shape(handler)

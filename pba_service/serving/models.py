@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pba.v1 import model_service_pb2 as pb
-from pba.v1 import model_service_pb2_grpc
 
 from pba_service.domain.errors import InvalidRequestError, ModelUnknownError, Violation
 from pba_service.domain.lifecycle import MAX_CHAIN, Pin, Scope
 from pba_service.serving.convert import duration, timestamp
+from pba_service.serving.experiments import ExperimentServicer
 
 if TYPE_CHECKING:
     from pba_service.domain.lifecycle import Desired
-    from pba_service.engine.api import Models
+    from pba_service.engine.api import Models, ModelTrials
     from pba_service.engine.model_ports import ReplicaReport
     from pba_service.engine.ports import TrainingData
     from pba_service.engine.stock import Known
@@ -32,12 +32,13 @@ _SCOPES = {
 _WIRE_SCOPES = {scope: wire for wire, scope in _SCOPES.items()}
 
 
-class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+class ModelServicer(ExperimentServicer):
     """`pba.v1.ModelService`."""
 
-    def __init__(self, models: Models) -> None:
-        """Serves `models`."""
+    def __init__(self, models: Models, trials: ModelTrials) -> None:
+        """Serves `models`, and `trials` of them."""
         self._models = models
+        self._trials = trials
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """Gives the known models."""

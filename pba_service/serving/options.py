@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pba_service.serving.admission import AdmissionOptions
 from pba_service.serving.health import MonitorOptions
 
 MEBIBYTE = 1024 * 1024
@@ -28,6 +29,7 @@ class ServerOptions:
         max_pending_calls: Calls accepted and not yet begun; more are cancelled. 10,000 streams opened at once need it.
         drain_wait_s: Between telling NOT_SERVING and ending streams, so that clients and load balancers turn away.
         drain_grace_s: After that, what calls have to end.
+        admission: How many calls are let in; None: all.
         monitor: How quickly dependencies are given up.
     """
 
@@ -43,6 +45,7 @@ class ServerOptions:
     max_pending_calls: int = 20_000
     drain_wait_s: float = 2.0
     drain_grace_s: float = 10.0
+    admission: AdmissionOptions | None = field(default_factory=AdmissionOptions)
     monitor: MonitorOptions = field(default_factory=MonitorOptions)
 
     @property

@@ -16,6 +16,7 @@ from pba.v1 import model_service_pb2_grpc, prediction_service_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_service.domain.errors import ModelUnavailableError
+from pba_service.serving.admission import Admission
 from pba_service.serving.health import HealthMonitor, HealthServicer
 from pba_service.serving.interceptors import Guard, RpcMetrics
 from pba_service.serving.models import ModelServicer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
-    from pba_service.engine.api import Models, Service
+    from pba_service.engine.api import Models, ModelTrials, Service
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -51,6 +52,7 @@ class Server:
         service: Service,
         *,
         models: Models,
+        trials: ModelTrials,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
@@ -62,6 +64,7 @@ class Server:
         Args:
             service: What is served.
             models: The life of its models.
+            trials: Experiments on them.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
@@ -71,6 +74,7 @@ class Server:
         """
         self._service = service
         self._models = models
+        self._trials = trials
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -82,7 +86,9 @@ class Server:
             options=options.monitor,
         )
         self._monitoring: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
+        self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
         self._tls = tls
         self._server: grpc.aio.Server | None = None
@@ -93,11 +99,11 @@ class Server:
         Health is found out before the first call is accepted.
         """
         server = grpc.aio.server(options=self._options.channel_options())
-        guarded: Any = Guard(self._metrics, self._gate).registration(server)
+        guarded: Any = Guard(self._metrics, self._gate, self._admission).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models), guarded)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), guarded)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
@@ -113,6 +119,8 @@ class Server:
         await server.start()
         self._server = server
         self._monitoring = asyncio.create_task(self._monitor.run())
+        if self._admission is not None:
+            self._watching = asyncio.create_task(self._admission.watch())
         _log.info("grpc_listening", host=self._options.host, port=port)
         return port
 
@@ -124,10 +132,11 @@ class Server:
         server, self._server = self._server, None
         if server is None:
             return
-        if self._monitoring is not None:
-            self._monitoring.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._monitoring
+        for task in (self._monitoring, self._watching):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self._health.shut_down()
         await asyncio.sleep(self._options.drain_wait_s)
         self._closing.set()

@@ -29,6 +29,8 @@ class TrainOptions:
         patience: Passes without a better tuning loss before training stops early.
         simulated_links: Simulated links added to the traces.
         augment: Whether changed copies of the training parts are added: other cadence, scale, gaps, level shifts.
+        parent: The folder of the model to go on from; None begins from scratch. A parent that cannot be read back, or
+            is of another kind, is refused.
         hold_out: Collections left out of training altogether, for research.
         threads: CPU threads that training may use; 0 lets TensorFlow choose, and then a model may come out different by
             rounding from run to run.
@@ -46,6 +48,7 @@ class TrainOptions:
     patience: int = 4
     simulated_links: int = 112
     augment: bool = True
+    parent: Path | None = None
     hold_out: tuple[str, ...] = ()
     threads: int = 1
     created_at: str = ""

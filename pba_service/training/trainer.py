@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES, MIN_SLOTS
 from pba_service.training import dataset, goldens, manifest, scores
 from pba_service.training.augment import augmented
+from pba_service.training.finetune import restored
 from pba_service.training.graph import OPSET
 from pba_service.training.network import trainable_parameters
 from pba_service.training.onnx_run import OnnxGraph
@@ -37,6 +39,8 @@ EXAMPLE_SLOTS = 100
 
 MEASURED_PER_LINK, AUGMENTED_PER_LINK, SIMULATED_PER_LINK = 4_000, 1_500, 800
 """Most windows of one link, or of a changed copy, in each part; evenly spaced. Memory is 2.4 kB a window."""
+
+_NOT_RECORDED = {"output", "data", "parent", "created_at", "threads"}
 
 TUNE_ROWS = 20_000
 PARITY_ROWS = 512
@@ -69,7 +73,9 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
     examples = training_examples(recipe, real, simulated, options)
     progress(f"{len(examples):,} windows of {recipe.slots} slots")
     recipe.fit(examples)
-    network, epochs_run = fit(recipe, examples, options, progress)
+    network, epochs_run = fit(recipe, examples, options, progress, begun_network(recipe, examples, options))
+    for layer in network.layers:  # what stayed fixed counts as trained as well
+        layer.trainable = True
     model = recipe.graph(network)
     check_parity(recipe, network, model, examples)
     graph = OnnxGraph(model)
@@ -78,12 +84,14 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
         collections=sorted({t.collection for t in real}),
         rows=sum(len(t.series) for t in real),
         links=len(real),
+        first_measured_at=rfc3339(min(int(t.series.times_ms[0]) for t in real)) if real else "",
+        last_measured_at=rfc3339(max(int(t.series.times_ms[-1]) for t in real)) if real else "",
         fingerprint_sha256=dataset.fingerprint(real) if real else "",
         simulated_links=len(simulated),
         simulated_rows=sum(len(t.series) for t in simulated),
         split=dataset.SPLIT_RULE,
         held_out=list(options.hold_out),
-        options={k: v for k, v in asdict(options).items() if k not in {"output", "data", "created_at", "threads"}},
+        options={k: v for k, v in asdict(options).items() if k not in _NOT_RECORDED},
         epochs_run=epochs_run,
     )
     described = describe(
@@ -151,12 +159,28 @@ def draw(cumulative: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArr
     return drawn
 
 
-def fit(recipe: Recipe, examples: dataset.Examples, options: TrainOptions, progress: Callable[[str], None]) -> Any:
+def begun_network(recipe: Recipe, examples: dataset.Examples, options: TrainOptions) -> Any:
+    """The network that training begins with: the parent's, checked against its graph, or a fresh one.
+
+    Raises:
+        NotRestorableError: The parent's weights cannot be read back.
+        ParityError: They can, and do not answer as the parent does.
+    """
+    if options.parent is None:
+        return recipe.network()
+    model = (options.parent / manifest.MODEL_FILE).read_bytes()
+    network = restored(recipe, model)
+    check_parity(recipe, network, model, examples)
+    return network
+
+
+def fit(
+    recipe: Recipe, examples: dataset.Examples, options: TrainOptions, progress: Callable[[str], None], network: Any
+) -> Any:
     """Fits a network and gives it back with its best weights, and the passes until then."""
     table = recipe.table(examples)
     tuning = table.sampling_weights(table.part == dataset.TUNE)
     rows = draw(np.cumsum(tuning), np.random.default_rng(options.seed + 1).random(TUNE_ROWS))
-    network = recipe.network()
     batches = Batches(table, table.sampling_weights(table.part == dataset.TRAIN), options)
     rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * len(batches))
     network.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss=recipe.loss(), jit_compile=False)
@@ -238,6 +262,11 @@ def parts_scored(
     return result, covered
 
 
+def rfc3339(time_ms: int) -> str:
+    """A time as the manifest has it, in whole seconds."""
+    return datetime.fromtimestamp(time_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
 def describe(
     *,
     recipe: Recipe,
@@ -255,6 +284,7 @@ def describe(
     return manifest.Manifest(
         name=recipe.name,
         version=f"{recipe.name}-{checksum[:12]}",
+        parent=_version_of(options.parent) if options.parent else "",
         created_at=options.created_at or datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         checksum_sha256=checksum,
         opset=OPSET,
@@ -272,3 +302,7 @@ def describe(
         coverage_90=scored[1],
         goldens=goldens.answered(graph, recipe.slots),
     )
+
+
+def _version_of(folder: Path) -> str:
+    return str(json.loads((folder / manifest.MANIFEST_FILE).read_text(encoding="utf-8"))["version"])

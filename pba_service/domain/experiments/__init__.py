@@ -10,25 +10,30 @@
 from pba_service.domain.experiments.betting import Evidence, Rule, Verdict, judge
 from pba_service.domain.experiments.pairing import (
     PERIOD_MS,
-    Observation,
     Tally,
     advantage,
     counts,
     period_of,
     tally,
 )
+from pba_service.domain.experiments.record import OUTCOMES, Kind, Record, Status, decode_tallies, encode_tally
 from pba_service.domain.experiments.scales import Scales
 
 __all__ = [
+    "OUTCOMES",
     "PERIOD_MS",
     "Evidence",
-    "Observation",
+    "Kind",
+    "Record",
     "Rule",
     "Scales",
+    "Status",
     "Tally",
     "Verdict",
     "advantage",
     "counts",
+    "decode_tallies",
+    "encode_tally",
     "judge",
     "period_of",
     "tally",

@@ -61,21 +61,6 @@ def advantage(
     return result.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One period.
-
-    Attributes:
-        period: Its number.
-        value: How much less the challenger erred, in usual errors.
-        targets: Forecasts of links that were compared.
-    """
-
-    period: int
-    value: float
-    targets: int
-
-
 @dataclass(slots=True)
 class Tally:
     """What was compared in one period, by whoever compared it. Adding two gives that of both.

@@ -57,6 +57,70 @@ PIN_SCOPE_REGION: PinScope.ValueType  # 5
 """The links of a region."""
 Global___PinScope: _TypeAlias = PinScope  # noqa: Y015
 
+class _ExperimentKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_KIND_UNSPECIFIED: _ExperimentKind.ValueType  # 0
+    """Not said; never sent by the service."""
+    EXPERIMENT_KIND_TRIAL: _ExperimentKind.ValueType  # 1
+    """A challenger that may take the champion's place."""
+    EXPERIMENT_KIND_WATCH: _ExperimentKind.ValueType  # 2
+    """A version that was activated, beside the one before it: promoting the challenger is going back."""
+
+class ExperimentKind(_ExperimentKind, metaclass=_ExperimentKindEnumTypeWrapper):
+    """Why two models are compared."""
+
+EXPERIMENT_KIND_UNSPECIFIED: ExperimentKind.ValueType  # 0
+"""Not said; never sent by the service."""
+EXPERIMENT_KIND_TRIAL: ExperimentKind.ValueType  # 1
+"""A challenger that may take the champion's place."""
+EXPERIMENT_KIND_WATCH: ExperimentKind.ValueType  # 2
+"""A version that was activated, beside the one before it: promoting the challenger is going back."""
+Global___ExperimentKind: _TypeAlias = ExperimentKind  # noqa: Y015
+
+class _ExperimentStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_STATUS_UNSPECIFIED: _ExperimentStatus.ValueType  # 0
+    """Not said; never sent by the service."""
+    EXPERIMENT_STATUS_RUNNING: _ExperimentStatus.ValueType  # 1
+    """Not decided yet."""
+    EXPERIMENT_STATUS_PROMOTED: _ExperimentStatus.ValueType  # 2
+    """The challenger is better."""
+    EXPERIMENT_STATUS_REJECTED: _ExperimentStatus.ValueType  # 3
+    """The challenger is worse."""
+    EXPERIMENT_STATUS_EXPIRED: _ExperimentStatus.ValueType  # 4
+    """Neither was shown in time."""
+    EXPERIMENT_STATUS_STOPPED: _ExperimentStatus.ValueType  # 5
+    """Ended by hand."""
+    EXPERIMENT_STATUS_SUPERSEDED: _ExperimentStatus.ValueType  # 6
+    """The champion serves no more."""
+
+class ExperimentStatus(_ExperimentStatus, metaclass=_ExperimentStatusEnumTypeWrapper):
+    """Where an experiment is."""
+
+EXPERIMENT_STATUS_UNSPECIFIED: ExperimentStatus.ValueType  # 0
+"""Not said; never sent by the service."""
+EXPERIMENT_STATUS_RUNNING: ExperimentStatus.ValueType  # 1
+"""Not decided yet."""
+EXPERIMENT_STATUS_PROMOTED: ExperimentStatus.ValueType  # 2
+"""The challenger is better."""
+EXPERIMENT_STATUS_REJECTED: ExperimentStatus.ValueType  # 3
+"""The challenger is worse."""
+EXPERIMENT_STATUS_EXPIRED: ExperimentStatus.ValueType  # 4
+"""Neither was shown in time."""
+EXPERIMENT_STATUS_STOPPED: ExperimentStatus.ValueType  # 5
+"""Ended by hand."""
+EXPERIMENT_STATUS_SUPERSEDED: ExperimentStatus.ValueType  # 6
+"""The champion serves no more."""
+Global___ExperimentStatus: _TypeAlias = ExperimentStatus  # noqa: Y015
+
 @_typing.final
 class ListModelsRequest(_message.Message):
     """Asks for the known models."""
@@ -743,3 +807,358 @@ class ModelScore(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelScore: _TypeAlias = ModelScore  # noqa: Y015
+
+@_typing.final
+class Experiment(_message.Message):
+    """Two models on the same links, and what that showed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, never used twice."""
+    kind: Global___ExperimentKind.ValueType
+    """Why."""
+    champion: _builtins.str
+    """The version that serves."""
+    challenger: _builtins.str
+    """The version beside it."""
+    share: _builtins.float
+    """The share of the champion's links that the challenger serves meanwhile, 0 to 1; 0: a shadow."""
+    status: Global___ExperimentStatus.ValueType
+    """Where it is."""
+    automatic: _builtins.bool
+    """Whether the verdict is acted on without a person."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided; absent while it runs."""
+
+    @_builtins.property
+    def evidence(self) -> Global___ExperimentEvidence:
+        """What was seen."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ExperimentKind.ValueType = ...,
+        champion: _builtins.str = ...,
+        challenger: _builtins.str = ...,
+        share: _builtins.float = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___ExperimentStatus.ValueType = ...,
+        automatic: _builtins.bool = ...,
+        evidence: Global___ExperimentEvidence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "evidence", b"evidence", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "challenger", b"challenger", "champion", b"champion", "ended_at", b"ended_at", "evidence", b"evidence", "kind", b"kind", "name", b"name", "share", b"share", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
+
+@_typing.final
+class ExperimentEvidence(_message.Message):
+    """What an experiment has shown so far. The advantage is how much less the challenger errs than the champion, in units of
+    what the last value used to err on each link; positive is better.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    ADVANTAGE_FIELD_NUMBER: _builtins.int
+    ADVANTAGE_LOW_FIELD_NUMBER: _builtins.int
+    ADVANTAGE_HIGH_FIELD_NUMBER: _builtins.int
+    PROMOTE_WEALTH_FIELD_NUMBER: _builtins.int
+    REJECT_WEALTH_FIELD_NUMBER: _builtins.int
+    PROMOTE_AT_FIELD_NUMBER: _builtins.int
+    REJECT_AT_FIELD_NUMBER: _builtins.int
+    MAX_PERIODS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    periods: _builtins.int
+    """Hours observed."""
+    targets: _builtins.int
+    """Pairs of forecasts compared."""
+    advantage: _builtins.float
+    """Mean advantage."""
+    advantage_low: _builtins.float
+    """Of a confidence sequence for the advantage, that holds at all times together."""
+    advantage_high: _builtins.float
+    """Likewise."""
+    promote_wealth: _builtins.float
+    """Wealth against "not better", from 1 on: promote at promote_at."""
+    reject_wealth: _builtins.float
+    """Wealth against "not worse", from 1 on: reject at reject_at."""
+    promote_at: _builtins.float
+    """1 over the chance that a challenger which is no better is ever promoted."""
+    reject_at: _builtins.float
+    """1 over the chance that a challenger which is no worse is ever rejected."""
+    max_periods: _builtins.int
+    """Hours after which it ends undecided."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricComparison]:
+        """The same by metric, for looking at: nothing is decided by these."""
+
+    def __init__(
+        self,
+        *,
+        periods: _builtins.int = ...,
+        targets: _builtins.int = ...,
+        advantage: _builtins.float = ...,
+        advantage_low: _builtins.float = ...,
+        advantage_high: _builtins.float = ...,
+        promote_wealth: _builtins.float = ...,
+        reject_wealth: _builtins.float = ...,
+        promote_at: _builtins.float = ...,
+        reject_at: _builtins.float = ...,
+        max_periods: _builtins.int = ...,
+        metrics: _abc.Iterable[Global___MetricComparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advantage", b"advantage", "advantage_high", b"advantage_high", "advantage_low", b"advantage_low", "max_periods", b"max_periods", "metrics", b"metrics", "periods", b"periods", "promote_at", b"promote_at", "promote_wealth", b"promote_wealth", "reject_at", b"reject_at", "reject_wealth", b"reject_wealth", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentEvidence: _TypeAlias = ExperimentEvidence  # noqa: Y015
+
+@_typing.final
+class MetricComparison(_message.Message):
+    """Errors of two models in one metric, in units of what the last value used to err."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    CHAMPION_ERROR_FIELD_NUMBER: _builtins.int
+    CHALLENGER_ERROR_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The metric, as named in Sample."""
+    targets: _builtins.int
+    """Pairs compared."""
+    champion_error: _builtins.float
+    """The champion's mean error."""
+    challenger_error: _builtins.float
+    """The challenger's."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        targets: _builtins.int = ...,
+        champion_error: _builtins.float = ...,
+        challenger_error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger_error", b"challenger_error", "champion_error", b"champion_error", "metric", b"metric", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricComparison: _TypeAlias = MetricComparison  # noqa: Y015
+
+@_typing.final
+class ListExperimentsRequest(_message.Message):
+    """Asks for the experiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsRequest: _TypeAlias = ListExperimentsRequest  # noqa: Y015
+
+@_typing.final
+class ListExperimentsResponse(_message.Message):
+    """The experiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
+        """The latest first."""
+
+    def __init__(
+        self,
+        *,
+        experiments: _abc.Iterable[Global___Experiment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsResponse: _TypeAlias = ListExperimentsResponse  # noqa: Y015
+
+@_typing.final
+class GetExperimentRequest(_message.Message):
+    """Asks for one experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, 1 to 128 bytes. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExperimentRequest: _TypeAlias = GetExperimentRequest  # noqa: Y015
+
+@_typing.final
+class GetExperimentResponse(_message.Message):
+    """One experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExperimentResponse: _TypeAlias = GetExperimentResponse  # noqa: Y015
+
+@_typing.final
+class StartExperimentRequest(_message.Message):
+    """Asks for a version to be tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    challenger: _builtins.str
+    """The version, 1 to 32 bytes. Required."""
+    champion: _builtins.str
+    """The version it is tried beside; empty: the active one."""
+    share: _builtins.float
+    """The share of the champion's links that the challenger serves meanwhile, 0 to 1; 0: a shadow."""
+    def __init__(
+        self,
+        *,
+        challenger: _builtins.str = ...,
+        champion: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "champion", b"champion", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartExperimentRequest: _TypeAlias = StartExperimentRequest  # noqa: Y015
+
+@_typing.final
+class StartExperimentResponse(_message.Message):
+    """The experiment runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartExperimentResponse: _TypeAlias = StartExperimentResponse  # noqa: Y015
+
+@_typing.final
+class StopExperimentRequest(_message.Message):
+    """Asks for an experiment to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, 1 to 128 bytes. Required."""
+    promote: _builtins.bool
+    """Whether the challenger serves from now on, whatever was shown."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        promote: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "promote", b"promote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopExperimentRequest: _TypeAlias = StopExperimentRequest  # noqa: Y015
+
+@_typing.final
+class StopExperimentResponse(_message.Message):
+    """The experiment has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopExperimentResponse: _TypeAlias = StopExperimentResponse  # noqa: Y015

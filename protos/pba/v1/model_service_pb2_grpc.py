@@ -76,6 +76,26 @@ class ModelServiceStub:
                 request_serializer=pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.FromString,
                 _registered_method=True)
+        self.ListExperiments = channel.unary_unary(
+                '/pba.v1.ModelService/ListExperiments',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.ListExperimentsRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.ListExperimentsResponse.FromString,
+                _registered_method=True)
+        self.GetExperiment = channel.unary_unary(
+                '/pba.v1.ModelService/GetExperiment',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.GetExperimentRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.GetExperimentResponse.FromString,
+                _registered_method=True)
+        self.StartExperiment = channel.unary_unary(
+                '/pba.v1.ModelService/StartExperiment',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.StartExperimentRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.StartExperimentResponse.FromString,
+                _registered_method=True)
+        self.StopExperiment = channel.unary_unary(
+                '/pba.v1.ModelService/StopExperiment',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -145,6 +165,37 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListExperiments(self, request, context):
+        """The experiments that run or have ended lately, the latest first: challengers beside champions, and the version before
+        beside one that was activated, in case it must come back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExperiment(self, request, context):
+        """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartExperiment(self, request, context):
+        """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
+        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopExperiment(self, request, context):
+        """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
+        (MODEL_CONFLICT): it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +238,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListReplicas,
                     request_deserializer=pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.FromString,
                     response_serializer=pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.SerializeToString,
+            ),
+            'ListExperiments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExperiments,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.ListExperimentsRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.ListExperimentsResponse.SerializeToString,
+            ),
+            'GetExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExperiment,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.GetExperimentRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.GetExperimentResponse.SerializeToString,
+            ),
+            'StartExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartExperiment,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.StartExperimentRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.StartExperimentResponse.SerializeToString,
+            ),
+            'StopExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopExperiment,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -407,6 +478,114 @@ class ModelService:
             '/pba.v1.ModelService/ListReplicas',
             pba_dot_v1_dot_model__service__pb2.ListReplicasRequest.SerializeToString,
             pba_dot_v1_dot_model__service__pb2.ListReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExperiments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/ListExperiments',
+            pba_dot_v1_dot_model__service__pb2.ListExperimentsRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.ListExperimentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/GetExperiment',
+            pba_dot_v1_dot_model__service__pb2.GetExperimentRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.GetExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/StartExperiment',
+            pba_dot_v1_dot_model__service__pb2.StartExperimentRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.StartExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/StopExperiment',
+            pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.FromString,
             options,
             channel_credentials,
             insecure,

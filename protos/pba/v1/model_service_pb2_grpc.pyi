@@ -62,6 +62,20 @@ class ModelServiceStub:
     """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]
     """The living replicas and what each serves."""
+    ListExperiments: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListExperimentsRequest, _model_service_pb2.ListExperimentsResponse]
+    """The experiments that run or have ended lately, the latest first: challengers beside champions, and the version before
+    beside one that was activated, in case it must come back.
+    """
+    GetExperiment: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetExperimentRequest, _model_service_pb2.GetExperimentResponse]
+    """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name."""
+    StartExperiment: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartExperimentRequest, _model_service_pb2.StartExperimentResponse]
+    """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
+    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+    """
+    StopExperiment: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StopExperimentRequest, _model_service_pb2.StopExperimentResponse]
+    """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
+    (MODEL_CONFLICT): it has ended.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -97,6 +111,20 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
     ListReplicas: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     """The living replicas and what each serves."""
+    ListExperiments: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListExperimentsRequest, _model_service_pb2.ListExperimentsResponse]  # type: ignore[assignment]
+    """The experiments that run or have ended lately, the latest first: challengers beside champions, and the version before
+    beside one that was activated, in case it must come back.
+    """
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetExperimentRequest, _model_service_pb2.GetExperimentResponse]  # type: ignore[assignment]
+    """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name."""
+    StartExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartExperimentRequest, _model_service_pb2.StartExperimentResponse]  # type: ignore[assignment]
+    """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
+    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+    """
+    StopExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StopExperimentRequest, _model_service_pb2.StopExperimentResponse]  # type: ignore[assignment]
+    """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
+    (MODEL_CONFLICT): it has ended.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """The models: which there are, which serve, and changing that. What is changed is changed for all replicas: they converge
@@ -177,5 +205,43 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListReplicasResponse, _abc.Awaitable[_model_service_pb2.ListReplicasResponse]]:
         """The living replicas and what each serves."""
+
+    @_abc_1.abstractmethod
+    def ListExperiments(
+        self,
+        request: _model_service_pb2.ListExperimentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListExperimentsResponse, _abc.Awaitable[_model_service_pb2.ListExperimentsResponse]]:
+        """The experiments that run or have ended lately, the latest first: challengers beside champions, and the version before
+        beside one that was activated, in case it must come back.
+        """
+
+    @_abc_1.abstractmethod
+    def GetExperiment(
+        self,
+        request: _model_service_pb2.GetExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetExperimentResponse, _abc.Awaitable[_model_service_pb2.GetExperimentResponse]]:
+        """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name."""
+
+    @_abc_1.abstractmethod
+    def StartExperiment(
+        self,
+        request: _model_service_pb2.StartExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.StartExperimentResponse, _abc.Awaitable[_model_service_pb2.StartExperimentResponse]]:
+        """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
+        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+        """
+
+    @_abc_1.abstractmethod
+    def StopExperiment(
+        self,
+        request: _model_service_pb2.StopExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.StopExperimentResponse, _abc.Awaitable[_model_service_pb2.StopExperimentResponse]]:
+        """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
+        (MODEL_CONFLICT): it has ended.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -17,7 +17,7 @@ from pba_service.observability.access import AccessMetrics
 from pba_service.serving.gate import Gate
 from pba_service.serving.server import Server
 from tests.identities import AUDIENCE, ISSUER
-from tests.integration.serving.harness import FAST, FakeService
+from tests.integration.serving.harness import FAST, FakeModels, FakeService, FakeTrials
 
 
 @dataclass
@@ -64,7 +64,11 @@ async def guarded(*, verifier=None, directory=None, tls=None, service=None, know
     registry = CollectorRegistry()
     authenticator = Authenticator(verifier=verifier, directory=directory) if known else None
     made = Gate(authenticator, AccessMetrics(registry), regions=service.subscriptions.regions, **gate)
-    server = Server(service, options=FAST, checks={}, registry=registry, gate=made, tls=tls)
+    models = FakeModels(service)
+    trials = FakeTrials(service)
+    server = Server(
+        service, models=models, trials=trials, options=FAST, checks={}, registry=registry, gate=made, tls=tls
+    )
     port = await server.start()
     try:
         yield Guarded(port, service, made, registry)

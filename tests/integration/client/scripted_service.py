@@ -7,6 +7,7 @@ from collections import deque
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health as health_v1
@@ -82,6 +83,20 @@ def prediction_message(link_id, made_at_s=T0_S, bandwidth_mbps=90.0):
         source=types_pb2.PREDICTION_SOURCE_COMBINED,
         cadence=duration_pb2.Duration(seconds=60),
     )
+
+
+EXPERIMENT = mpb.Experiment(
+    name="trial-1",
+    kind=mpb.EXPERIMENT_KIND_TRIAL,
+    champion="1.2.3",
+    challenger="1.3.0",
+    started_at=Timestamp(seconds=7),
+    status=mpb.EXPERIMENT_STATUS_RUNNING,
+    automatic=True,
+    evidence=mpb.ExperimentEvidence(
+        periods=5, advantage=0.25, promote_at=20, metrics=[mpb.MetricComparison(metric="latency_ms", targets=9)]
+    ),
+)
 
 
 class ScriptedService(
@@ -352,6 +367,27 @@ class ScriptedService(
         else:
             self.state.held = False
         return mpb.UnpinModelResponse(state=self.state)
+
+    async def ListExperiments(self, request, context):
+        await self._enter("ListExperiments", context)
+        return mpb.ListExperimentsResponse(experiments=[EXPERIMENT])
+
+    async def GetExperiment(self, request, context):
+        await self._enter("GetExperiment", context)
+        if request.name != EXPERIMENT.name:
+            await context.abort_with_status(rpc_status.to_status(UNKNOWN_MODEL))
+        return mpb.GetExperimentResponse(experiment=EXPERIMENT)
+
+    async def StartExperiment(self, request, context):
+        await self._enter("StartExperiment", context)
+        begun = mpb.Experiment(champion=request.champion, challenger=request.challenger, share=request.share)
+        return mpb.StartExperimentResponse(experiment=begun)
+
+    async def StopExperiment(self, request, context):
+        await self._enter("StopExperiment", context)
+        status = mpb.EXPERIMENT_STATUS_PROMOTED if request.promote else mpb.EXPERIMENT_STATUS_STOPPED
+        ended = mpb.Experiment(name=request.name, status=status, ended_at=Timestamp(seconds=8))
+        return mpb.StopExperimentResponse(experiment=ended)
 
     async def ListReplicas(self, request, context):
         await self._enter("ListReplicas", context)

@@ -63,6 +63,9 @@ async def test_every_call(aio_server, client):
     assert (await client.pin_model("1.3.0", scope=PinScope.NODE, value="n")).pins[0].scope is PinScope.NODE
     assert (await client.unpin_model(PinScope.NODE, "n")) == await client.model_state()
     assert [replica.name for replica in await client.replicas()] == ["host-1", "host-2"]
+    assert await client.experiments() == [await client.experiment("trial-1")]
+    assert (await client.start_experiment("1.3.0", share=0.5)).challenger == "1.3.0"
+    assert (await client.stop_experiment("trial-1")).name == "trial-1"
     assert await client.health() is Health.SERVING
 
 

@@ -17,6 +17,8 @@ from pba_client import (
     Columns,
     CongestionControl,
     DeadlineExceededError,
+    ExperimentKind,
+    ExperimentStatus,
     Health,
     HistoryTooShortError,
     InvalidRequestError,
@@ -188,6 +190,18 @@ def test_models_are_looked_at_and_changed(client):
     answering, refusing = client.replicas()
     assert (answering.answering, answering.revision) == (True, 7)
     assert refusing.refused == {"1.3.0": "its golden windows disagree"}
+
+
+def test_experiments_are_looked_at_and_changed(client):
+    [one] = client.experiments()
+    assert one == client.experiment("trial-1")
+    assert (one.kind, one.status, one.ended_at) == (ExperimentKind.TRIAL, ExperimentStatus.RUNNING, None)
+    assert (one.evidence.periods, one.evidence.advantage, one.evidence.metrics[0].targets) == (5, 0.25, 9)
+    with pytest.raises(ModelUnknownError):
+        client.experiment("x")
+    assert client.start_experiment("1.3.0", champion="1.2.3", share=0.5).share == 0.5
+    assert client.stop_experiment("trial-1", promote=True).status is ExperimentStatus.PROMOTED
+    assert client.stop_experiment("trial-1").ended_at is not None
 
 
 def test_errors_carry_what_the_service_said(server, client):

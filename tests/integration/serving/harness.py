@@ -15,7 +15,8 @@ from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
 
 from pba_service.domain.amst.optimizer import defaults
-from pba_service.domain.errors import LinkUnknownError
+from pba_service.domain.errors import LinkUnknownError, ModelUnknownError
+from pba_service.domain.experiments import Kind, Record, Rule, Status
 from pba_service.domain.explain import Explanation, Player
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.lifecycle import Desired, Pin, Scope
@@ -264,6 +265,7 @@ class Running:
     store: dict = field(default_factory=dict)
     clock: object = None
     lifecycle: object = None
+    trials: object = None
 
     @property
     def stub(self):
@@ -321,6 +323,39 @@ class FakeModels:
         return self._done("release")
 
 
+class FakeTrials:
+    """One experiment that runs; keeps the calls."""
+
+    rule = Rule()
+
+    def __init__(self, service):
+        self.service, self.calls = service, []
+        seen = tuple((500_000 + i, 0.05, 45) for i in range(3))
+        self.record = Record(
+            "trial-v2-ab", Kind.TRIAL, "v1", "v2", 0.1, NOW_MS, observations=seen,
+            by_metric=((135.0, 135.0, 108.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        )  # fmt: skip
+
+    async def known(self):
+        self.service._fail()
+        return [await self.get("trial-v2-ab")]
+
+    async def get(self, name):
+        self.service._fail()
+        if name != self.record.name:
+            raise ModelUnknownError(f"experiment {name!r}")
+        return self.record, self.record.evidence(self.rule)
+
+    async def start(self, challenger, *, champion="", share=0.0):
+        self.service._fail()
+        self.calls.append(("start", challenger, champion, share))
+        return self.record
+
+    async def stop(self, name, *, promote=False):
+        self.calls.append(("stop", name, promote))
+        return replace((await self.get(name))[0], status=Status.STOPPED, ended_at_ms=NOW_MS)
+
+
 @asynccontextmanager
 async def serve(service=None, options=FAST, channel_options=()):
     service = service or FakeService()
@@ -332,11 +367,14 @@ async def serve(service=None, options=FAST, channel_options=()):
             raise state["failure"]
 
     lifecycle = FakeModels(service)
-    server = Server(service, models=lifecycle, options=options, checks={"store": check_store}, registry=registry)
+    trials = FakeTrials(service)
+    server = Server(
+        service, models=lifecycle, trials=trials, options=options, checks={"store": check_store}, registry=registry
+    )
     port = await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options) as channel:
-            yield Running(service, server, port, registry, channel, state, lifecycle=lifecycle)
+            yield Running(service, server, port, registry, channel, state, lifecycle=lifecycle, trials=trials)
     finally:
         await server.stop()
 

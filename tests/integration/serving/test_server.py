@@ -17,6 +17,7 @@ from tests.integration.serving.harness import (
     FAST,
     FakeModels,
     FakeService,
+    FakeTrials,
     error_of,
     eventually,
     everything,
@@ -119,6 +120,7 @@ async def test_a_port_in_use_is_one_clear_error(running):
     other = Server(
         FakeService(),
         models=FakeModels(FakeService()),
+        trials=FakeTrials(FakeService()),
         options=replace(FAST, port=running.port),
         checks={},
         registry=CollectorRegistry(),
@@ -132,6 +134,7 @@ async def test_an_address_of_another_machine_is_one_clear_error():
     server = Server(
         FakeService(),
         models=FakeModels(FakeService()),
+        trials=FakeTrials(FakeService()),
         options=replace(FAST, host="192.0.2.1"),
         checks={},
         registry=CollectorRegistry(),
@@ -144,6 +147,7 @@ async def test_a_host_that_does_not_exist_is_one_clear_error():
     server = Server(
         FakeService(),
         models=FakeModels(FakeService()),
+        trials=FakeTrials(FakeService()),
         options=replace(FAST, host="no.such.host.invalid"),
         checks={},
         registry=CollectorRegistry(),
@@ -162,7 +166,12 @@ async def test_a_port_may_be_shared_when_asked_for():
 async def test_ipv6():
     service = FakeService()
     server = Server(
-        service, models=FakeModels(service), options=replace(FAST, host="::1"), checks={}, registry=CollectorRegistry()
+        service,
+        models=FakeModels(service),
+        trials=FakeTrials(service),
+        options=replace(FAST, host="::1"),
+        checks={},
+        registry=CollectorRegistry(),
     )
     try:
         port = await server.start()
@@ -180,6 +189,7 @@ async def test_a_start_without_the_store_answers_not_serving():
     server = Server(
         FakeService(),
         models=FakeModels(FakeService()),
+        trials=FakeTrials(FakeService()),
         options=FAST,
         checks={"store": away},
         registry=CollectorRegistry(),
@@ -201,6 +211,7 @@ async def test_health_is_found_out_before_the_first_call():
     server = Server(
         FakeService(),
         models=FakeModels(FakeService()),
+        trials=FakeTrials(FakeService()),
         options=FAST,
         checks={"store": check_store},
         registry=CollectorRegistry(),

@@ -138,34 +138,11 @@ async def test_one_sentinel_is_enough_to_begin_with(group):
     await store.close()
 
 
-def slot_and_owner(group, key):
-    slot = group.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key)
-    for node in group.nodes:
-        with contextlib.suppress(Exception):
-            node.client.exists(key)
-            return slot, node
-    raise AssertionError
-
-
-def move(group, key):
-    """Gives the slot of a key, with all its keys, to the next node."""
-    slot, source = slot_and_owner(group, key)
-    target = group.nodes[(group.nodes.index(source) + 1) % len(group.nodes)]
-    ids = {node: node.client.execute_command("CLUSTER", "MYID").decode() for node in group.nodes}
-    target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-    source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-    names = source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000)
-    source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *names)
-    for node in (target, source, *group.nodes):
-        node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-    return source, target
-
-
 async def test_a_link_that_moves_to_another_node_is_followed(redis_cluster):
     store = connect(redis_cluster.url)
     await store.put(samples("a", minutes(10)))
 
-    source, target = move(redis_cluster, "pba:{a}:m")
+    source, target = servers.move(redis_cluster, "pba:{a}:m")
     try:
         assert not (await store.put(samples("a", [NOW_MS + 1]))).outcomes.any()
         assert await store.commit([commit("a", newest=prediction("a"))]) == [True]
@@ -173,7 +150,7 @@ async def test_a_link_that_moves_to_another_node_is_followed(redis_cluster):
         assert target.client.exists("pba:{a}:m")
     finally:
         await store.close()
-        slot, _ = slot_and_owner(redis_cluster, "pba:{a}:m")
+        slot, _ = servers.slot_and_owner(redis_cluster, "pba:{a}:m")
         home = source.client.execute_command("CLUSTER", "MYID").decode()
         redis_cluster.flush()
         for node in (source, *redis_cluster.nodes):
@@ -190,7 +167,7 @@ async def test_what_a_writer_on_a_cluster_died_before_announcing_is_found(redis_
 
     stream = follow(server, everything, reconcile_every_s=0.1)
     assert await anext(stream) == []
-    _, node = slot_and_owner(redis_cluster, "pba:{a}:s")
+    _, node = servers.slot_and_owner(redis_cluster, "pba:{a}:s")
     node.client.hset("pba:{a}:s", "p", encode_prediction(prediction("a", bandwidth=3)))
 
     async with asyncio.timeout(5):
@@ -216,9 +193,9 @@ async def test_links_of_living_nodes_are_served_while_a_node_is_dead(cluster_of_
     links = [f"link-{i}" for i in range(30)]
     for link_id in links:
         await store.put(samples(link_id, [NOW_MS]))
-    keepers = {slot_and_owner(group, key)[1] for key in ("pba:links", "pba:events", "pba:check")}
+    keepers = {servers.slot_and_owner(group, key)[1] for key in ("pba:links", "pba:events", "pba:check")}
     dead = next(node for node in group.nodes if node not in keepers)
-    served = [link_id for link_id in links if slot_and_owner(group, f"pba:{{{link_id}}}:m")[1] is not dead]
+    served = [link_id for link_id in links if servers.slot_and_owner(group, f"pba:{{{link_id}}}:m")[1] is not dead]
     lost = [link_id for link_id in links if link_id not in served]
     assert served
     assert lost

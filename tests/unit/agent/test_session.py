@@ -132,6 +132,22 @@ def test_a_clock_that_is_set_at_the_reflector_spoils_nothing():
     assert stats.latency_ms == pytest.approx(20)
 
 
+def test_a_probe_that_was_held_up_here_says_nothing_of_the_path_but_that_it_came():
+    path = Path()
+    send = path.session.probe
+
+    def held_up(real_ns, monotonic_ns):
+        packet = send(real_ns, monotonic_ns)
+        path.session.sent(monotonic_ns + (5 * MS if path.number % 3 == 0 else 20_000))
+        return packet
+
+    path.there_ms = lambda: 15.0 if path.number % 3 == 1 else 10.0
+    path.session.probe = held_up
+    stats = path.probes(99).take()
+    assert (stats.sent, stats.loss.ratio) == (99, 0)
+    assert stats.jitter_ms == pytest.approx(0, abs=1e-3)
+
+
 def test_few_probes_say_nothing():
     stats = Path().probes(LEAST_PROBES - 1).take()
     assert (stats.latency_ms, stats.jitter_ms, stats.loss) == (None, pytest.approx(0, abs=1e-3), None)

@@ -53,11 +53,13 @@ def test_a_pin_replaces_one_of_the_same_links():
         desired.unpinned(Scope.LINK, "eu")
 
 
-def test_a_champion_is_in_one_experiment_at_a_time():
+def test_a_champion_is_in_two_experiments_at_a_time_and_with_each_challenger_in_one():
     desired = activated("a").started(Experiment("x", "a", "b"))
     assert desired.versions == ("a", "b")
     with pytest.raises(ModelConflictError, match="in the experiment 'x' already"):
-        desired.started(Experiment("y", "a", "c"))
+        desired.started(Experiment("y", "a", "b"))
+    with pytest.raises(ModelConflictError, match="in the experiment 'x' already"):
+        desired.started(Experiment("y", "a", "c")).started(Experiment("z", "a", "d"))
     with pytest.raises(ModelConflictError, match="against itself"):
         desired.started(Experiment("y", "b", "b"))
     assert desired.started(Experiment("y", "b", "c")).ended("x").experiments == (Experiment("y", "b", "c"),)

@@ -1,0 +1,1 @@
+"""More calls than can be answered."""

@@ -1,0 +1,343 @@
+"""Experiments on models: counts what came of paired forecasts, decides, and acts on it.
+
+Each replica counts the pairs that it settled, by period, and writes its counts where all see them, under its own name:
+writing them again changes nothing. When a period is over, whichever replica is first adds its observation to the
+experiment's record by compare-and-set, so each period counts once. The verdict follows from the record alone; it is
+written first and acted on after, and acted on again by anybody who finds it written and not done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import structlog
+
+from pba_service.domain import lifecycle
+from pba_service.domain.errors import ModelConflictError, ModelUnknownError, PbaError
+from pba_service.domain.experiments import (
+    OUTCOMES,
+    Kind,
+    Record,
+    Rule,
+    Scales,
+    Status,
+    Tally,
+    Verdict,
+    decode_tallies,
+    encode_tally,
+    period_of,
+    tally,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pba_service.domain.experiments import Evidence
+    from pba_service.domain.lifecycle import Desired
+    from pba_service.domain.trials import Settled
+    from pba_service.engine.documents import Documents
+    from pba_service.engine.ports import Clock
+    from pba_service.engine.stock import Known
+    from pba_service.observability.metrics import Metrics
+
+PREFIX = "experiment:"
+_WATCHED = "experiments-watched"
+_WAITING_MOST = 100_000
+_ATTEMPTS = 20
+KEPT = 50
+"""Ended experiments that are kept."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ModelChanges(Protocol):
+    """What experiments need of the models' life."""
+
+    @property
+    def desired(self) -> Desired:
+        """What replicas are to converge on, as last read."""
+        ...
+
+    async def change(self, step: Callable[[Desired], Desired]) -> Desired:
+        """Changes what is desired."""
+        ...
+
+    async def prepare(self, version: str) -> None:
+        """Makes sure that a version can serve. Raises `ModelUnknownError`, `ModelConflictError`."""
+        ...
+
+    async def known(self) -> list[Known]:
+        """Every model that is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentOptions:
+    """What the operator decides.
+
+    Attributes:
+        replica: This replica's name.
+        rule: When an experiment ends.
+        automatic: Whether verdicts are acted on: promotion, rejection, and the way back.
+        interval_s: Between two looks.
+        settle_s: A period is over when a later one has begun and its counts have not changed for so long.
+    """
+
+    replica: str
+    rule: Rule
+    automatic: bool = True
+    interval_s: float = 10.0
+    settle_s: float = 60.0
+
+
+class Experiments:
+    """The experiments of all replicas, as this one sees them."""
+
+    def __init__(
+        self, *, models: ModelChanges, documents: Documents, options: ExperimentOptions, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._models = models
+        self._documents = documents
+        self._options = options
+        self._clock = clock
+        self._metrics = metrics
+        self._waiting: list[Settled] = []
+        self._scales: dict[int, Scales] = {}
+        self._own: dict[int, dict[int, Tally]] = {}
+        self._seen: dict[tuple[str, int], tuple[bytes, float]] = {}
+
+    def settled(self, pairs: Sequence[Settled]) -> None:
+        """Takes in pairs that have met their sample; more than can be counted in time are left out."""
+        room = _WAITING_MOST - len(self._waiting)
+        self._waiting += pairs[:room]
+        self._metrics.pairs_settled(min(len(pairs), room), max(len(pairs) - room, 0))
+
+    async def run(self) -> None:
+        """Counts and decides until cancelled."""
+        while True:
+            try:
+                await self.turn()
+            except PbaError as error:
+                _log.warning("experiments_not_followed", reason=str(error))
+            await asyncio.sleep(self._options.interval_s)
+
+    async def turn(self) -> None:
+        """One round of `run`."""
+        running = self._models.desired.experiments
+        await self._count({one.key for one in running})
+        for one in running:
+            record = await self._go_on(one)
+            if record.status is not Status.RUNNING and (self._options.automatic or record.status is Status.STOPPED):
+                await self._act(record)
+        if self._options.automatic:
+            await self._watch_the_new()
+
+    async def start(self, challenger: str, *, champion: str = "", share: float = 0.0) -> Record:
+        """Tries a version beside the active one, or another that serves.
+
+        Raises:
+            ModelUnknownError: There is no such version.
+            ModelConflictError: It cannot be loaded, or is tried already.
+        """
+        await self._models.prepare(challenger)
+        return await self._start(Kind.TRIAL, champion, challenger, share)
+
+    async def _start(self, kind: Kind, champion: str, challenger: str, share: float) -> Record:
+        name = f"{kind.value}-{challenger}-{secrets.token_hex(4)}"
+        since_ms = await self._made_at_ms({challenger, champion or self._models.desired.active})
+
+        def begun(desired: Desired) -> Desired:
+            served = champion or desired.active
+            return desired.started(lifecycle.Experiment(name, served, challenger, share, since_ms))
+
+        desired = await self._models.change(begun)
+        one = next(one for one in desired.experiments if one.name == name)
+        return await self._change(one.name, lambda _: self._fresh(one))
+
+    async def _made_at_ms(self, versions: set[str]) -> int:
+        """When the younger of some models was made: it cannot have seen what was measured after. Unknown: now."""
+        made = [one.info.created_at_ms for one in await self._models.known() if one.info.version in versions]
+        now_ms = self._clock()
+        return min(max(made), now_ms) if len(made) == len(versions) and min(made) > 0 else now_ms
+
+    async def stop(self, name: str, *, promote: bool = False) -> Record:
+        """Ends an experiment by hand; with `promote` the challenger serves from now on.
+
+        Raises:
+            ModelUnknownError: There is none of this name.
+            ModelConflictError: It has ended.
+        """
+        record = (await self.get(name))[0]
+        if record.ended_at_ms and name not in {one.name for one in self._models.desired.experiments}:
+            raise ModelConflictError(f"experiment {name!r} has ended: {record.status.value}")
+        status = Status.PROMOTED if promote else Status.STOPPED
+        record = await self._change(name, lambda old: replace(old or record, status=status, ended_at_ms=self._clock()))
+        await self._act(record)
+        return record
+
+    async def get(self, name: str) -> tuple[Record, Evidence]:
+        """An experiment and what it has shown. Raises `ModelUnknownError`."""
+        version, content = await self._documents.read(PREFIX + name)
+        if not version:
+            raise ModelUnknownError(f"experiment {name!r}")
+        record = Record.decode(content)
+        return record, record.evidence(self._options.rule)
+
+    async def known(self) -> list[tuple[Record, Evidence]]:
+        """The experiments that run or have ended lately, the latest first."""
+        found = []
+        for name in await self._documents.names(PREFIX):
+            version, content = await self._documents.read(name)
+            if version:
+                record = Record.decode(content)
+                found.append((record, record.evidence(self._options.rule)))
+        return sorted(found, key=lambda one: one[0].started_at_ms, reverse=True)
+
+    @property
+    def rule(self) -> Rule:
+        """When an experiment ends."""
+        return self._options.rule
+
+    async def _count(self, running: set[int]) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._own = {key: own for key, own in self._own.items() if key in running}
+        self._scales = {key: scales for key, scales in self._scales.items() if key in running}
+        if waiting and running:
+            await asyncio.to_thread(self._add, waiting, running)
+
+    def _add(self, settled: list[Settled], running: set[int]) -> None:
+        """Counts pairs of the experiments that run."""
+        pairs = np.concatenate([one.met.pairs for one in settled])
+        actual = np.concatenate([one.met.actual for one in settled])
+        link_ids = np.repeat(np.array([one.link_id for one in settled], object), [len(one.met) for one in settled])
+        for key in running:
+            rows = np.flatnonzero(pairs["experiment"] == key)
+            if not len(rows):
+                continue
+            rows = rows[np.argsort(pairs["target_ms"][rows], kind="stable")]
+            some = pairs[rows]
+            scales = self._scales.setdefault(key, Scales())
+            scale = scales.measure(link_ids[rows].tolist(), period_of(some["target_ms"]), some["last"], actual[rows])
+            found = tally(
+                challenger=some["challenger"],
+                incumbent=some["champion"],
+                actual=actual[rows],
+                scale=scale,
+                made_at_ms=some["made_at_ms"],
+                target_ms=some["target_ms"],
+                step_ms=2 * some["tolerance_ms"].astype(np.int64),
+            )
+            own = self._own.setdefault(key, {})
+            for period, counted in found.items():
+                own.setdefault(period, Tally()).add(counted)
+
+    async def _go_on(self, one: lifecycle.Experiment) -> Record:
+        """Shares this replica's counts, and adds what is over to the record."""
+        own, replica = self._own.get(one.key, {}), self._options.replica
+        document = PREFIX + one.name
+        await self._documents.set_fields(
+            document, {f"{period}/{replica}": encode_tally(counted) for period, counted in own.items()}
+        )
+        fields = await self._documents.fields(document)
+        over = self._over(one.name, fields)
+        record = await self._change(one.name, lambda old: self._next(old or self._fresh(one), over))
+        last = record.observations[-1][0] if record.observations else -1
+        for period in [period for period in own if period <= last]:
+            del own[period]
+        await self._documents.drop_fields(document, [name for name in fields if int(name.split("/")[0]) <= last])
+        self._metrics.experiment(one.name, record.evidence(self._options.rule))
+        return record
+
+    def _next(self, record: Record, over: dict[int, Tally]) -> Record:
+        if record.status is not Status.RUNNING:
+            return record
+        record = record.closed(over)
+        verdict = record.evidence(self._options.rule).verdict
+        served = self._models.desired.served
+        if verdict is not Verdict.KEEP_ON:
+            _log.info("experiment_decided", name=record.name, verdict=verdict.name, periods=len(record.observations))
+            return record.ended(OUTCOMES[verdict], self._clock())
+        return record if record.champion in served else record.ended(Status.SUPERSEDED, self._clock())
+
+    def _over(self, name: str, fields: dict[str, bytes]) -> dict[int, Tally]:
+        """The periods after which another has begun and whose counts have come to rest."""
+        by_period: dict[int, list[bytes]] = {}
+        for field, content in sorted(fields.items()):
+            by_period.setdefault(int(field.split("/")[0]), []).append(content)
+        now_s = asyncio.get_running_loop().time()
+        over = {}
+        for period in sorted(by_period)[:-1]:
+            content = b"".join(by_period[period])
+            before, since_s = self._seen.get((name, period), (b"", now_s))
+            if content != before:
+                since_s = now_s
+            self._seen[name, period] = (content, since_s)
+            if now_s - since_s < self._options.settle_s:
+                break  # periods close in order
+            over[period] = decode_tallies(by_period[period])
+            del self._seen[name, period]
+        return over
+
+    async def _act(self, record: Record) -> None:
+        """Does what the verdict says, if it is not done yet."""
+
+        def done(desired: Desired) -> Desired:
+            if record.name not in {one.name for one in desired.experiments}:
+                return desired
+            after = desired.ended(record.name)
+            if record.status is not Status.PROMOTED:
+                return after
+            return after.promoted(record.champion, record.challenger)
+
+        if record.status is Status.PROMOTED and record.kind is Kind.WATCH:
+            # nobody need watch the version that comes back over the one it beat
+            await self._note_watched(record.challenger)
+            _log.warning("model_rolled_back", worse=record.champion, back_to=record.challenger)
+        await self._models.change(done)
+        self._metrics.experiment_ended(record.kind.value, record.status.value)
+        self._metrics.experiment_forgotten(record.name)
+        await self._forget_old()
+
+    async def _watch_the_new(self) -> None:
+        """Compares a version that has become active with the one before it, whoever activated it."""
+        desired = self._models.desired
+        if not desired.active or not await self._note_watched(desired.active) or not desired.previous:
+            return
+        try:
+            await self._models.prepare(desired.previous[0])
+            record = await self._start(Kind.WATCH, desired.active, desired.previous[0], 0.0)
+            _log.info("model_watched", version=desired.active, beside=desired.previous[0], experiment=record.name)
+        except (ModelConflictError, ModelUnknownError) as error:
+            _log.warning("model_not_watched", version=desired.active, reason=str(error))
+
+    async def _note_watched(self, version: str) -> bool:
+        """Remembers the active version; says whether it is another than the one remembered, to one replica only."""
+        read, content = await self._documents.read(_WATCHED)
+        if content == version.encode():
+            return False
+        return await self._documents.write(_WATCHED, version.encode(), read_version=read)
+
+    async def _change(self, name: str, step: Callable[[Record | None], Record]) -> Record:
+        for _ in range(_ATTEMPTS):
+            version, content = await self._documents.read(PREFIX + name)
+            before = Record.decode(content) if version else None
+            after = step(before)
+            if after == before or await self._documents.write(PREFIX + name, after.encode(), read_version=version):
+                return after
+        raise ModelConflictError(f"experiment {name!r} was changed by others all the time")
+
+    def _fresh(self, one: lifecycle.Experiment) -> Record:
+        kind = Kind.WATCH if one.name.startswith(Kind.WATCH.value) else Kind.TRIAL
+        return Record(
+            one.name, kind, one.champion, one.challenger, one.share, one.started_at_ms,
+            automatic=self._options.automatic,
+        )  # fmt: skip
+
+    async def _forget_old(self) -> None:
+        ended = [record for record, _ in await self.known() if record.ended_at_ms]
+        for record in ended[KEPT:]:
+            await self._documents.remove(PREFIX + record.name)

@@ -1,0 +1,1 @@
+"""Faults on purpose, under load: nothing acknowledged may be missing, and nothing may leak."""
