@@ -115,20 +115,18 @@ class Follower:
 
 
 async def fill(
-    *, target: str, links: int, samples: int, end_ms: int, timeout_s: float = 600, wait: bool = True
+    *, target: str, links: int, samples: int, end_ms: int, first: int = 0, timeout_s: float = 600
 ) -> dict[str, Any]:
     """Gives links a history that ends at a time, and waits until all are predicted from it."""
     [connection] = await connections(target, 1)
     times = [end_ms - MINUTE_MS * i for i in range(samples - 1, -1, -1)]
     follower = Follower()
-    if wait:
-        follower.start(connection)
-        await follower.until("complete", timeout_s)
-        follower.want(0, links, end_ms)
-    for request in batches(links, times):
+    follower.start(connection)
+    await follower.until("complete", timeout_s)
+    follower.want(first, links, end_ms)
+    for request in batches(links, times, first=first):
         await push(connection, request)
-    if wait:
-        await follower.until("all", timeout_s)
+    await follower.until("all", timeout_s)
     connection.close()
     return {}
 

@@ -14,12 +14,16 @@ from benchmarks.harness.statistics import Figure, Section
 FOLDER = Path(__file__).parents[1]
 RESULTS, STORED = FOLDER / "RESULTS.md", FOLDER / "results"
 
+SUITES = ("graph", "rpc", "refresh", "ingest", "streams", "scale", "guard")
+"""In the order in which they are run and reported."""
+
 _PACKAGES = ("grpcio", "onnxruntime", "numpy", "redis", "protobuf")
 _HEAD = """# What PBA costs
 
 Written by `make bench`; [README.md](README.md) says what each suite measures and how. Every ratio is the median over
 interleaved rounds of ours to a control measured beside it, and behind it the least and the greatest of the rounds. The
-absolute figures only give the scale.
+absolute figures only give the scale. Where the load average is far above the number of cores, others used the machine
+at the same time: such ratios scatter, and the figures are those of a machine that is short of processor time.
 """
 
 
@@ -38,9 +42,9 @@ def machine() -> dict[str, str]:
     }
 
 
-def store(section: Section, load_before: float, load_after: float) -> None:
-    """Stores what a suite found, and writes the report anew."""
-    section.machine = {**machine(), "load": f"{load_before:.1f} before, {load_after:.1f} after"}
+def store(section: Section, load: tuple[float, float], scale: float) -> None:
+    """Stores what a suite found, and writes the report anew; `load` is the load average before and after."""
+    section.machine = {**machine(), "load": f"{load[0]:.1f} before, {load[1]:.1f} after", "scale": f"{scale:g}"}
     STORED.mkdir(exist_ok=True)
     (STORED / f"{section.suite}.json").write_text(json.dumps(section.as_json(), indent=1) + "\n")
     write()
@@ -48,8 +52,11 @@ def store(section: Section, load_before: float, load_after: float) -> None:
 
 def write() -> None:
     """RESULTS.md from all that is stored."""
-    sections = [Section.from_json(json.loads(file.read_text())) for file in sorted(STORED.glob("*.json"))]
-    RESULTS.write_text("\n".join([_HEAD, *(_page(section) for section in sections)]))
+    files = {suite: STORED / f"{suite}.json" for suite in SUITES}
+    sections = [Section.from_json(json.loads(file.read_text())) for file in files.values() if file.exists()]
+    absent = [suite for suite, file in files.items() if not file.exists()]
+    missing = [f"Not measured to the end on this machine yet: {', '.join(absent)}.\n"] if absent else []
+    RESULTS.write_text("\n".join([_HEAD, *missing, *(_page(section) for section in sections)]))
 
 
 def _page(section: Section) -> str:
@@ -57,7 +64,7 @@ def _page(section: Section) -> str:
     rows = [
         f"## {section.suite}",
         "",
-        f"{facts['date']}; {facts['machine']}; load average {facts['load']}; {facts['versions']}.",
+        f"{facts['date']}; {facts['machine']}; load average {facts['load']}; {facts['versions']}.{_shortened(facts)}",
         "",
         "| what | PBA | control | ratio (least to greatest) | goal | |",
         "|---|--:|--:|--:|---|---|",
@@ -66,6 +73,10 @@ def _page(section: Section) -> str:
     ]
     rows += [f"- {note}" for note in [*section.notes, *_notes(section.figures)]]
     return "\n".join(rows) + "\n"
+
+
+def _shortened(facts: dict[str, str]) -> str:
+    return "" if facts["scale"] == "1" else f" A short run: durations and sizes are {facts['scale']} of the full ones."
 
 
 def _notes(figures: list[Figure]) -> list[str]:

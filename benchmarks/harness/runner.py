@@ -71,6 +71,6 @@ def run(suites: dict[str, Callable[[Bench], Section]], rounds: int, scale: float
         for note in section.notes:
             bench.say(note)
         if keep:
-            report.store(section, before, os.getloadavg()[0])
+            report.store(section, (before, os.getloadavg()[0]), scale)
         found.append(section)
     return found

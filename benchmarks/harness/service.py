@@ -25,7 +25,12 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 def service(environment: dict[str, str] | None = None, *, redis_url: str = "") -> Iterator[ServiceProcess]:
     """The service on its embedded server, every write synced, with only warnings logged."""
     with tempfile.TemporaryDirectory(prefix="pba-bench-") as folder:
-        settings = {"PBA_LOG_LEVEL": "warning", "PBA_MAX_LINKS": "10000000", **(environment or {})}
+        settings = {
+            "PBA_LOG_LEVEL": "warning",
+            "PBA_MAX_LINKS": "10000000",
+            "PBA_STORE_TIMEOUT": "10s",
+            **(environment or {}),
+        }
         with ServiceProcess(folder, redis_url=redis_url, environment=settings) as process:
             try:
                 yield process

@@ -81,18 +81,19 @@ def _fill(bench: Bench, process: Any, links: int, end_ms: int) -> float:
 
 def _pushing(bench: Bench, process: Any, links: int, end_ms: int, spent: list[float]) -> Callable[[int], float]:
     """Microseconds for each of `PUSHED` links from all over the population, from its push to its prediction."""
-    state = {"at": end_ms, "first": 0}
+    blocks = [0, links // 3, 2 * links // 3] if links >= 3 * PUSHED else [0]
+    turns_done = [0]
 
     def work(_turn: int) -> float:
-        state["at"] += feed.MINUTE_MS
-        state["first"] = (state["first"] + links // 3) % (links - min(PUSHED, links) + 1)
+        visit, block = divmod(turns_done[0], len(blocks))
+        turns_done[0] += 1
         before = cpu_s(process.process.pid)
         found = bench.generator.run(
             "benchmarks.harness.feed:refresh",
             target=process.target,
             links=min(PUSHED, links),
-            first=state["first"],
-            at_ms=state["at"],
+            first=blocks[block],
+            at_ms=end_ms + (visit + 1) * feed.MINUTE_MS,
             most=100,
         )
         spent.append((cpu_s(process.process.pid) - before) / min(PUSHED, links) * 1e6)
@@ -113,21 +114,16 @@ def _cold(bench: Bench, section: Section, filled_url: str, links: int) -> None:
             return time.perf_counter() - started
 
     def full(_turn: int) -> float:
-        body = base64.b64encode(pb.PredictRequest(link_id=feed.name(links // 2)).SerializeToString()).decode()
+        body = base64.b64encode(pb.PredictRequest(link_id=feed.name(links)).SerializeToString()).decode()
         started = time.perf_counter()
         with service(redis_url=filled_url) as process:
             bench.generator.run("benchmarks.harness.feed:ask", target=process.target, method="Predict", body=body)
             return time.perf_counter() - started
 
-    # the link that is asked for needs a sample of now
+    # the link that is asked for needs samples of now
     with service({"PBA_UPDATE_INTERVAL": "1h"}, redis_url=filled_url) as process:
         bench.generator.run(
-            "benchmarks.harness.feed:refresh",
-            target=process.target,
-            links=1,
-            first=links // 2,
-            at_ms=now_ms(),
-            most=1,
+            "benchmarks.harness.feed:fill", target=process.target, links=1, samples=15, end_ms=now_ms(), first=links
         )
     found = turns({"empty": empty, "full": full}, bench.rounds)
     section.figures += [

@@ -184,6 +184,7 @@ class AgentConfig:
         node: This node's name.
         interval_s: A sample of each link in this time: the service's PBA_COLLECT_INTERVAL.
         poll_s: How often the transport's connections are looked at.
+        probes_per_s: Probes of all idle links together; with many links each is probed less often.
         buffer_samples: Samples kept while the service is away; the oldest go first.
         interface: The interface whose traffic is told beside the samples; empty: none.
         metrics_file: Metrics for Prometheus' node exporter, written anew with each sample; None: none.
@@ -199,6 +200,7 @@ class AgentConfig:
     node: str = field(default_factory=socket.gethostname)
     interval_s: float = 60.0
     poll_s: float = 2.0
+    probes_per_s: float = 20.0
     buffer_samples: int = 65_536
     interface: str = ""
     metrics_file: Path | None = None
@@ -210,6 +212,7 @@ class AgentConfig:
         _text(self.node, "node")
         _within(self.interval_s, 1, 3600, "interval")
         _within(self.poll_s, 0.1, self.interval_s, "poll")
+        _within(self.probes_per_s, 0.1, 1e5, "probes_per_s")
         _within(self.buffer_samples, 16, 1 << 24, "buffer_samples")
         names = [one.link for one in self.links]
         if len(set(names)) != len(names):

@@ -71,6 +71,7 @@ class _Reader:
                 "node": str,
                 "interval": seconds,
                 "poll": seconds,
+                "probes_per_s": float,
                 "state_dir": self._path,
                 "buffer_samples": int,
                 "interface": str,

@@ -39,8 +39,9 @@ _NO_LISTENER = {errno.ECONNREFUSED}
 class _Link:
     """One link: its socket, its session with the reflector, its meters."""
 
-    def __init__(self, config: LinkConfig, budget: HourBudget, per_hour: float) -> None:
+    def __init__(self, config: LinkConfig, budget: HourBudget, per_hour: float, idle_rate_hz: float) -> None:
         self.config = config
+        self._idle_rate_hz = idle_rate_hz
         self.passive = PassiveMeter()
         number = secrets.randbelow(1 << 16)
         self.session = Session(number, config.key, round(config.probe.timeout_s * 1e9))
@@ -57,8 +58,7 @@ class _Link:
     @property
     def probe_rate_hz(self) -> float:
         """Probes a second now: few where the transport's own connections tell the most."""
-        probe = self.config.probe
-        return probe.busy_rate_hz if self.passive.busy else probe.rate_hz
+        return self.config.probe.busy_rate_hz if self.passive.busy else self._idle_rate_hz
 
     def send_probe(self) -> None:
         """Sends the next probe; what cannot be sent counts as refused, for it says nothing of the path."""
@@ -124,7 +124,9 @@ class Measurer:
         self.budgets = {
             one.link: HourBudget(one.train.bytes_per_hour, (spent or {}).get(one.link)) for one in config.links
         }
-        self._links = [_Link(one, self.budgets[one.link], per_hour) for one in config.links]
+        wanted_hz = sum(one.probe.rate_hz for one in config.links)
+        part = min(1.0, config.probes_per_s / wanted_hz) if wanted_hz else 0.0
+        self._links = [_Link(one, self.budgets[one.link], per_hour, part * one.probe.rate_hz) for one in config.links]
         self.missed_turns = 0
         self.passive_available = True
         try:

@@ -90,6 +90,9 @@ class LedgerEntry:
         actual: float32[4], NaN where nothing was measured.
         confidence: The confidence the prediction was given.
         model_version: The model that took part.
+        last: float32[4], the newest values when the prediction was made, to a few percent of the usual error. None in
+            an entry that was read back: what was just settled is counted, and this is not kept.
+        inside: bool[4], whether `actual` lay in the 90 % interval; None as above.
     """
 
     made_at_ms: int
@@ -99,6 +102,8 @@ class LedgerEntry:
     actual: NDArray[np.float32]
     confidence: float
     model_version: str
+    last: NDArray[np.float32] | None = None
+    inside: NDArray[np.bool_] | None = None
 
     @property
     def absolute_error(self) -> NDArray[np.float32]:
@@ -127,3 +132,18 @@ def hits(predicted: NDArray[np.float32], actual: NDArray[np.float32]) -> NDArray
     within = error <= TOLERANCE_RATIO * np.abs(predicted[..., :2])
     result: NDArray[np.bool_] = (within | ~compared).all(axis=-1) & compared.any(axis=-1)
     return result
+
+
+def relative_error(said: NDArray[np.float32], came: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`|said - came| / max(said, came)`: 0 is exact, 1 as wrong as can be, so that links of all sizes count alike.
+
+    Args:
+        said: float32 of any shape, 0 or more, NaN where absent.
+        came: The same.
+
+    Returns:
+        The same shape; NaN where either is absent.
+    """
+    largest = np.maximum(said, came)
+    error: NDArray[np.float32] = np.abs(said - came) / np.where(largest > 0, largest, np.float32(1))
+    return error

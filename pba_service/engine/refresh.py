@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from pba_service.domain.errors import PbaError
-from pba_service.domain.forecast import hits
+from pba_service.domain.forecast import hits, relative_error
 from pba_service.engine.batch import Batches
 from pba_service.engine.models import ModelSet, Router
 from pba_service.engine.ports import Outcome
@@ -258,7 +258,11 @@ class Refresher:
         scored = [(one.commit.link_id, entry) for one in kept if one.commit for entry in one.commit.ledger]
         if scored:
             came = np.array([entry.actual for _, entry in scored])
-            metrics.ledger_scored(scored, int(hits(np.array([entry.predicted for _, entry in scored]), came).sum()))
+            said = np.array([entry.predicted for _, entry in scored])
+            metrics.ledger_scored(scored, int(hits(said, came).sum()))
+            last = np.array([entry.last for _, entry in scored])
+            inside = np.array([entry.inside for _, entry in scored])
+            metrics.forecasts_judged(relative_error(said, came), relative_error(last, came), inside)
         settled = [one.settled for one in kept if one.settled]
         if settled and self.on_settled:
             self.on_settled(settled)

@@ -36,6 +36,8 @@ def parquet_chunks(
                     yield batch
     except col.ColumnsError as error:
         raise MeasurementFileError(str(file), str(error)) from None
+    except UnicodeDecodeError:
+        raise MeasurementFileError(str(file), "is no readable parquet file (its texts are not UTF-8)") from None
     except OSError as error:
         problem = error.strerror or f"is no readable parquet file ({_one_line(error)})"
         raise MeasurementFileError(str(file), problem) from None

@@ -40,10 +40,10 @@ def csv_rows(file: Path, on_fault: Callable[[RowFault], None], *, link_given: bo
     if not first.strip():
         raise MeasurementFileError(str(file), "is empty")
     delimiter = max(_DELIMITERS, key=first.count)
-    names = next(csv.reader([first], delimiter=delimiter))
     try:
+        names = next(csv.reader([first], delimiter=delimiter))
         columns = roles(names, link_given=link_given)
-    except ColumnsError as error:
+    except (ColumnsError, csv.Error) as error:
         raise MeasurementFileError(str(file), str(error)) from None
     reader = csv.reader((line for _, line in lines), delimiter=delimiter)
     row = 1

@@ -78,7 +78,7 @@ class _Method:
 
 
 class Guard:
-    """Wraps every handler before it is registered: as an interceptor it would cost every call several times as much."""
+    """Wraps every handler before it is registered: as an interceptor it would do so anew for every call."""
 
     def __init__(self, metrics: RpcMetrics, gate: Gate | None = None, admission: Admission | None = None) -> None:
         """Counts into `metrics`, and lets in whom `gate` and as many as `admission` lets in; None: everybody."""

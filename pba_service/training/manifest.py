@@ -53,6 +53,8 @@ class TrainingRecord:
         collections: Trained collections.
         rows: Measurements in them.
         links: Links in them.
+        first_measured_at: When the first of them was measured, RFC 3339, UTC; empty without real data.
+        last_measured_at: When the last of them was.
         fingerprint_sha256: Over every measurement; empty without real data.
         simulated_links: Links of the simulator, and `simulated_rows` their measurements.
         split: How training, tuning and test parts were cut.
@@ -71,6 +73,8 @@ class TrainingRecord:
     held_out: list[str]
     options: dict[str, Any]
     epochs_run: int
+    first_measured_at: str = ""
+    last_measured_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,8 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
         collections=sorted({t.collection for t in real}),
         rows=sum(len(t.series) for t in real),
         links=len(real),
+        first_measured_at=rfc3339(min(int(t.series.times_ms[0]) for t in real)) if real else "",
+        last_measured_at=rfc3339(max(int(t.series.times_ms[-1]) for t in real)) if real else "",
         fingerprint_sha256=dataset.fingerprint(real) if real else "",
         simulated_links=len(simulated),
         simulated_rows=sum(len(t.series) for t in simulated),
@@ -258,6 +260,11 @@ def parts_scored(
     progress("test part, mean absolute error at 15 minutes relative to the last value:")
     progress(scores.table(result["test"]))
     return result, covered
+
+
+def rfc3339(time_ms: int) -> str:
+    """A time as the manifest has it, in whole seconds."""
+    return datetime.fromtimestamp(time_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def describe(

@@ -172,6 +172,7 @@ AGENT = """
 node: here
 interval: 1s
 poll: 200ms
+probes_per_s: 100
 state_dir: state
 key_file: key
 service: {{target: "127.0.0.1:{service}"}}

@@ -38,7 +38,11 @@ def decoder(name, seconds):
             return int(found[1]), took_s, ""
         tried = max((int(count) for count in _PULSE.findall(said)), default=0)
         crash = next((path.read_bytes() for path in Path(folder).glob("*-*") if path.is_file()), b"")
-        return tried, took_s, f"{said[-3_000:]}\ninput: {crash[:2_000]!r}"
+        return (
+            tried,
+            took_s,
+            f"{run.stdout[-3_000:]}\n{run.stderr[-1_500:]}\nended with {run.returncode}\ninput: {crash[:2_000]!r}",
+        )
 
 
 def main():

@@ -29,7 +29,6 @@ CLIP = 0.2
 
 _STAKES = 24
 _BETS = np.geomspace(0.02, 0.96, _STAKES) / CLIP
-_INTERVAL_BETS = _BETS / 2  # whatever mean is put to the test, wealth stays positive
 _HALVINGS = 24
 
 
@@ -125,11 +124,15 @@ def _log_wealth(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bound(x: NDArray[np.float64], error_rate: float) -> float:
-    """The least mean that wealth against it does not rule out, by halving: wealth falls as the mean tested rises."""
+    """The least mean that wealth against it does not rule out, by halving: wealth falls as the mean tested rises.
+
+    So it is above 0 just when the wealth of the game against "not better" is enough.
+    """
     low, high = -CLIP, CLIP
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        gains = np.log1p((x[:, None] - middle) * _INTERVAL_BETS).sum(axis=0)
+        # stakes as in the game against 0, as far as none can lose more than all it has
+        gains = np.log1p((x[:, None] - middle) * _BETS * (CLIP / (CLIP + middle))).sum(axis=0)
         most = gains.max()
         ruled_out = most + np.log(np.exp(gains - most).mean()) >= -np.log(error_rate)
         low, high = (middle, high) if ruled_out else (low, middle)

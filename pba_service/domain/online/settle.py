@@ -36,6 +36,8 @@ class Closed:
         predicted, actual: float32[k, 4].
         confidence: float32[k].
         version: bytes[k], the model's.
+        last: float32[k, 4], the newest values when the forecast was made, as remembered.
+        inside: bool[k, 4], whether `actual` lay in the 90 % interval.
     """
 
     link: NDArray[np.intp]
@@ -46,6 +48,8 @@ class Closed:
     actual: NDArray[np.float32]
     confidence: NDArray[np.float32]
     version: NDArray[np.bytes_]
+    last: NDArray[np.float32]
+    inside: NDArray[np.bool_]
 
     def entries(self) -> list[LedgerEntry]:
         """The ledger entry of each."""
@@ -53,7 +57,8 @@ class Closed:
         texts = {name: name.decode(errors="ignore") for name in set(versions)}
         times = (column.tolist() for column in (self.made_at_ms, self.target_ms, self.measured_at_ms))
         names = map(texts.__getitem__, versions)
-        return list(map(LedgerEntry, *times, self.predicted, self.actual, self.confidence.tolist(), names))
+        said = (self.predicted, self.actual, self.confidence.tolist(), names, self.last, self.inside)
+        return list(map(LedgerEntry, *times, *said))
 
 
 def settle(states: States, meetings: Meetings) -> list[Closed]:
@@ -78,10 +83,20 @@ def settle(states: States, meetings: Meetings) -> list[Closed]:
                 actual=actual,
                 confidence=waiting["confidence"],
                 version=states["versions"][rows, waiting["version"]],
+                last=waiting["predicted"] + codes.unpack(waiting["experts"][..., LAST]) * waiting["scale"],
+                inside=_inside(waiting, actual),
             )
         )
         release(states, rows, slots)
     return closed
+
+
+def _inside(waiting: NDArray[np.void], actual: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether values lay in the 90 % intervals of their forecasts: bool[n, 4]."""
+    tails = waiting["tails"][..., [0, -1]].astype(np.float32) * waiting["scale"][..., None]
+    distance = (actual - waiting["predicted"])[..., None]
+    inside: NDArray[np.bool_] = (tails[..., :1] <= distance)[..., 0] & (distance <= tails[..., 1:])[..., 0]
+    return inside
 
 
 def _learn(

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from pba_service.domain.samples import LinkInfo, one_link_batch
+from pba_service.storage import codec, keys, scripts
+from pba_service.storage.connect import open_server
 from pba_service.storage.redis_store import RedisStore
 from tests.conformance.tools import (
     DAY_MS,
@@ -17,7 +19,6 @@ from tests.conformance.tools import (
     prediction,
     read,
     samples,
-    together,
 )
 
 HOUR_MS = 60 * MINUTE_MS
@@ -96,20 +97,16 @@ async def test_what_outlives_its_link_is_only_the_index_and_the_events(redis_ser
     assert immortal == {b"pba:links", b"pba:region:r", b"pba:events"}
 
 
-async def test_the_stream_of_events_is_bounded(redis_server, store):
-    links = [f"link-{i}" for i in range(100)]
-    await store.put(together(*(samples(link_id, [NOW_MS]) for link_id in links)))
-    for version in range(1_200):
-        await store.commit([commit(link_id, version, b"", prediction(link_id)) for link_id in links])
+async def test_the_stream_of_events_is_bounded(redis_server):
+    server = open_server(redis_server.url, PATIENCE_S)
+    blob = codec.encode_prediction(prediction("a"))
 
-    assert 1_000 <= redis_server.client.xlen("pba:events") < 1_200  # of 100 predictions each
+    await server.run(scripts.ANNOUNCE, [([keys.EVENTS], [b"token", *[blob] * 1_000])] * 320)
+    assert 100 <= redis_server.client.xlen("pba:events") < 300  # of 1,000 predictions each
 
-    for version in range(11_000 // 100):
-        for i in range(100):
-            await store.commit([commit("link-0", 1_200 + 100 * version + i, b"", prediction("link-0"))])
-
+    await server.run(scripts.ANNOUNCE, [([keys.EVENTS], [b"token", blob])] * 12_000)
     assert 10_000 <= redis_server.client.xlen("pba:events") < 10_400  # of one each
-    assert redis_server.client.memory_usage("pba:events") < 5_000_000
+    await server.close()
 
 
 async def test_a_long_put_is_cut_so_that_others_get_their_turn(redis_server, store):

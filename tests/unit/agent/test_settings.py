@@ -16,6 +16,7 @@ WHOLE = """
 node: fra-1
 interval: 30s
 poll: 500ms
+probes_per_s: 50
 state_dir: state
 key_file: key
 buffer_samples: 1000
@@ -63,6 +64,7 @@ def test_everything_that_can_be_said_is_understood(write, tmp_path):
     config = load_config(write(WHOLE))
     first, second = config.links
     assert (config.node, config.interval_s, config.poll_s, config.target) == ("fra-1", 30, 0.5, "dns:///pba:50051")
+    assert config.probes_per_s == 50
     assert config.state_dir == tmp_path / "state"
     assert config.command == ("/usr/bin/apply", "--now")
     assert config.options.tls is not None

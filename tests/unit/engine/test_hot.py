@@ -65,11 +65,11 @@ async def store_and_worker():
         yield CountingStore(max_samples=50_000, retention_ms=30 * DAY, clock=Clock()), worker
 
 
-def samples(link_id, minutes, seed):
+def samples(link_id, minutes, seed, missing=0.02):
     """Samples some minutes after two days ago, with now and then a metric that was not measured."""
     rng = np.random.default_rng(seed)
     values = rng.random((len(minutes), 4), np.float32) + np.float32(1)
-    values[rng.random(values.shape) < 0.02] = np.nan
+    values[rng.random(values.shape) < missing] = np.nan
     values[:, 0] = np.nan_to_num(values[:, 0], nan=1)
     start = Clock().now_ms - 2 * DAY
     return one_link_batch(LinkInfo(link_id), [start + int(m * MINUTE) for m in minutes], values)
@@ -166,11 +166,11 @@ def test_two_processes_on_one_link_leave_one_consistent_record(turns):
     async def run():
         async with store_and_worker() as (store, worker):
             both = [Process(store, worker), Process(store, worker)]
-            await both[0].push(together([samples(link_id, range(40), 7) for link_id in LINKS]))
+            await both[0].push(together([samples(link_id, range(40), 7, missing=0) for link_id in LINKS]))
             await asyncio.gather(*(process.catch_up() for process in both))
             minute = dict.fromkeys(LINKS, 40)
             for number, (link_id, which, waits) in enumerate(turns):
-                await both[which].push(samples(link_id, [minute[link_id]], number))
+                await both[which].push(samples(link_id, [minute[link_id]], number, missing=0))
                 minute[link_id] += 1
                 if waits:
                     await asyncio.gather(*(process.catch_up() for process in both))

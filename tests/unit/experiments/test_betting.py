@@ -75,6 +75,7 @@ def test_better_and_worse_are_mirror_images(x):
     one, other = judge(x, RULE), judge([-value for value in x], RULE)
     assert one.promote_wealth == pytest.approx(other.reject_wealth)
     assert one.low == pytest.approx(-other.high, abs=1e-5)
+    assert (one.verdict is Verdict.PROMOTE) == (one.low > 1e-6)
     assert one.low <= one.advantage + 1e-6
     assert one.advantage <= one.high + 1e-6
 

@@ -188,6 +188,7 @@ def test_rows_with_too_many_fields(tmp_path):
         ("timestamp,measured_at_ms,link,latency", "both mean timestamp"),
         ("timestamp,link,latency,rtt_ms", "both mean latency_ms"),
         ("", "is empty"),
+        ("timestamp,link,\rlatency", "new-line character"),  # found by fuzzing
     ],
 )
 def test_headers_that_make_no_table(tmp_path, header, fault):
@@ -308,6 +309,14 @@ def test_parquet(tmp_path):
         LinkInfo("d/a", region="us"),
         LinkInfo("d/b", region="eu"),
     ]
+
+
+@pytest.mark.parametrize("spoilt", [b"latency", b"frankfurt"])
+def test_parquet_whose_texts_are_no_utf_8(tmp_path, spoilt):  # found by fuzzing
+    file = parquet(tmp_path, timestamp=[T0_MS], link=["frankfurt"], latency=[1.0])
+    file.write_bytes(file.read_bytes().replace(spoilt, b"\xff" * len(spoilt)))
+    with pytest.raises(MeasurementFileError, match=r"UTF-?8"):
+        rows_of(file)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,24 @@ def test_each_forecast_is_closed_by_the_sample_of_its_target():
         assert entry.model_version == "m1"
 
 
+def test_each_entry_knows_the_last_value_and_whether_its_interval_held():
+    series = walk()
+    replay = Replay(series)
+    for end in range(20, 120):
+        replay.step(end)
+    scale = np.median(np.abs(np.diff(series.values, axis=0)), axis=0)
+    for k, entry in zip(range(20, 105), replay.entries[0], strict=True):
+        low, high = replay.forecasts[k - 20].quantiles[0][:, 0], replay.forecasts[k - 20].quantiles[0][:, -1]
+        room = 0.01 * (high - low) + 1e-6  # tails are remembered in half precision
+        held = (low + room <= entry.actual) & (entry.actual <= high - room)
+        missed = (entry.actual < low - room) | (entry.actual > high + room)
+        assert entry.inside[held].all()
+        assert not entry.inside[missed].any()
+        assert (
+            np.abs(entry.last - series.values[k]) <= 0.05 * np.abs(series.values[k] - entry.predicted) + scale
+        ).all()
+
+
 def test_each_entry_names_the_model_that_took_part():
     replay = Replay(walk(130), walk(130, seed=1))
     for version, ends in (("m1", range(20, 40)), ("m2", range(40, 50)), ("m3", range(50, 60)), ("m4", range(60, 110))):

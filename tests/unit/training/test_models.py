@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pba_service.domain.samples import METRICS
-from pba_service.training import TrainOptions, train
+from pba_service.engine.ports import TrainingData
+from pba_service.training import TrainOptions, train, trainer
 
 STEP_MS = 60_000
 
@@ -33,6 +34,11 @@ def test_the_manifest_tells_what_was_trained_on(trained):
     assert model.info.name in fields["scores"]["test"]
     assert fields["scores"]["test"]["last"]["mean"] == pytest.approx(1)
     assert str(folder) not in json.dumps(fields)
+    assert model.info.training == TrainingData(rows=0, links=0, fingerprint_sha256="")
+
+
+def test_times_are_written_so_that_a_server_reads_them():
+    assert trainer.rfc3339(1_767_225_600_999) == "2026-01-01T00:00:00Z"
 
 
 def test_a_forecast_does_not_depend_on_the_batch(trained, noisy):

@@ -1,0 +1,1 @@
+"""Where the time of a push goes, in processor time, inside one process."""
