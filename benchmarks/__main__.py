@@ -10,8 +10,7 @@ import importlib
 import sys
 
 from benchmarks.harness import runner
-
-SUITES = ("graph", "rpc", "refresh", "ingest", "streams", "scale", "guard")
+from benchmarks.harness.report import SUITES
 
 
 def main() -> int:

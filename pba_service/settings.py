@@ -244,7 +244,7 @@ class Settings(AccessSettings):
         "PBA_LATENCY_TARGET",
         "50ms",
         DurationMs("0s", "10s"),
-        "What nine of ten calls should keep. When they do not, or the event loop never rests, fewer calls are let in, "
+        "What nine of ten calls should keep. When they do not, fewer calls of their method are let in at a time, "
         "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
     )
     drain_timeout_ms: int = _row(

@@ -14,12 +14,16 @@ from benchmarks.harness.statistics import Figure, Section
 FOLDER = Path(__file__).parents[1]
 RESULTS, STORED = FOLDER / "RESULTS.md", FOLDER / "results"
 
+SUITES = ("graph", "rpc", "refresh", "ingest", "streams", "scale", "guard")
+"""In the order in which they are run and reported."""
+
 _PACKAGES = ("grpcio", "onnxruntime", "numpy", "redis", "protobuf")
 _HEAD = """# What PBA costs
 
 Written by `make bench`; [README.md](README.md) says what each suite measures and how. Every ratio is the median over
 interleaved rounds of ours to a control measured beside it, and behind it the least and the greatest of the rounds. The
-absolute figures only give the scale.
+absolute figures only give the scale. Where the load average is far above the number of cores, others used the machine
+at the same time: such ratios scatter, and the figures are those of a machine that is short of processor time.
 """
 
 
@@ -48,8 +52,11 @@ def store(section: Section, load: tuple[float, float], scale: float) -> None:
 
 def write() -> None:
     """RESULTS.md from all that is stored."""
-    sections = [Section.from_json(json.loads(file.read_text())) for file in sorted(STORED.glob("*.json"))]
-    RESULTS.write_text("\n".join([_HEAD, *(_page(section) for section in sections)]))
+    files = {suite: STORED / f"{suite}.json" for suite in SUITES}
+    sections = [Section.from_json(json.loads(file.read_text())) for file in files.values() if file.exists()]
+    absent = [suite for suite, file in files.items() if not file.exists()]
+    missing = [f"Not measured to the end on this machine yet: {', '.join(absent)}.\n"] if absent else []
+    RESULTS.write_text("\n".join([_HEAD, *missing, *(_page(section) for section in sections)]))
 
 
 def _page(section: Section) -> str:

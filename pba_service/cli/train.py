@@ -41,7 +41,12 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
         options = TrainOptions(output=output, data=data, model=model, **chosen)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    manifest = train(options, progress=tell)
+    from pba_service.training.finetune import NotRestorableError  # noqa: PLC0415 - needs the extra
+
+    try:
+        manifest = train(options, progress=tell)
+    except NotRestorableError as error:
+        raise CommandError(f"cannot go on from {options.parent}: {error}") from None
     typer.echo(manifest)
 
 

@@ -1,13 +1,11 @@
 """Lets in as many calls as can be answered in time, and refuses the others at once, before anything is read of them.
 
-What is refused costs a few lines of Python and one frame on the wire. All methods together may begin as many calls as
-leave the event loop some rest (`saturation`). Each method that answers once has besides a limit of its own, which
-follows how long its calls take (`limiter`); of each method that streams so many streams may be open.
+What is refused costs a few lines of Python and one frame on the wire. Each method that answers once has a limit of its
+own, which follows how long its calls take (`limiter`); of each method that streams so many streams may be open.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,9 +16,7 @@ from grpc_status import rpc_status
 from prometheus_client import Counter, Gauge
 
 from pba_service.domain.errors import CapacityExceededError
-from pba_service.observability.busy import busy_s
 from pba_service.serving.limiter import Limiter, LimitOptions
-from pba_service.serving.saturation import Saturation, SaturationOptions
 from pba_service.serving.status import status_of
 
 if TYPE_CHECKING:
@@ -43,15 +39,11 @@ class AdmissionOptions:
 
     Attributes:
         limit: How limits of calls under way are found.
-        saturation: When the event loop has too much to do.
-        window_s: For how long it is looked at.
         streams: Streams of one method that may be open at a time.
         heavy_streams: The same for methods that read much for each caller, by name.
     """
 
     limit: LimitOptions = field(default_factory=LimitOptions)
-    saturation: SaturationOptions = field(default_factory=SaturationOptions)
-    window_s: float = 0.05
     streams: int = 20_000
     heavy_streams: dict[str, int] = field(default_factory=lambda: {"GetHistory": 64, "GetLedger": 64})
 
@@ -81,20 +73,6 @@ class Admission:
             "dwcp_pba_calls_limit", "Calls or streams that may be under way at a time.", ("method",), registry=registry
         )
         self._doors: dict[str, _Door] = {}  # one entry per existing method
-        self._saturation = Saturation(options.saturation, clock)
-        self._rate = Gauge(
-            "dwcp_pba_calls_bound_per_second", "Calls that may begin in a second; +Inf: any.", registry=registry
-        )
-        self._rate.set_function(lambda: self._saturation.per_s)
-
-    async def watch(self) -> None:
-        """Looks at how busy the event loop is, until cancelled."""
-        then_s, busy_then_s = self._clock(), busy_s()
-        while True:
-            await asyncio.sleep(self._options.window_s)
-            now_s, busy_now_s = self._clock(), busy_s()
-            self._saturation.observe((busy_now_s - busy_then_s) / (now_s - then_s), now_s - then_s)
-            then_s, busy_then_s = now_s, busy_now_s
 
     def let_in(self, method: str, handler: _Handler) -> _Handler:
         """For one call of a method: its handler, or one that refuses without reading the request."""
@@ -103,7 +81,7 @@ class Admission:
             if method.startswith(_FREE):
                 return handler
             door = self._doors[method] = self._door(method.rpartition("/")[2], handler)
-        if door.limiter.is_full() or not (door.streams or self._saturation.admit()):
+        if door.limiter.is_full():
             door.refused.inc()
             return door.refusal
         return door.counted

@@ -86,7 +86,6 @@ class Server:
             options=options.monitor,
         )
         self._monitoring: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
         self._metrics = RpcMetrics(registry)
         self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
@@ -119,8 +118,6 @@ class Server:
         await server.start()
         self._server = server
         self._monitoring = asyncio.create_task(self._monitor.run())
-        if self._admission is not None:
-            self._watching = asyncio.create_task(self._admission.watch())
         _log.info("grpc_listening", host=self._options.host, port=port)
         return port
 
@@ -132,11 +129,10 @@ class Server:
         server, self._server = self._server, None
         if server is None:
             return
-        for task in (self._monitoring, self._watching):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        if self._monitoring is not None:
+            self._monitoring.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._monitoring
         self._health.shut_down()
         await asyncio.sleep(self._options.drain_wait_s)
         self._closing.set()
