@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2 as pb
-from grpc_tools import protoc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,9 @@ def _descriptors() -> pb.FileDescriptorSet:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "all"
         names = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.glob("pba/v1/*.proto"))]
-        include = str(Path(protoc.__file__).parent / "_proto")
-        command = ["protoc", f"-I{PROTOS}", f"-I{include}", "--include_source_info", f"--descriptor_set_out={out}"]
-        if protoc.main([*command, *names]) != 0:
-            raise SystemExit("the contract does not compile")
+        # a process of its own: in one that uses gRPC the compiler's library crashes
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", "--include_source_info"]
+        subprocess.run([*command, f"--descriptor_set_out={out}", *names], check=True)
         return pb.FileDescriptorSet.FromString(out.read_bytes())
 
 
