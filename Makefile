@@ -81,7 +81,7 @@ pictures: $(VENV)/dev ## Photograph the console and the live table, from simulat
 	$(BIN)/python -m docs.pictures.make
 
 deploy: $(VENV)/dev ## Make the dashboards and the operator's rules from code
-	$(BIN)/python -m deploy.build
+	$(BIN)/python -m deploy.generate
 
 deploy-check: $(VENV)/dev ## Render and validate manifests, test alerts, ask every panel of a real Prometheus; needs kubectl, prometheus, promtool
 	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/deploy

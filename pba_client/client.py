@@ -308,7 +308,9 @@ class Client(ModelCalls):
         """A question that a service answers from memory for a while, although its store is away and it says so."""
         try:
             return self._unary(rpc, request)
-        except UnavailableError:
+        except UnavailableError as error:
+            if error.reason or error.retry_after is not None:  # a service has answered: it has said what it could
+                raise
             return self._unary(rpc, request, health_checked=False)
 
     def _push(self, batches: Iterable[prediction_service_pb2.PushSamplesRequest]) -> PushResult:

@@ -269,17 +269,17 @@ class Experiments:
         for field, content in sorted(fields.items()):
             by_period.setdefault(int(field.split("/")[0]), []).append(content)
         now_s = asyncio.get_running_loop().time()
-        over = {}
+        over, at_rest = {}, True
         for period in sorted(by_period)[:-1]:
             content = b"".join(by_period[period])
             before, since_s = self._seen.get((name, period), (b"", now_s))
             if content != before:
                 since_s = now_s
             self._seen[name, period] = (content, since_s)
-            if now_s - since_s < self._options.settle_s:
-                break  # periods close in order
-            over[period] = decode_tallies(by_period[period])
-            del self._seen[name, period]
+            at_rest = at_rest and now_s - since_s >= self._options.settle_s
+            if at_rest:  # periods close in order
+                over[period] = decode_tallies(by_period[period])
+                del self._seen[name, period]
         return over
 
     async def _act(self, record: Record) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FINE_TUNED = ("pba_lstm",)
 """Models whose weights can be read back; others are trained from scratch."""
 
-_PLAIN = ("summary", "base", "ahead", "out")
+_PLAIN = ("summary", "query", "key", "base", "ahead", "out")
 
 
 class NotRestorableError(ValueError):

@@ -14,7 +14,7 @@ def test_the_reference_of_the_contract_is_current():
 
 def test_dashboards_and_rules_are_current():
     pytest.importorskip("grafana_foundation_sdk", reason="comes with the dev extra")
-    from deploy.build.files import made  # noqa: PLC0415 - only where the dev extra is
+    from deploy.generate.files import made  # noqa: PLC0415 - only where the dev extra is
 
     stale = [path for path, text in made().items() if (ROOT / "deploy" / path).read_text() != text]
-    assert not stale, "python -m deploy.build"
+    assert not stale, "python -m deploy.generate"

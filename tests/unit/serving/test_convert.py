@@ -13,7 +13,8 @@ from pba_service.domain.parameters import ParameterReason, ParametersAnswer, Par
 from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, Series
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.ports import LinkSummary, ModelInfo
-from pba_service.serving import convert
+from pba_service.engine.stock import Known
+from pba_service.serving import convert, models
 
 T_MS = 1_800_000_000_123
 NAN = float("nan")
@@ -154,7 +155,7 @@ def test_a_model():
         parameter_count=120_804,
         scores=(("latency_ms", "median_10", 0.5),),
     )
-    message = convert.model(info, serving=True)
+    message = models.model(Known(info, loaded=True, local="", published=True, refused=""), serving=True)
     assert (message.name, message.version, message.serving, message.checksum_sha256) == (
         "pba_lstm",
         "3",
