@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana_foundation_sdk.builders import dashboard
-
 from deploy.generate.panels import Query, board, choice, graph, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from grafana_foundation_sdk.builders import dashboard
 
 _METRICS = (
     ("bandwidth_mbps", "Bandwidth", "Mbits"),
@@ -80,7 +80,7 @@ def fleet() -> dashboard.Dashboard:
         ),
         graph(
             "Accuracy",
-            "Mean over links of 1 - |predicted - actual| / max(predicted, actual), about the last 50 predictions of each.",
+            "Mean over links of 1 - |predicted - actual| / max(predicted, actual), the last 50 predictions or so.",
             "percentunit",
             Query("avg by (metric) (dwcp_pba_prediction_accuracy)", "{{metric}}"),
         ),
@@ -174,7 +174,10 @@ def health() -> dashboard.Dashboard:
         board("pba-health", "PBA: service", "Calls, latency, Redis and the replicas."),
         number("Replicas", "That answer Prometheus.", "short", Query("count(dwcp_pba_build_info)")),
         number(
-            "Calls per second", "All RPCs.", "short", Query('sum(rate(grpc_server_handled_total{grpc_service=~"pba.*"}[5m]))')
+            "Calls per second",
+            "All RPCs.",
+            "short",
+            Query('sum(rate(grpc_server_handled_total{grpc_service=~"pba.*"}[5m]))'),
         ),
         number("Subscribers", "Open prediction streams.", "short", Query("sum(dwcp_pba_subscribers)")),
         number("Store errors", "In 5 minutes.", "short", Query("sum(increase(dwcp_pba_store_errors_total[5m]))")),
@@ -182,7 +185,9 @@ def health() -> dashboard.Dashboard:
             "Calls",
             "By method.",
             "reqps",
-            Query('sum by (grpc_method) (rate(grpc_server_handled_total{grpc_service=~"pba.*"}[5m]))', "{{grpc_method}}"),
+            Query(
+                'sum by (grpc_method) (rate(grpc_server_handled_total{grpc_service=~"pba.*"}[5m]))', "{{grpc_method}}"
+            ),
         ),
         graph(
             "Errors",
@@ -197,17 +202,13 @@ def health() -> dashboard.Dashboard:
             "Latency of calls",
             "99th percentile by method, unary calls.",
             "s",
-            Query(
-                f"histogram_quantile(0.99, sum by (le, grpc_method) (rate({handling}[5m])))", "{{grpc_method}}"
-            ),
+            Query(f"histogram_quantile(0.99, sum by (le, grpc_method) (rate({handling}[5m])))", "{{grpc_method}}"),
         ),
         graph(
             "From sample to prediction",
             "Time from a link's change to its stored prediction.",
             "s",
-            Query(
-                "histogram_quantile(0.5, sum by (le) (rate(dwcp_pba_refresh_lag_seconds_bucket[5m])))", "median"
-            ),
+            Query("histogram_quantile(0.5, sum by (le) (rate(dwcp_pba_refresh_lag_seconds_bucket[5m])))", "median"),
             Query("histogram_quantile(0.99, sum by (le) (rate(dwcp_pba_refresh_lag_seconds_bucket[5m])))", "99th"),
         ),
         graph(

@@ -82,5 +82,3 @@ def choice(name: str, label: str, values: str) -> dashboard.QueryVariable:
         .datasource(SOURCE)
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
     )
-
-
