@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         elif kind == _RST:
             self._end(stream, f"reset, code {int.from_bytes(payload, 'big')}")
         elif kind == _CONTINUATION:
-            raise NotImplementedError("a header block in several frames")
+            raise ConnectionError("a header block in several frames, which this client does not read")
 
     def _settings(self, payload: bytes) -> None:
         for name, value in struct.iter_unpack(">HI", payload):

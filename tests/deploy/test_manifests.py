@@ -2,6 +2,7 @@
 
 import re
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -32,10 +33,9 @@ def of_service(request):
 
 
 def test_every_resource_fits_its_schema_and_has_no_field_beside_it(resources):
-    validate = pytest.importorskip("kubernetes_validate", reason="comes with the dev extra")
     for resource in resources:
         if resource["kind"] not in OPERATOR_KINDS:
-            validate.validate(resource, SCHEMAS, strict=True)
+            kubernetes_validate.validate(resource, SCHEMAS, strict=True)
 
 
 def test_no_two_resources_share_a_name(resources):

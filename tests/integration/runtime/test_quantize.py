@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytest.importorskip("onnx", reason="of the extra train")
-
 from pba_service.cli.app import run
 from pba_service.cli.told import ExitCode
 from pba_service.runtime import files, quantize
