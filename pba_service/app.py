@@ -182,7 +182,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
         if doors.shows_console:
-            console = Console(service, asyncio.get_running_loop(), _bounds(settings))
+            console = Console(service, asyncio.get_running_loop(), _bounds(settings), trials)
             if metrics_server is not None:
                 metrics_server.mount(console, OPEN_PATHS)
             elif part.console_socket is not None:

@@ -257,6 +257,44 @@ def models() -> dashboard.Dashboard:
             Query("sum by (name, version) (dwcp_pba_model_version)", "{{name}} {{version}}"),
             wide=True,
         ),
+        graph(
+            "Models loaded and missing",
+            "Models in memory of all replicas, and desired ones that a replica has not.",
+            "short",
+            Query("sum(dwcp_pba_models_loaded)", "loaded"),
+            Query("sum(dwcp_pba_models_missing)", "missing"),
+        ),
+        graph(
+            "Desired state",
+            "Its revision as each replica follows it: lines that stay apart are replicas that disagree.",
+            "short",
+            Query("dwcp_pba_models_revision", "{{instance}}"),
+        ),
+        graph(
+            "Evidence of experiments",
+            "What whoever bet against the other hypothesis would have made of 1: at 1 over the error rate it decides.",
+            "short",
+            Query('max by (experiment) (dwcp_pba_experiment_wealth{outcome="promote"})', "{{experiment}} is better"),
+            Query('max by (experiment) (dwcp_pba_experiment_wealth{outcome="reject"})', "{{experiment}} is worse"),
+        ),
+        graph(
+            "Advantage of challengers",
+            "Mean of how much less they erred, in usual errors; above 0 is better.",
+            "short",
+            Query("max by (experiment) (dwcp_pba_experiment_advantage_ratio)", "{{experiment}}"),
+        ),
+        graph(
+            "Observed periods",
+            "Hours of data time that each experiment has seen.",
+            "short",
+            Query("max by (experiment) (dwcp_pba_experiment_periods)", "{{experiment}}"),
+        ),
+        graph(
+            "Retrainings",
+            "Completed in the last day.",
+            "short",
+            Query("sum(increase(dwcp_pba_retrain_total[1d]))", "completed"),
+        ),
     )
 
 

@@ -1,12 +1,13 @@
 """All commands in one place. Each loads what it needs only when it runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pba_service.cli import connect
-from pba_service.cli.commands import ab, ask, feed, models, node, registry, service
+from pba_service.cli.commands import ab, ask, capacity, feed, models, node, registry, service
 from pba_service.cli.told import ExitCode, tell, told
 
 app = typer.Typer(
@@ -43,12 +44,13 @@ def _connection(
     connect.use({**{name: str(path) if path else None for name, path in files.items()}, "PBA_SERVER_NAME": server_name})
 
 
-_PANELS = {
+_PANELS: dict[str, tuple[tuple[str, Callable[..., None]], ...]] = {
     "Run the service": (
         ("serve", service.serve),
         ("check-config", service.check_config),
         ("health", service.health),
         ("token", service.token),
+        ("plan", capacity.plan),
     ),
     "Feed it": (
         ("push", feed.push),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from pba_service.domain.parameters import TransportBounds
-    from pba_service.engine.api import Service
+    from pba_service.engine.api import ModelTrials, Service
 
 TIMEOUT_S = 10.0
 MAX_HOURS = 168
@@ -60,10 +60,14 @@ class Console:
         service: What is shown.
         loop: Where the service runs.
         bounds: Bounds of transport parameters.
+        trials: Experiments on models, which are shown as well.
     """
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, bounds: TransportBounds) -> None:
+    def __init__(
+        self, service: Service, loop: asyncio.AbstractEventLoop, bounds: TransportBounds, trials: ModelTrials
+    ) -> None:
         self._service = service
+        self._trials = trials
         self._loop = loop
         self._bounds = bounds
         folder = resources.files(__package__) / "static"
@@ -121,7 +125,7 @@ class Console:
 
     async def _models(self, query: dict[str, str]) -> dict[str, Any]:
         del query
-        return views.models(self._service)
+        return await views.models(self._service, self._trials)
 
 
 def _json(status: HTTPStatus, content: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pba_service.domain.experiments import Evidence, Record, Rule
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.parameters import ParametersAnswer, TransportBounds, TransportParameters
-    from pba_service.engine.api import Service
+    from pba_service.engine.api import ModelTrials, Service
     from pba_service.engine.ports import LinkSummary, ModelInfo
 
 PAGE_LINKS = 50
@@ -73,9 +74,17 @@ async def link(service: Service, link_id: str, *, hours: int, bounds: TransportB
     return {**answer, "prediction": _prediction(prediction), "path": await _path(service, link_id)}
 
 
-def models(service: Service) -> dict[str, Any]:
-    """The loaded models, the serving one first."""
-    return {"models": [_model(info) for info in service.models()]}
+async def models(service: Service, trials: ModelTrials) -> dict[str, Any]:
+    """The loaded models, the serving one first, and the experiments on them, the latest first.
+
+    Raises:
+        StoreUnavailableError: The store is away.
+    """
+    known = await trials.known()
+    return {
+        "models": [_model(info) for info in service.models()],
+        "experiments": [_experiment(record, evidence, trials.rule) for record, evidence in known],
+    }
 
 
 def advised(link_id: str, entries: Sequence[LedgerEntry], bounds: TransportBounds) -> dict[str, list[Any]]:
@@ -221,6 +230,38 @@ def _model(info: ModelInfo) -> dict[str, Any]:
         "horizons_ms": info.horizons_ms,
         "scores": [{"metric": m, "forecaster": f, "ratio": _number(value)} for m, f, value in info.scores],
     }
+
+
+def _experiment(record: Record, evidence: Evidence, rule: Rule) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "kind": record.kind.name.lower(),
+        "champion": record.champion,
+        "challenger": record.challenger,
+        "share": _number(record.share),
+        "status": record.status.name.lower(),
+        "automatic": record.automatic,
+        "started_at_ms": record.started_at_ms,
+        "ended_at_ms": record.ended_at_ms or None,
+        "periods": evidence.periods,
+        "targets": sum(targets for _, _, targets in record.observations),
+        "advantage": _number(evidence.advantage),
+        "low": _number(evidence.low),
+        "high": _number(evidence.high),
+        # evidence multiplies: on a scale of logarithms it adds up, from nothing (0) to a verdict (1)
+        "towards_promotion": _towards(evidence.promote_wealth, rule.false_promotion),
+        "towards_rejection": _towards(evidence.reject_wealth, rule.false_rejection),
+        "metrics": [
+            {"metric": metric, "ratio": _number(challenger / champion)}
+            for metric, (targets, champion, challenger) in zip(METRICS, record.by_metric, strict=True)
+            if targets and champion
+        ],
+    }
+
+
+def _towards(wealth: float, error_rate: float) -> float:
+    """How far the evidence has come on its way to a verdict, 0 to 1."""
+    return float(np.clip(math.log(max(wealth, 1.0)) / -math.log(error_rate), 0, 1)) if error_rate < 1 else 1.0
 
 
 def _columns(series: Series) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def use(service, stop):
     minutes = count()
     start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=20)
     with service.client() as client:
+        serving = client.model_state().active_version
+        client.start_experiment(next(model.version for model in client.models() if model.version != serving))
         while not stop.wait(0.05):
             minute = next(minutes)
             client.push(

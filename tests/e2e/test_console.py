@@ -130,9 +130,25 @@ def test_what_is_not_known_or_asked_wrongly_is_said(service):
 
 
 def test_models_come_with_their_scores(service):
-    [model] = ask(service, "models")["models"]
+    model = ask(service, "models")["models"][0]
     assert model["name"] == "pba_lstm"
     assert {score["forecaster"] for score in model["scores"]} >= {"model"} or model["scores"]
+
+
+@pytest.fixture(scope="module")
+def experiment(service):
+    """The other model that comes with PBA, beside the one that serves."""
+    with service.client() as client:
+        serving = client.model_state().active_version
+        [other] = [model.version for model in client.models() if model.version != serving]
+        return client.start_experiment(other, share=0.25)
+
+
+def test_experiments_come_with_what_they_have_shown(service, experiment):
+    [shown] = ask(service, "models")["experiments"]
+    assert (shown["name"], shown["challenger"]) == (experiment.name, experiment.challenger)
+    assert (shown["status"], shown["kind"], shown["share"], shown["ended_at_ms"]) == ("running", "trial", 0.25, None)
+    assert (shown["towards_promotion"], shown["towards_rejection"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +156,10 @@ def test_models_come_with_their_scores(service):
     [
         ("", [LINK, SILENT, "Mb/s"]),
         (f"#/link/{urllib.parse.quote(LINK, safe='')}", ["Round-trip time", "streams", "Confidence", "median10"]),
-        ("#/models", ["pba_lstm", "serving"]),
+        ("#/models", ["pba_lstm", "serving", "bandwidth_lstm", "25 %", "evidence that it is better"]),
     ],
 )
-def test_a_browser_shows_it(service, tmp_path, page, wanted):
+def test_a_browser_shows_it(service, experiment, tmp_path, page, wanted):
     browser = shutil.which("chromium") or pytest.skip("chromium is not installed")
     done = subprocess.run(
         [

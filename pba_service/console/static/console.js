@@ -142,17 +142,36 @@ async function link(id) {
   ].filter(Boolean);
 }
 
+const STATUS = { running: "running", promoted: "challenger serves", rejected: "challenger rejected", expired: "undecided", stopped: "stopped", superseded: "overtaken by another activation" };
+
+/** What an experiment has shown: bars from no evidence to a verdict, and the challenger's error relative to the champion's. */
+function experiment(one) {
+  const when = one.ended_at_ms ? `ended ${ago(one.ended_at_ms)}` : `began ${ago(one.started_at_ms)}`;
+  const of = one.kind === "trial" ? `serves ${percent(one.share)} of the links` : "watch over a version just activated";
+  const bar = (title, value) => el("tr", {}, el("td", {}, title), el("td", {}, el("meter", { min: 0, max: 1, value: value ?? 0, title: percent(value) })), el("td", { class: "num" }, percent(value)));
+  return el("section", { class: "card scroll" },
+    el("div", { class: "bar" }, el("h2", {}, one.name), el("span", { class: one.status === "running" ? "good" : "quiet" }, STATUS[one.status] ?? one.status)),
+    el("p", { class: "quiet" }, `${one.challenger} beside ${one.champion}, ${of}; ${when}; ${one.targets.toLocaleString("en")} forecasts met their samples in ${one.periods} periods; ${one.automatic ? "its verdict is acted on" : "its verdict waits for somebody"}`),
+    el("table", {}, bar("evidence that it is better", one.towards_promotion), bar("evidence that it is worse", one.towards_rejection),
+      el("tr", {}, el("td", {}, "advantage, in usual errors"), el("td", { colspan: 2 }, one.periods ? `${one.advantage.toFixed(3)} (${one.low.toFixed(3)} to ${one.high.toFixed(3)})` : "–")),
+      ...one.metrics.map((row) => el("tr", {}, el("td", {}, `error of ${row.metric}, relative`), el("td", { colspan: 2 }, row.ratio.toFixed(3))))));
+}
+
 async function models() {
-  const { models: found } = await ask("models");
-  return found.map((model, i) => {
-    const metrics = [...new Set(model.scores.map((score) => score.metric))], forecasters = [...new Set(model.scores.map((score) => score.forecaster))];
-    const score = (metric, forecaster) => model.scores.find((one) => one.metric === metric && one.forecaster === forecaster)?.ratio;
-    return el("section", { class: "card scroll" },
-      el("div", { class: "bar" }, el("h2", {}, model.version), el("span", { class: i ? "quiet" : "good" }, i ? "loaded" : "serving")),
-      el("p", { class: "quiet" }, `${model.parameters.toLocaleString("en")} parameters, reads ${model.window_slots} samples, made ${new Date(model.created_at_ms).toLocaleDateString()}; horizons ${model.horizons_ms.map((ms) => `${ms / 60000} min`).join(", ")}`),
-      metrics.length ? el("table", {}, el("tr", {}, el("th", {}, "Error relative to the last value's"), ...metrics.map((metric) => el("th", {}, metric))),
-        ...forecasters.map((forecaster) => el("tr", {}, el("td", {}, forecaster), ...metrics.map((metric) => el("td", {}, score(metric, forecaster) == null ? "–" : score(metric, forecaster).toFixed(3)))))) : el("p", { class: "quiet" }, "Its manifest has no scores."));
-  });
+  const { models: found, experiments } = await ask("models");
+  const tried = experiments.length ? [el("h2", {}, "Experiments"), ...experiments.map(experiment)]
+    : [el("h2", {}, "Experiments"), el("p", { class: "quiet" }, "None so far: pba ab start tries a model beside the one that serves.")];
+  return [el("h2", {}, "Models"), ...found.map(model), ...tried];
+}
+
+function model(one, i) {
+  const metrics = [...new Set(one.scores.map((score) => score.metric))], forecasters = [...new Set(one.scores.map((score) => score.forecaster))];
+  const score = (metric, forecaster) => one.scores.find((row) => row.metric === metric && row.forecaster === forecaster)?.ratio;
+  return el("section", { class: "card scroll" },
+    el("div", { class: "bar" }, el("h2", {}, one.version), el("span", { class: i ? "quiet" : "good" }, i ? "loaded" : "serving")),
+    el("p", { class: "quiet" }, `${one.parameters.toLocaleString("en")} parameters, reads ${one.window_slots} samples, made ${new Date(one.created_at_ms).toLocaleDateString()}; horizons ${one.horizons_ms.map((ms) => `${ms / 60000} min`).join(", ")}`),
+    metrics.length ? el("table", {}, el("tr", {}, el("th", {}, "Error relative to the last value's"), ...metrics.map((metric) => el("th", {}, metric))),
+      ...forecasters.map((forecaster) => el("tr", {}, el("td", {}, forecaster), ...metrics.map((metric) => el("td", {}, score(metric, forecaster) == null ? "–" : score(metric, forecaster).toFixed(3)))))) : el("p", { class: "quiet" }, "Its manifest has no scores."));
 }
 
 async function draw() {

@@ -1,0 +1,118 @@
+"""The smallest fleet that carries a demand, and where it has to be divided."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pba_service.capacity.use import Fleet, Use, use
+
+if TYPE_CHECKING:
+    from pba_service.capacity.costs import Costs
+    from pba_service.capacity.demand import Demand
+
+MOST_CELLS = 100_000
+_OVERHEAD = 0.5
+"""The most of a full process or primary that may go into what does not shrink with more of them. Above it, adding
+replicas gives little: then two cells, each with a Redis and replicas of its own, take less than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A fleet for a demand.
+
+    Attributes:
+        demand: What was asked for, of all cells together.
+        cells: Services of their own, each with its own Redis and its share of the links.
+        fleet: Of one cell.
+        use: What one cell has in use.
+        fullness: By name, how much is in use of what may be, in one cell; above 1: too much.
+        alone: The same for one process and one primary that carry everything: what runs out first.
+    """
+
+    demand: Demand
+    cells: int
+    fleet: Fleet
+    use: Use
+    fullness: dict[str, float]
+    alone: dict[str, float]
+
+    @property
+    def carries(self) -> bool:
+        """Whether nothing is fuller than it may be."""
+        return max(self.fullness.values()) <= 1
+
+    @property
+    def runs_out_first(self) -> str:
+        """Of one process and one primary."""
+        return max(_EXHAUSTIBLE, key=lambda name: self.alone[name])
+
+    @property
+    def single_links(self) -> int:
+        """How many links one process and one primary carry, about: what is in use grows with the links."""
+        return int(self.demand.links / self.alone[self.runs_out_first])
+
+
+_EXHAUSTIBLE = ("process", "store", "store memory", "store network", "replica network")
+
+
+def plan(demand: Demand, costs: Costs, *, replicas: int | None = None, primaries: int | None = None) -> Plan:
+    """A fleet that is no fuller than it may be; what is given is taken as it is, and may turn out too small.
+
+    Args:
+        demand: What is asked for.
+        costs: What it costs.
+        replicas: So many; None: as many as are needed.
+        primaries: Likewise. With either there is one cell.
+
+    Raises:
+        OverflowError: Not even one link a cell would do.
+    """
+    if replicas or primaries:
+        fleet = _sized(demand, costs, replicas, primaries) or Fleet(replicas or 1, demand.workers, primaries or 1)
+        return _made(demand, demand, costs, fleet, 1)
+    for cells in range(1, MOST_CELLS + 1):
+        part = replace(demand, links=math.ceil(demand.links / cells), streams=math.ceil(demand.streams / cells))
+        sized = _sized(part, costs, None, None)
+        if sized is not None:
+            return _made(demand, part, costs, sized, cells)
+    raise OverflowError("no number of cells carries this")
+
+
+def _made(whole: Demand, part: Demand, costs: Costs, fleet: Fleet, cells: int) -> Plan:
+    used = use(part, costs, fleet)
+    alone = use(whole, costs, Fleet(1, 1, 1)).fullness(whole, 1)
+    return Plan(whole, cells, fleet, used, used.fullness(part, fleet.primaries), alone)
+
+
+def _sized(demand: Demand, costs: Costs, replicas: int | None, primaries: int | None) -> Fleet | None:
+    """The smallest fleet of one cell; None where none will do, or most of it would go into overhead."""
+    fleet = Fleet(replicas or 1, demand.workers, primaries or 1)
+    while True:
+        used = use(demand, costs, fleet)
+        overheads = (used.process_fixed, used.store_fixed, used.stream_mbps / demand.card_mbps)
+        if max(overheads) > _OVERHEAD * demand.fill:
+            return None
+        grown = Fleet(
+            replicas or _replicas(demand, used, fleet), demand.workers, primaries or _primaries(demand, used, fleet)
+        )
+        if grown == fleet:
+            return fleet
+        fleet = grown
+
+
+def _replicas(demand: Demand, used: Use, fleet: Fleet) -> int:
+    """At least as many as there are: more readers of links that others wrote never make work less."""
+    shared = (used.process - used.process_fixed) * fleet.processes
+    by_core = math.ceil(shared / (demand.fill - used.process_fixed) / fleet.workers)
+    by_card = math.ceil(fleet.replicas * used.replica_mbps / 2 / (demand.fill * demand.card_mbps))
+    return max(fleet.replicas, by_core, by_card)
+
+
+def _primaries(demand: Demand, used: Use, fleet: Fleet) -> int:
+    spread = (used.store - used.store_fixed) * fleet.primaries
+    by_core = math.ceil(spread / (demand.fill - used.store_fixed))
+    by_memory = math.ceil(used.store_bytes / (demand.fill * demand.primary_bytes))
+    by_card = fleet.primaries + (used.store_mbps > demand.fill * demand.card_mbps)
+    return max(fleet.primaries, by_core, by_memory, by_card)
