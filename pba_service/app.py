@@ -213,6 +213,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
                 share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
+                max_pending_calls=settings.max_waiting,
                 admission=AdmissionOptions(limit=LimitOptions(target_s=settings.latency_target_ms / 1000))
                 if settings.latency_target_ms
                 else None,

@@ -260,6 +260,13 @@ class Settings(AccessSettings):
         "What nine of ten calls should keep. When they do not, fewer calls of their method are let in at a time, "
         "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
     )
+    max_waiting: int = _row(
+        "PBA_MAX_WAITING",
+        "128",
+        Whole(16, 1_000_000, "calls"),
+        "Calls and streams that may wait in gRPC for the service to take them, in each process; gRPC itself turns more "
+        "of them away with CANCELLED, which costs next to nothing and which the shipped clients try again.",
+    )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",
         "10s",

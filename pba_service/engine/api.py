@@ -63,6 +63,10 @@ class Service(Protocol):
         """What `predict` would answer, if that is known without waiting: the same object until it changes."""
         ...
 
+    def outcomes_heard(self, link_id: str) -> int:
+        """A number that is another one once outcomes of the link's parameters were reported, to whichever replica."""
+        ...
+
     async def predict_window(self, link_id: str, series: Series) -> Prediction:
         """Predicts from the caller's own samples alone; nothing is stored.
 

@@ -84,6 +84,7 @@ CHANGED = {
     "PBA_GRPC_PORT": ("0", 0),
     "PBA_WORKERS": ("2", 2),
     "PBA_MAX_SUBSCRIBERS": ("1", 1),
+    "PBA_MAX_WAITING": ("512", 512),
     "PBA_LATENCY_TARGET": ("0s", 0),
     "PBA_DRAIN_TIMEOUT": ("0s", 0),
     "PBA_MAX_CONNECTION_AGE": ("5m", 300_000),

@@ -12,6 +12,7 @@ from pba.v1 import prediction_service_pb2 as pb
 
 from pba_client import (
     BandwidthKind,
+    CapacityExceededError,
     Client,
     ClientClosedError,
     Columns,
@@ -278,6 +279,23 @@ def test_a_service_that_asks_not_to_be_tried_again_is_not(server, client):
     with pytest.raises(UnavailableError):
         client.predict("a")
     assert server.service.calls.count("Predict") == 1
+
+
+def test_refused_calls_are_made_again_when_the_service_says(server, client):
+    busy = status(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "calls under way: at most 16",
+        error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1)),
+    )
+    server.service.pushback_ms = 1
+    server.service.fault("Predict", busy, busy)
+    assert client.predict("a").link_id == "a"
+    assert server.service.calls.count("Predict") == 3
+    server.service.fault("Predict", *[busy] * 5)
+    with pytest.raises(CapacityExceededError) as caught:
+        client.predict("a")
+    assert caught.value.retry_after == timedelta(seconds=1)
+    assert server.service.calls.count("Predict") == 8
 
 
 def test_nobody_there(server):

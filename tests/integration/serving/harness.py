@@ -105,6 +105,9 @@ class FakeService:
         good, refusals = validate(batch, self.now_ms, LIMITS)
         return PushOutcome(int(good.sum()), 0, 0, refusals)
 
+    def outcomes_heard(self, link_id):
+        return 0
+
     def current(self, link_id):
         return None
 
