@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
 from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
+from pba_service.serving.pushback import refuse
 from pba_service.serving.scan import CHECKS, SCANNED_BYTES
 from pba_service.serving.status import code_of, internal_status, status_of
 from pba_service.serving.traced import traced
@@ -204,6 +205,8 @@ class Guard:
         except PbaError as error:
             status = status_of(error)
             code = code_of(status)
+            if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                await refuse(context, status, getattr(error, "retry_after_s", None))
             await _abort(context, status)
         except Exception:  # noqa: BLE001 - whatever it is, callers must not see it; it is logged and not re-raised
             code = grpc.StatusCode.INTERNAL
