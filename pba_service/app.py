@@ -37,6 +37,7 @@ from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import Metrics, service_registry
 from pba_service.observability.told import tell_on_socket
+from pba_service.retrain_life import follow_retraining
 from pba_service.serving.admission import AdmissionOptions
 from pba_service.serving.limiter import LimitOptions
 from pba_service.serving.options import ServerOptions
@@ -163,11 +164,13 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         doors = open_doors(settings, AccessMetrics(registry))
         metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        store, keeper, shared, documents = await _store(stack, settings, metrics)
+        redis_url = await redis_at(stack, settings)
+        store, keeper, shared, documents = await _store(stack, settings, metrics, redis_url)
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
+        population = Population(now_ms, metrics) if part.leads else None
         service, refresher = await _service(
-            stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
+            stack, settings, population, store=store, keeper=keeper, worker=worker, metrics=metrics
         )
         models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
         trials = follow_experiments(
@@ -176,6 +179,17 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             documents=documents,
             models=models,
             refresher=refresher,
+            metrics=metrics,
+            clock=now_ms,
+        )
+        retraining = follow_retraining(
+            stack,
+            settings,
+            redis_url=redis_url,
+            documents=documents,
+            models=models,
+            trials=trials,
+            population=population,
             metrics=metrics,
             clock=now_ms,
         )
@@ -192,6 +206,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             service,
             models=models,
             trials=trials,
+            retraining=retraining,
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,
@@ -218,7 +233,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
 
 
 async def _store(
-    stack: AsyncExitStack, settings: Settings, metrics: Metrics
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, redis_url: str
 ) -> tuple[GuardedStore, Keeper, RedisRegistry, RedisDocuments]:
     """The store, who sees to its durability, and what replicas share in it of models and of experiments.
 
@@ -226,7 +241,7 @@ async def _store(
         DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
     """
     wanted = Durability(settings.durability)
-    server = open_server(await redis_at(stack, settings), settings.store_timeout_ms / 1000)
+    server = open_server(redis_url, settings.store_timeout_ms / 1000)
     store = open_store(stack, server, settings)
     keeper = Keeper(server, wanted, settings.replicas)
     with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
@@ -240,7 +255,7 @@ async def _store(
 async def _service(
     stack: AsyncExitStack,
     settings: Settings,
-    part: Part,
+    population: Population | None,
     *,
     store: GuardedStore,
     keeper: Keeper,
@@ -281,8 +296,8 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    if part.leads:
-        every_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+    if population is not None:
+        every_s = settings.update_interval_ms / 1000
         supervisor.start(
             "sweep",
             lambda: sweep(store, refresher, metrics, every_s, last_known=last_known, population=population),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
-    from pba_service.engine.api import Models, ModelTrials, Service
+    from pba_service.engine.api import ModelRetraining, Models, ModelTrials, Service
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -53,6 +53,7 @@ class Server:
         *,
         models: Models,
         trials: ModelTrials,
+        retraining: ModelRetraining,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
@@ -65,6 +66,7 @@ class Server:
             service: What is served.
             models: The life of its models.
             trials: Experiments on them.
+            retraining: What retrains them.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
@@ -75,6 +77,7 @@ class Server:
         self._service = service
         self._models = models
         self._trials = trials
+        self._retraining = retraining
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -102,7 +105,9 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), guarded)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(self._models, self._trials, self._retraining), guarded
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)

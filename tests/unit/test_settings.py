@@ -75,6 +75,8 @@ CHANGED = {
     "PBA_CONFIDENCE_THRESHOLD": ("0", 0.0),
     "PBA_CATCH_UP_SAMPLES": ("10", 10),
     "PBA_RETRAIN_INTERVAL": ("168h", 604_800_000),
+    "PBA_RETRAIN_DRIFT": ("0.5", 0.5),
+    "PBA_RETRAIN_EFFORT": ("0.1", 0.1),
     "PBA_TRAINING_DATA_DAYS": ("7", 7),
     "PBA_MIN_STREAMS": ("1", 1),
     "PBA_MAX_STREAMS": ("2", 2),

@@ -32,6 +32,8 @@ from pba_client import (
     ParametersSource,
     PinScope,
     RefusalReason,
+    RetrainingOutcome,
+    RetrainingTrigger,
     Sample,
     TemporaryError,
     Timeouts,
@@ -203,6 +205,16 @@ def test_experiments_are_looked_at_and_changed(client):
     assert client.start_experiment("1.3.0", champion="1.2.3", share=0.5).share == 0.5
     assert client.stop_experiment("trial-1", promote=True).status is ExperimentStatus.PROMOTED
     assert client.stop_experiment("trial-1").ended_at is not None
+
+
+def test_retraining_is_looked_at_and_asked_for(client):
+    known = client.retraining()
+    run = known.run
+    assert (run.number, run.trigger, run.outcome) == (2, RetrainingTrigger.DRIFT, RetrainingOutcome.FAILED)
+    assert (run.reason, run.ended_at - run.started_at) == ("the disk is full", timedelta(seconds=2))
+    assert (known.last_success_at, known.due_at.timestamp(), known.absent) == (None, 60, "")
+    asked = client.start_retraining(from_scratch=True)
+    assert (asked.asked, asked.run.from_scratch, asked.run.ended_at) == (True, True, None)
 
 
 def test_errors_carry_what_the_service_said(server, client):
