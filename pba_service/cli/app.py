@@ -72,6 +72,7 @@ _PANELS: dict[str, tuple[tuple[str, Callable[..., None]], ...]] = {
     ),
     "Models": (
         ("train", models.train),
+        ("retrain", models.retrain),
         ("evaluate", models.evaluate),
         ("backtest", models.backtest),
         ("quantize", models.quantize),

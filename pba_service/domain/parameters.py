@@ -186,6 +186,8 @@ class ParametersAnswer:
         current: The caller's present parameters; None where it said nothing of its streams.
         expected_mbps: Goodput to be expected with the parameters; None where nothing is known of the link.
         current_expected_mbps: The same with the caller's present ones.
+        holds_until_ms: Until when the same question gets this answer, changing over at once where that was said, as
+            long as nothing new is heard of the link; 0: it is to be answered anew.
     """
 
     parameters: TransportParameters
@@ -199,6 +201,7 @@ class ParametersAnswer:
     current: TransportParameters | None
     expected_mbps: float | None
     current_expected_mbps: float | None
+    holds_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,7 @@ def answer(
     current: TransportParameters | None = None,
     expected_mbps: float | None = None,
     current_expected_mbps: float | None = None,
+    holds_until_ms: int = 0,
 ) -> ParametersAnswer:
     """An answer with its sentence; the arguments are the attributes of `ParametersAnswer`."""
     return ParametersAnswer(
@@ -258,6 +262,7 @@ def answer(
         current=current,
         expected_mbps=expected_mbps,
         current_expected_mbps=current_expected_mbps,
+        holds_until_ms=holds_until_ms,
     )
 
 

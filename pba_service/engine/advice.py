@@ -46,6 +46,13 @@ class AdviceOptions:
     base_ms: int
 
 
+@dataclass(slots=True)
+class _Asked:
+    """Whether all that an answer rests on could be read: if not, it is not the answer of a moment later."""
+
+    in_full: bool = True
+
+
 class Adviser:
     """Answers what parameters a link should have; stores nothing."""
 
@@ -65,8 +72,8 @@ class Adviser:
             prediction: The link's prediction; None where there is none.
             reasons: Why there is none.
         """
-        now_ms = self._clock()
-        recent = await self._recent(ask.link_id, prediction, now_ms)
+        now_ms, asked = self._clock(), _Asked()
+        recent = await self._recent(ask.link_id, prediction, now_ms, asked)
         until_ms = prediction.target_ms if prediction else now_ms + PRODUCT_HORIZON_MS
         if prediction and not usable(prediction.values):
             reasons = (ParameterReason.METRIC_ABSENT,)
@@ -76,7 +83,7 @@ class Adviser:
         outlook, source, said = None, ParametersSource.DEFAULTS, reasons
         if recent is not None and prediction and not reasons:
             source = ParametersSource.PREDICTION
-            path = await self._path(ask, prediction)
+            path = await self._path(ask, prediction, asked)
             outlook = Outlook(now_ms, prediction.made_at_ms, step_ms, until_ms, present(recent, ask), path)
         elif recent is not None:
             source = ParametersSource.MEASUREMENT
@@ -89,8 +96,10 @@ class Adviser:
             outlook = Outlook(now_ms, prediction.made_at_ms, step_ms, until_ms, link, expected)
         if outlook is None:
             return self._defaults(ask, reasons or (ParameterReason.METRIC_ABSENT,), until_ms, prediction)
-        chosen = plan(outlook, ask, self._options.bounds, correction=await self._correction(ask.link_id, now_ms))
-        return _answer(chosen, source=source, reasons=said, prediction=prediction)
+        corrected = await self._correction(ask.link_id, now_ms, asked)
+        chosen = plan(outlook, ask, self._options.bounds, correction=corrected)
+        holds_until_ms = _holds_until_ms(outlook, chosen) if asked.in_full else 0
+        return _answer(chosen, source=source, reasons=said, prediction=prediction, holds_until_ms=holds_until_ms)
 
     def _defaults(
         self,
@@ -110,36 +119,49 @@ class Adviser:
             prediction=prediction,
         )
 
-    async def _recent(self, link_id: str, prediction: Prediction | None, now_ms: int) -> Series | None:
+    async def _recent(self, link_id: str, prediction: Prediction | None, now_ms: int, asked: _Asked) -> Series | None:
         """The newest samples of a link that has been heard of within the horizon and measures what is needed."""
         step_ms = prediction.step_ms if prediction else self._options.base_ms
         try:
             [snapshot] = await self._store.snapshots([link_id], [(MIN_SLOTS - 1) * step_ms])
         except StoreUnavailableError:
+            asked.in_full = False
             return None
         if snapshot is None or snapshot.recent.times_ms[-1] + max(PRODUCT_HORIZON_MS, 2 * step_ms) < now_ms:
             return None
         return snapshot.recent if usable(_medians(snapshot.recent)) else None
 
-    async def _path(self, ask: ParametersAsk, prediction: Prediction) -> list[Point]:
+    async def _path(self, ask: ParametersAsk, prediction: Prediction, asked: _Asked) -> list[Point]:
         """What the link is expected to be, at the model's horizons and, combined and calibrated, at the product's."""
         try:
             found = await self._insight.path(ask.link_id)
         except PbaError:  # it was predicted a moment ago; without its path the prediction itself will do
-            found = []
+            found, asked.in_full = [], False
         points = [_point(point, prediction, ask) for point in found if point.horizon_ms < prediction.horizon_ms]
         link = conditions(prediction.values, prediction.quantiles, ask)
         return [*(point for point in points if point), Point(prediction.target_ms, link)]
 
-    async def _correction(self, link_id: str, now_ms: int) -> float:
+    async def _correction(self, link_id: str, now_ms: int, asked: _Asked) -> float:
         try:
             return correction(await self._store.outcomes(link_id), now_ms)
         except (StoreUnavailableError, LinkUnknownError):
+            asked.in_full = False
             return 1.0
 
 
+def _holds_until_ms(outlook: Outlook, chosen: Plan) -> int:
+    """When time alone makes another plan: a point of the path is over, or the plan itself."""
+    ahead = (point.at_ms for point in outlook.path if point.at_ms > outlook.now_ms)
+    return min(chosen.valid_until_ms, outlook.until_ms, *ahead)
+
+
 def _answer(
-    chosen: Plan, *, source: ParametersSource, reasons: Sequence[ParameterReason], prediction: Prediction | None
+    chosen: Plan,
+    *,
+    source: ParametersSource,
+    reasons: Sequence[ParameterReason],
+    prediction: Prediction | None,
+    holds_until_ms: int,
 ) -> ParametersAnswer:
     return answer(
         chosen.parameters,
@@ -152,6 +174,7 @@ def _answer(
         current=chosen.current,
         expected_mbps=chosen.expected_mbps,
         current_expected_mbps=chosen.current_expected_mbps,
+        holds_until_ms=holds_until_ms,
     )
 
 

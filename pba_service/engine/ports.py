@@ -187,6 +187,13 @@ class Store(Protocol):
         """
         ...
 
+    def outcomes_heard(self, link_id: str) -> int:
+        """A number that is another one once outcomes of the link have been stored, by whichever replica.
+
+        Those of other replicas count as soon as they are heard of, while announcements are followed.
+        """
+        ...
+
     @property
     def announced(self) -> bool:
         """Whether somebody follows announcements here and has been given all of them up to a few seconds ago.

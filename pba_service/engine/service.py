@@ -172,6 +172,10 @@ class PbaService:
             return None
         return known
 
+    def outcomes_heard(self, link_id: str) -> int:
+        """A number that changes once outcomes of a link's parameters were reported, as `Store.outcomes_heard` says."""
+        return self._store.outcomes_heard(link_id)
+
     async def batch_predict(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:
         """The prediction of each link, or why there is none.
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 MAX_LINKS = 100_000
 """Links whose answers are kept, about 500 bytes each."""
 
-MAX_ASKS = 16
-"""Different questions about one link whose answers are kept."""
+MAX_PLANS = 100_000
+"""Different questions about transport parameters whose answers are kept, about 1 KB each."""
 
-PLAN_FOR_S = 5.0
-"""How long a plan for a prediction is given again to who asks the same. A sample of its link makes a new prediction and
-so a new plan at once, wherever it was pushed; an outcome that another replica was told of counts after this time."""
+PLAN_FOR_S = 60.0
+"""How long a plan is given again to who asks the same, at most. A sample of its link makes a new prediction and so a
+new plan at once, wherever it was pushed, and so does an outcome, wherever it was reported."""
 
 UPDATES_KEPT = 16
 """Messages of streams that are kept, about 150 KB each at most: subscribers that get the same get it at one time."""
@@ -33,21 +33,39 @@ UPDATES_KEPT = 16
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A `GetOptimalParametersResponse`, the prediction it rests on, and until when it may be given (Unix seconds)."""
+    """A `GetOptimalParametersResponse` that lacks `apply_at`, and what it rests on.
+
+    Attributes:
+        prediction: The prediction.
+        heard: What `Store.outcomes_heard` said before it was made.
+        until_s: Until when it may be given, in Unix seconds.
+        apply_at_ms: When to change over; what is past by then means at once.
+        answer: The message.
+    """
 
     prediction: Prediction
+    heard: int
     until_s: float
+    apply_at_ms: int
     answer: bytes
+
+    def as_of(self, now_s: float) -> bytes:
+        """The whole message at a time."""
+        apply_at = convert.timestamp(max(self.apply_at_ms, int(now_s * 1000)))
+        return self.answer + pb.GetOptimalParametersResponse(apply_at=apply_at).SerializeToString()
 
 
 class ReadyAnswers:
     """The newest answers for each link, as bytes, and the messages of streams that are made of them."""
 
-    def __init__(self, max_links: int = MAX_LINKS, clock: Callable[[], float] = time.time) -> None:
-        """Keeps answers for so many links; `clock` gives seconds since the epoch."""
+    def __init__(
+        self, max_links: int = MAX_LINKS, max_plans: int = MAX_PLANS, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Keeps answers for so many links, and so many plans; `clock` gives seconds since the epoch."""
         self._max_links = max_links
         self._clock = clock
-        self._plans: dict[str, dict[bytes, _Planned]] = {}
+        self._max_plans = max_plans
+        self._plans: dict[bytes, _Planned] = {}
         self._answers: dict[str, tuple[Prediction, bytes]] = {}
         self._joined: dict[tuple[int, ...], tuple[list[Prediction], bytes]] = {}
 
@@ -80,33 +98,36 @@ class ReadyAnswers:
         )
         return known[1] + rest.SerializeToString()
 
-    def plan(self, link_id: str, ask: bytes, prediction: Prediction | None) -> bytes | None:
-        """What was answered to the same question about the same prediction a moment ago.
+    def plan(self, ask: bytes, prediction: Prediction | None, heard: int) -> bytes | None:
+        """What was answered to the same question about the same prediction before.
 
         Args:
-            link_id: The link.
-            ask: The question, serialised.
+            ask: The question, serialised, the link included.
             prediction: The link's prediction now, if it is known.
+            heard: What `Store.outcomes_heard` says of the link now.
         """
-        planned = self._plans.get(link_id, {}).get(ask) if prediction is not None else None
-        if planned is None or planned.prediction is not prediction or planned.until_s < self._clock():
+        planned = self._plans.get(ask)
+        if planned is None or prediction is None or planned.prediction is not prediction or planned.heard != heard:
             return None
-        return planned.answer
+        now_s = self._clock()
+        return planned.as_of(now_s) if now_s < planned.until_s else None
 
-    def keep_plan(self, link_id: str, ask: bytes, answer: ParametersAnswer) -> bytes:
-        """A `GetOptimalParametersResponse`, kept to be given again if it rests on a prediction."""
-        written = convert.parameters(answer).SerializeToString()
-        if answer.prediction is None or answer.prediction.stale_since_ms is not None:
-            return written
-        plans = self._plans.setdefault(link_id, {})
-        if len(plans) >= MAX_ASKS and ask not in plans:
-            plans.clear()
-        if len(self._plans) > self._max_links:
-            self._plans.clear()
-        until_s = min(self._clock() + PLAN_FOR_S, answer.valid_until_ms / 1000)
-        plans[ask] = _Planned(answer.prediction, until_s, written)
-        return written
+    def keep_plan(self, ask: bytes, answer: ParametersAnswer, heard: int) -> bytes:
+        """A `GetOptimalParametersResponse`, kept to be given again if it rests on a prediction.
 
-    def forget_plans(self, link_id: str) -> None:
-        """Plans anew what is asked about a link next."""
-        self._plans.pop(link_id, None)
+        Args:
+            ask: The question, serialised, the link included.
+            answer: The answer.
+            heard: What `Store.outcomes_heard` said of the link before the answer was looked for.
+        """
+        message, now_s = convert.parameters(answer), self._clock()
+        until_s = min(now_s + PLAN_FOR_S, answer.holds_until_ms / 1000)
+        if answer.prediction is None or answer.prediction.stale_since_ms is not None or until_s <= now_s:
+            return message.SerializeToString()
+        message.ClearField("apply_at")
+        planned = _Planned(answer.prediction, heard, until_s, answer.apply_at_ms, message.SerializeToString())
+        self._plans.pop(ask, None)
+        if len(self._plans) >= self._max_plans:
+            del self._plans[next(iter(self._plans))]
+        self._plans[ask] = planned
+        return planned.as_of(now_s)

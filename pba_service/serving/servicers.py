@@ -83,11 +83,13 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: pb.GetOptimalParametersRequest, context: Any
     ) -> bytes:
         """Gives transport parameters."""
-        link_id, key = request.link_id, request.SerializeToString()
-        planned = self._ready.plan(link_id, key, self._service.current(link_id))
+        link_id, key, service = request.link_id, request.SerializeToString(), self._service
+        heard = service.outcomes_heard(link_id)
+        planned = self._ready.plan(key, service.current(link_id), heard)
         if planned is not None:
             return planned
-        return self._ready.keep_plan(link_id, key, await self._service.parameters(requests.read_ask(request)))
+        answer = await service.parameters(requests.read_ask(request))
+        return self._ready.keep_plan(key, answer, heard)
 
     async def EstimateTransfer(self, request: pb.EstimateTransferRequest, context: Any) -> pb.EstimateTransferResponse:
         """Says how long a transfer would take."""
@@ -97,7 +99,6 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Remembers what came of transport parameters."""
         outcome = transfers.read_outcome(request.outcome)
         learned = await self._service.transfers.report(outcome)
-        self._ready.forget_plans(outcome.link_id)
         return pb.ReportOutcomeResponse(
             effectiveness_ratio=learned.effectiveness, streams_correction=learned.correction
         )

@@ -32,6 +32,9 @@ FRESH_S = 3.0
 
 _ANNOUNCED_AT_ONCE = 500
 _OWN_KEPT = 64  # entries
+_HEARD_KEPT = 100_000  # links
+_OUTCOME = b"o"
+"""The field of an entry that says of which link an outcome was stored; entries of predictions lack it."""
 _LENGTH = struct.Struct("<I")
 _READ_AT_ONCE = 64
 _BLOCK_S = 1.0
@@ -56,6 +59,42 @@ class Own:
         """The predictions of an entry that holds so many; None where it is not known which they are."""
         predictions = self._announced.pop(token, None)
         return predictions if predictions is not None and len(predictions) == count else None
+
+
+class Heard:
+    """Of which links outcomes were stored, by whomever, as far as is known here."""
+
+    def __init__(self, max_links: int = _HEARD_KEPT) -> None:
+        """Keeps the counts of so many links."""
+        self._max_links = max_links
+        self._counts: dict[str, int] = {}
+        self._started = 0
+
+    def note(self, link_id: str) -> None:
+        """An outcome of a link was stored, or may have been."""
+        if len(self._counts) >= self._max_links and link_id not in self._counts:
+            self.missed()
+        self._counts[link_id] = self.of(link_id) + 1
+
+    def missed(self) -> None:
+        """Outcomes of any link may have been stored."""
+        self._started = max(self._counts.values(), default=self._started) + 1
+        self._counts.clear()
+
+    def of(self, link_id: str) -> int:
+        """A number that grows with every outcome of the link."""
+        return self._counts.get(link_id, self._started)
+
+
+async def announce_outcome(server: Server, link_id: str) -> None:
+    """Tells all replicas that outcomes of a link changed.
+
+    Where that fails others take it into account with the next prediction.
+    """
+    try:
+        await server.command("XADD", keys.EVENTS, "MAXLEN", "~", scripts.EVENTS_KEPT, "*", _OUTCOME, link_id.encode())
+    except StoreUnavailableError:
+        _log.warning("outcome_not_announced", link_id=link_id)
 
 
 async def announce(server: Server, predictions: Sequence[Prediction], own: Own) -> None:
@@ -94,6 +133,7 @@ async def follow(
     *,
     followed: Followed | None = None,
     own: Own | None = None,
+    heard: Heard | None = None,
     reconcile_every_s: float = RECONCILE_EVERY_S,
 ) -> AsyncIterator[list[Prediction]]:
     """Reads the stream for ever.
@@ -104,18 +144,21 @@ async def follow(
             been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
         followed: Told how it goes.
         own: What this process announced.
+        heard: Told of outcomes.
         reconcile_every_s: How often that is.
 
     Yields:
         First an empty list: what is committed from then on will be delivered. Then predictions.
     """
     loop, followed, own = asyncio.get_running_loop(), followed or Followed(), own or Own()
+    heard = heard or Heard()
     delay_s, cursor, started = _BACKOFF_S[0], b"", False
     reconcile_at = loop.time()
     while True:
         try:
             if not cursor:
                 cursor = await _end_of_stream(server)
+                heard.missed()
                 if started:
                     async for page in everything():
                         yield page
@@ -128,7 +171,7 @@ async def follow(
                 async for page in everything():
                     yield page
                 reconcile_at = loop.time() + reconcile_every_s
-            cursor, predictions = await _read_on(server, cursor, own)
+            cursor, predictions = await _read_on(server, cursor, own, heard)
             delay_s = _BACKOFF_S[0]
             if predictions:
                 yield predictions
@@ -146,7 +189,7 @@ async def _end_of_stream(server: Server) -> bytes:
     return newest[0][0] if newest else b"0-0"
 
 
-async def _read_on(server: Server, cursor: bytes, own: Own) -> tuple[bytes, list[Prediction]]:
+async def _read_on(server: Server, cursor: bytes, own: Own, heard: Heard) -> tuple[bytes, list[Prediction]]:
     # Well below the deadline, or an idle stream would look like a server that hangs.
     block_ms = int(min(_BLOCK_S, server.timeout_s / 2) * 1_000)
     reply = await server.command("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", keys.EVENTS, cursor)
@@ -155,6 +198,9 @@ async def _read_on(server: Server, cursor: bytes, own: Own) -> tuple[bytes, list
     [[_, entries]] = reply
     newest: dict[str, Prediction] = {}
     for _, fields in entries:
+        if (link_id := fields.get(_OUTCOME)) is not None:
+            heard.note(link_id.decode(errors="replace"))
+            continue
         for prediction in _predictions(fields, own):
             newest.pop(prediction.link_id, None)
             newest[prediction.link_id] = prediction

@@ -139,6 +139,10 @@ class GuardedStore:
         """Predictions as any replica commits them; these wait for the store by themselves."""
         return self._store.announcements()
 
+    def outcomes_heard(self, link_id: str) -> int:
+        """A number that changes with the outcomes of a link, as `Store.outcomes_heard` says."""
+        return self._store.outcomes_heard(link_id)
+
     @property
     def announced(self) -> bool:
         """Whether announcements up to a few seconds ago have been given to somebody."""

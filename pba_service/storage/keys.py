@@ -2,7 +2,7 @@
 
     pba:links                  sorted set, all scores 0: the links, in lexicographic order
     pba:region:<region>        sorted set: links that have said to be in a region, not all of them still are
-    pba:events                 stream: predictions as they are committed
+    pba:events                 stream: predictions as they are committed, and links whose outcomes changed
     pba:check                  string: written and read by the health check
     pba:{<link>}:m             hash: counters ("k"), node ("n"), peer ("p"), region ("r")
     pba:{<link>}:h:<bucket>    string: the samples of one bucket of time, 20 bytes each, ordered

@@ -104,6 +104,7 @@ class MemoryStore:
         self._links: dict[str, _Link] = {}
         self._ledgers: dict[str, dict[int, LedgerEntry]] = {}
         self._followers: set[_Follower] = set()
+        self._reported: dict[str, int] = {}
         # A link that expired and comes back must not look as it did to who knew it before.
         self._first_changes = count(0, 1_000_000)
 
@@ -216,6 +217,7 @@ class MemoryStore:
         """Stores an outcome, as `Store.add_outcome` says. Raises `LinkUnknownError`."""
         stored = self._known(outcome.link_id).outcomes
         stored[outcome.ended_at_ms] = outcome
+        self._reported[outcome.link_id] = self._reported.get(outcome.link_id, 0) + 1
         for ended_at_ms in sorted(stored)[:-KEPT]:
             del stored[ended_at_ms]
 
@@ -258,6 +260,10 @@ class MemoryStore:
                 yield await follower.next()
         finally:
             self._followers.discard(follower)
+
+    def outcomes_heard(self, link_id: str) -> int:
+        """How many outcomes of a link were stored."""
+        return self._reported.get(link_id, 0)
 
     @property
     def announced(self) -> bool:

@@ -15,7 +15,7 @@ from pba_service.storage import committing, keys, outcomes, putting, replies, sc
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
-from pba_service.storage.events import Followed, Own, follow
+from pba_service.storage.events import Followed, Heard, Own, announce_outcome, follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
@@ -64,6 +64,7 @@ class RedisStore:
         self._swept = ""
         self._followed = Followed()
         self._own = Own()
+        self._heard = Heard()
         self._recent = RecentBatches() if server.forgets_last_writes else None
         server.on_failover = self._put_again
 
@@ -217,7 +218,11 @@ class RedisStore:
 
     async def add_outcome(self, outcome: TransferOutcome) -> None:
         """Stores an outcome, as `Store.add_outcome` says. Raises `LinkUnknownError`."""
-        await outcomes.add(self._server, outcome, floor_ms=self._floor_ms(), retention_ms=self._retention_ms)
+        try:
+            await outcomes.add(self._server, outcome, floor_ms=self._floor_ms(), retention_ms=self._retention_ms)
+        finally:  # an answer that was lost does not say that nothing was stored
+            self._heard.note(outcome.link_id)
+        await announce_outcome(self._server, outcome.link_id)
 
     async def outcomes(self, link_id: str) -> list[TransferOutcome]:
         """The newest outcomes of a link, as `Store.outcomes` says. Raises `LinkUnknownError`."""
@@ -248,8 +253,14 @@ class RedisStore:
 
         The first list is empty: whatever is committed from then on will be delivered.
         """
-        async for predictions in follow(self._server, self._all_newest, followed=self._followed, own=self._own):
+        async for predictions in follow(
+            self._server, self._all_newest, followed=self._followed, own=self._own, heard=self._heard
+        ):
             yield predictions
+
+    def outcomes_heard(self, link_id: str) -> int:
+        """A number that changes with the outcomes of a link, as `Store.outcomes_heard` says."""
+        return self._heard.of(link_id)
 
     @property
     def announced(self) -> bool:

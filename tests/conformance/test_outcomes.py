@@ -1,10 +1,13 @@
 """What every store does with outcomes of transport parameters."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from pba_service.domain.amst.feedback import TransferOutcome
 from pba_service.domain.errors import LinkUnknownError
-from tests.conformance.tools import DAY_MS, MINUTE_MS, NOW_MS, Clock, minutes, samples
+from tests.conformance.tools import DAY_MS, MINUTE_MS, NOW_MS, SHARED, Clock, minutes, samples, together
 
 
 def outcome(ended_at_ms=NOW_MS, link_id="a", achieved=80.0, pacing=95.5):
@@ -63,3 +66,30 @@ async def test_outcomes_expire_and_so_do_their_links(new_store):
         clock.now_ms = NOW_MS + 2 * DAY_MS
         with pytest.raises(LinkUnknownError):
             await store.outcomes("a")
+
+
+async def test_a_number_tells_of_new_outcomes(store):
+    await store.put(together(samples("a", [NOW_MS]), samples("b", [NOW_MS])))
+    seen = [(store.outcomes_heard("a"), store.outcomes_heard("b"))]
+    for achieved in (1.0, 2.0):
+        await store.add_outcome(outcome(achieved=achieved))
+        seen.append((store.outcomes_heard("a"), store.outcomes_heard("b")))
+    assert len({a for a, _ in seen}) == 3
+    assert len({b for _, b in seen}) == 1
+
+
+@SHARED
+async def test_other_replicas_hear_of_outcomes(new_store):
+    async with new_store() as one, new_store() as two:
+        stream = two.announcements()
+        assert await anext(stream) == []
+        heard = two.outcomes_heard("a")
+        await one.put(samples("a", [NOW_MS]))
+        await one.add_outcome(outcome())
+        following = asyncio.create_task(anext(stream))
+        async with asyncio.timeout(10):
+            while two.outcomes_heard("a") == heard:  # noqa: ASYNC110 - the store is asked
+                await asyncio.sleep(0.005)
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following

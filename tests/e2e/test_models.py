@@ -123,7 +123,7 @@ def test_regions_are_served_by_models_of_their_own(replicas):
         wait_until(lambda: serving(first) == regional, CONVERGED_S, "the new folder")
         state = client.rollback_model(regional)
         client.pin_model(regional, scope=PinScope.REGION, value="eu")
-        # a prediction stays as it was made: what is pushed to a replica that still serves the former version keeps it
+        # until it has heard of the rollback, a replica answers with the model it serves
         converged(replicas, state.active_version)
         now = datetime.now(UTC)
         for link, region in (("a", "eu"), ("b", "us")):

@@ -1,5 +1,6 @@
 """The transport over the real engine: what is pushed comes back as predictions, records and a ledger."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -217,3 +218,39 @@ async def test_hostile_transfers_are_refused(real, method, request_, code):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await getattr(real.stub, method)(request_)
     assert caught.value.code() is code
+
+
+async def test_the_same_question_is_answered_the_same_until_something_new_is_heard(real):
+    real.clock.now_ms = time.time_ns() // 1_000_000  # answers are kept by the time of day
+    await real.stub.PushSamples(pb.PushSamplesRequest(samples=minutes(real, range(-40, 0), bandwidth=lambda _: 100)))
+
+    async def ask(streams=4):
+        request = pb.GetOptimalParametersRequest(link_id="a", current_streams=streams)
+        answer = await real.stub.GetOptimalParameters(request)
+        answer.ClearField("apply_at")
+        return answer
+
+    first = await ask()
+    assert await ask() == first
+    other = await ask(200)
+    assert (first.current.streams, other.current.streams) == (4, 200)
+    assert other.should_adjust
+    assert await ask() == first
+
+    now_ms = real.clock.now_ms
+    outcome = pb.TransferOutcome(
+        link_id="a",
+        started_at=timestamp(now_ms - MINUTE_MS),
+        ended_at=timestamp(now_ms),
+        parameters=types.TransportParameters(streams=4, buffer_bytes=65_536),
+        expected_goodput_mbps=100,
+        achieved_goodput_mbps=40,
+    )
+    await real.stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=outcome))
+    corrected = await ask()
+    assert pb.PARAMETER_REASON_OUTCOMES in corrected.reasons
+
+    await real.stub.PushSamples(pb.PushSamplesRequest(samples=minutes(real, range(1), bandwidth=lambda _: 300)))
+    newer = await ask()
+    assert newer.prediction.made_at.ToMilliseconds() == now_ms
+    assert newer != corrected

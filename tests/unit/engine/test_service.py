@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,7 @@ class FaultyStore(MemoryStore):
 
     away = False
     lose_commits = 0
+    outcomes_away = False
     answered_at_ms = 0
 
     def __init__(self, **options):
@@ -61,6 +63,11 @@ class FaultyStore(MemoryStore):
             self.refused.set()
             raise StoreUnavailableError
         return await super().snapshots(*args)
+
+    async def outcomes(self, link_id):
+        if self.outcomes_away:
+            raise StoreUnavailableError
+        return await super().outcomes(link_id)
 
     async def put(self, *args):
         if self.away:
@@ -366,6 +373,27 @@ async def test_outcomes_are_remembered_and_correct_the_streams():
         assert after.parameters.streams == pytest.approx(1.25 * before.parameters.streams, abs=1.5)
         assert await world.service.transfers.outcomes("a") == [outcome(world, 50)]
         assert world.read("dwcp_pba_amst_effectiveness_ratio_sum") == pytest.approx(0.5)
+
+
+async def test_an_answer_holds_until_time_alone_changes_it():
+    async with running(confidence_threshold=0.0) as world:
+        await world.push(values=[100, 20, 0, 1])
+        paced = await world.service.parameters(ParametersAsk("a", loss_probes=100_000))
+        assert world.clock.now_ms < paced.holds_until_ms <= paced.valid_until_ms
+        world.clock.now_ms = paced.holds_until_ms - 1
+        again = await world.service.parameters(ParametersAsk("a", loss_probes=100_000))
+        said = [replace(one, apply_at_ms=0, prediction=None) for one in (paced, again)]
+        for field in fields(said[0]):
+            assert getattr(said[0], field.name) == getattr(said[1], field.name)
+
+
+async def test_an_answer_that_lacks_what_the_store_could_not_tell_does_not_hold():
+    async with running(confidence_threshold=0.0) as world:
+        await world.push()
+        world.store.outcomes_away = True
+        assert (await world.service.parameters(ParametersAsk("a"))).holds_until_ms == 0
+        world.store.outcomes_away = False
+        assert (await world.service.parameters(ParametersAsk("a"))).holds_until_ms > world.clock.now_ms
 
 
 def outcome(world, achieved_mbps):

@@ -9,7 +9,7 @@ from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds, answer
 from pba_service.engine.subscriptions import Update
 from pba_service.serving import convert
-from pba_service.serving.ready import MAX_ASKS, PLAN_FOR_S, UPDATES_KEPT, ReadyAnswers
+from pba_service.serving.ready import PLAN_FOR_S, UPDATES_KEPT, ReadyAnswers
 from tests.conformance.tools import prediction
 
 
@@ -81,62 +81,91 @@ def test_there_is_a_bound_on_the_updates_that_are_kept():
 
 
 class TestPlans:
-    """The same question about the same prediction is answered once, for a few seconds."""
+    """The same question about the same prediction is answered once, as long as nothing else changes the answer."""
 
     NOW_S = 1_000.0
+    HEARD = 3
 
     @pytest.fixture
     def ready(self):
         self.now_s = self.NOW_S
-        return ReadyAnswers(clock=lambda: self.now_s)
+        return ReadyAnswers(max_plans=4, clock=lambda: self.now_s)
 
-    def planned(self, made, valid_s=900.0):
+    def planned(self, made, holds_s=900.0, apply_in_s=0.0):
         return answer(
             defaults(ParametersAsk("a"), TransportBounds()),
             (ParameterReason.BANDWIDTH,),
             source=ParametersSource.PREDICTION,
             should_adjust=True,
-            apply_at_ms=int(self.NOW_S * 1000),
-            valid_until_ms=int((self.NOW_S + valid_s) * 1000),
+            apply_at_ms=int((self.NOW_S + apply_in_s) * 1000),
+            valid_until_ms=int((self.NOW_S + 900) * 1000),
             prediction=made,
+            holds_until_ms=int((self.NOW_S + holds_s) * 1000),
         )
+
+    def read(self, written):
+        return pb.GetOptimalParametersResponse.FromString(written)
 
     def test_it_is_given_again_while_it_holds(self, ready):
         made = prediction("a")
-        written = ready.keep_plan("a", b"ask", self.planned(made))
-        assert pb.GetOptimalParametersResponse.FromString(written) == convert.parameters(self.planned(made))
-        assert ready.plan("a", b"ask", made) is written
-        self.now_s += PLAN_FOR_S + 0.001
-        assert ready.plan("a", b"ask", made) is None
+        written = ready.keep_plan(b"ask", self.planned(made), self.HEARD)
+        assert self.read(written) == convert.parameters(self.planned(made))
+        assert ready.plan(b"ask", made, self.HEARD) == written
+        self.now_s += PLAN_FOR_S
+        assert ready.plan(b"ask", made, self.HEARD) is None
+
+    def test_what_is_to_be_changed_at_once_is_so_whenever_it_is_given(self, ready):
+        made = prediction("a")
+        ready.keep_plan(b"ask", self.planned(made), self.HEARD)
+        self.now_s += 30.25
+        given = self.read(ready.plan(b"ask", made, self.HEARD))
+        assert given.apply_at == convert.timestamp(int((self.NOW_S + 30.25) * 1000))
+        expected = convert.parameters(self.planned(made))
+        expected.apply_at.CopyFrom(given.apply_at)
+        assert given == expected
+
+    def test_what_is_to_be_changed_later_stays_so_until_it_is_time(self, ready):
+        made = prediction("a")
+        ready.keep_plan(b"ask", self.planned(made, apply_in_s=20), self.HEARD)
+        for passed_s, apply_in_s in ((10, 20), (21, 21)):
+            self.now_s = self.NOW_S + passed_s
+            given = self.read(ready.plan(b"ask", made, self.HEARD))
+            assert given.apply_at == convert.timestamp(int((self.NOW_S + apply_in_s) * 1000))
 
     def test_it_is_not_given_to_another_question_or_for_another_prediction(self, ready):
         made = prediction("a")
-        ready.keep_plan("a", b"ask", self.planned(made))
-        assert ready.plan("a", b"another", made) is None
-        assert ready.plan("b", b"ask", made) is None
-        assert ready.plan("a", b"ask", prediction("a")) is None
-        assert ready.plan("a", b"ask", None) is None
+        ready.keep_plan(b"ask", self.planned(made), self.HEARD)
+        assert ready.plan(b"another", made, self.HEARD) is None
+        assert ready.plan(b"ask", prediction("a"), self.HEARD) is None
+        assert ready.plan(b"ask", None, self.HEARD) is None
 
     def test_it_is_not_given_beyond_its_own_time(self, ready):
         made = prediction("a")
-        ready.keep_plan("a", b"ask", self.planned(made, valid_s=1.0))
-        self.now_s += 1.5
-        assert ready.plan("a", b"ask", made) is None
+        ready.keep_plan(b"ask", self.planned(made, holds_s=1.0), self.HEARD)
+        self.now_s += 0.5
+        assert ready.plan(b"ask", made, self.HEARD) is not None
+        self.now_s += 0.5
+        assert ready.plan(b"ask", made, self.HEARD) is None
 
     def test_an_outcome_makes_a_new_plan(self, ready):
         made = prediction("a")
-        ready.keep_plan("a", b"ask", self.planned(made))
-        ready.forget_plans("a")
-        assert ready.plan("a", b"ask", made) is None
+        ready.keep_plan(b"ask", self.planned(made), self.HEARD)
+        assert ready.plan(b"ask", made, self.HEARD + 1) is None
 
     @pytest.mark.parametrize("made", [None, replace(prediction("a"), stale_since_ms=1)], ids=["none", "stale"])
     def test_what_rests_on_no_fresh_prediction_is_planned_anew(self, ready, made):
-        ready.keep_plan("a", b"ask", self.planned(made))
-        assert ready.plan("a", b"ask", made) is None
+        written = ready.keep_plan(b"ask", self.planned(made), self.HEARD)
+        assert self.read(written) == convert.parameters(self.planned(made))
+        assert ready.plan(b"ask", made, self.HEARD) is None
 
-    def test_there_is_a_bound_on_the_questions_of_a_link(self, ready):
+    def test_what_could_not_be_asked_in_full_is_planned_anew(self, ready):
         made = prediction("a")
-        for number in range(MAX_ASKS + 1):
-            ready.keep_plan("a", b"%d" % number, self.planned(made))
-        assert ready.plan("a", b"0", made) is None
-        assert ready.plan("a", b"%d" % MAX_ASKS, made) is not None
+        ready.keep_plan(b"ask", replace(self.planned(made), holds_until_ms=0), self.HEARD)
+        assert ready.plan(b"ask", made, self.HEARD) is None
+
+    def test_the_oldest_make_room(self, ready):
+        made = prediction("a")
+        for number in range(6):
+            ready.keep_plan(b"%d" % (number % 5), self.planned(made), self.HEARD)
+        given = [ready.plan(b"%d" % number, made, self.HEARD) is not None for number in range(5)]
+        assert given == [True, False, True, True, True]
