@@ -58,10 +58,10 @@ class Measuring:
         self._fill()
         self._costs_of_a_link()
         self._nothing()
+        self._idle_streams()
         self._pushes()
         self._deliveries()
         self._calls()
-        self._idle_streams()
         self._sweep()
 
     def together(self) -> None:
