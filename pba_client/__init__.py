@@ -61,6 +61,13 @@ from pba_client.records import (
     Replica,
     TrainingData,
 )
+from pba_client.retraining import (
+    Retraining,
+    RetrainingOutcome,
+    RetrainingPhase,
+    RetrainingRun,
+    RetrainingTrigger,
+)
 from pba_client.stream import PushStream
 from pba_client.transfers import Learned, TransferEstimate, TransferEstimates, TransferOutcome
 from pba_client.types import (
@@ -146,6 +153,11 @@ __all__ = [
     "Refusal",
     "RefusalReason",
     "Replica",
+    "Retraining",
+    "RetrainingOutcome",
+    "RetrainingPhase",
+    "RetrainingRun",
+    "RetrainingTrigger",
     "Sample",
     "ServiceFaultError",
     "TemporaryError",

@@ -108,12 +108,14 @@ def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 
 def is_local(target: str) -> bool:
-    """Whether a target is on this machine."""
+    """Whether a target, or each address of one that names several, is on this machine."""
     rest = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
-    if rest.startswith("unix"):
-        return True
+    return rest.startswith("unix") or all(map(_is_local_address, rest.split(",")))
+
+
+def _is_local_address(address: str) -> bool:
     try:
-        host = urlsplit(f"//{rest}").hostname or ""
+        host = urlsplit(f"//{address}").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

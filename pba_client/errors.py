@@ -37,6 +37,8 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _ERROR_DOMAIN = "pba"
 _MODEL_UNKNOWN = "MODEL_UNKNOWN"
+_TURNED_AWAY = "CANCELLED"
+"""All that gRPC's core says when more calls wait than a server takes; calls given up on this side say more."""
 _MAX_DIGITS = 15
 _DAY_MS = 86_400_000
 
@@ -217,6 +219,8 @@ def from_status(
     said = _read_details(details, pushback_ms)
     have, need = said.number("have"), said.number("need")
     text = message or code.name
+    if code is grpc.StatusCode.CANCELLED and message == _TURNED_AWAY:
+        return CapacityExceededError("the service was too busy to take the call", code=code.name, details=said)
     if code is grpc.StatusCode.FAILED_PRECONDITION and have is not None and need is not None:
         return HistoryTooShortError(text, have=have, need=need, details=said)
     if code is grpc.StatusCode.NOT_FOUND and said.reason == _MODEL_UNKNOWN:

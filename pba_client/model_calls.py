@@ -8,6 +8,7 @@ from pba.v1 import model_service_pb2 as pb
 
 from pba_client import rpcs, wire
 from pba_client.experiments import AsyncExperimentCalls, ExperimentCalls
+from pba_client.retraining import AsyncRetrainingCalls, RetrainingCalls
 
 if TYPE_CHECKING:
     from pba_client.records import Model, ModelState, PinScope, Replica
@@ -31,7 +32,7 @@ def _unpin(scope: PinScope | None, value: str) -> pb.UnpinModelRequest:
     return request
 
 
-class ModelCalls(ExperimentCalls):
+class ModelCalls(ExperimentCalls, RetrainingCalls):
     """What `Client` can say and ask of models."""
 
     def models(self) -> list[Model]:
@@ -81,7 +82,7 @@ class ModelCalls(ExperimentCalls):
         return [wire.replica(one) for one in self._unary(rpcs.LIST_REPLICAS, pb.ListReplicasRequest()).replicas]
 
 
-class AsyncModelCalls(AsyncExperimentCalls):
+class AsyncModelCalls(AsyncExperimentCalls, AsyncRetrainingCalls):
     """What `AsyncClient` can say and ask of models."""
 
     async def models(self) -> list[Model]:

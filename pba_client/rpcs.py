@@ -141,6 +141,12 @@ STOP_EXPERIMENT = Rpc(
     model_service_pb2.StopExperimentResponse,
     bulk=True,
 )
+GET_RETRAINING = Rpc(
+    _MODEL + "GetRetraining", model_service_pb2.GetRetrainingRequest, model_service_pb2.GetRetrainingResponse
+)
+START_RETRAINING = Rpc(
+    _MODEL + "StartRetraining", model_service_pb2.StartRetrainingRequest, model_service_pb2.StartRetrainingResponse
+)
 HEALTH_CHECK = Rpc("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
 
 CONTRACT = (
@@ -170,5 +176,7 @@ CONTRACT = (
     GET_EXPERIMENT,
     START_EXPERIMENT,
     STOP_EXPERIMENT,
+    GET_RETRAINING,
+    START_RETRAINING,
 )
 """Every call of pba.v1."""

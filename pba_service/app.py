@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -35,8 +36,11 @@ from pba_service.engine.upkeep import follow, pulse, recall, sweep
 from pba_service.experiment_life import follow_experiments
 from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
-from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.observability.metrics import Metrics, installed, service_registry
+from pba_service.observability.round_trips import RoundTrips
 from pba_service.observability.told import tell_on_socket
+from pba_service.observability.tracing import open_tracing
+from pba_service.retrain_life import follow_retraining
 from pba_service.serving.admission import AdmissionOptions
 from pba_service.serving.limiter import LimitOptions
 from pba_service.serving.options import ServerOptions
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 
     from pba_service.doors import Doors
     from pba_service.observability.http import MetricsServer
+    from pba_service.observability.spans import Tracing
 
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
@@ -159,15 +164,29 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
+        tracing = open_tracing(os.environ, installed("pba"))
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         metrics = Metrics(registry, settings.metrics_max_links)
         doors = open_doors(settings, AccessMetrics(registry))
         metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
-        store, keeper, shared, documents = await _store(stack, settings, metrics)
+        redis_url = await redis_at(stack, settings)
+        store, keeper, shared, documents = await _store(
+            stack, settings, metrics, redis_url, RoundTrips(registry, tracing)
+        )
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
+        population = Population(now_ms, metrics) if part.leads else None
         service, refresher = await _service(
-            stack, settings, part, store=store, keeper=keeper, worker=worker, metrics=metrics
+            stack,
+            settings,
+            population,
+            store=store,
+            keeper=keeper,
+            worker=worker,
+            metrics=metrics,
+            tracing=tracing,
         )
         models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
         trials = follow_experiments(
@@ -176,6 +195,17 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             documents=documents,
             models=models,
             refresher=refresher,
+            metrics=metrics,
+            clock=now_ms,
+        )
+        retraining = follow_retraining(
+            stack,
+            settings,
+            redis_url=redis_url,
+            documents=documents,
+            models=models,
+            trials=trials,
+            population=population,
             metrics=metrics,
             clock=now_ms,
         )
@@ -192,12 +222,14 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             service,
             models=models,
             trials=trials,
+            retraining=retraining,
             options=ServerOptions(
                 host=settings.grpc_host,
                 port=settings.grpc_port,
                 share_port=part.shares_port,
                 drain_grace_s=settings.drain_timeout_ms / 1000,
                 max_connection_age_s=settings.max_connection_age_ms / 1000 or None,
+                max_pending_calls=settings.max_waiting,
                 admission=AdmissionOptions(limit=LimitOptions(target_s=settings.latency_target_ms / 1000))
                 if settings.latency_target_ms
                 else None,
@@ -206,6 +238,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             registry=registry,
             gate=gate,
             tls=doors.tls,
+            tracing=tracing,
         )
         watch_files(stack, doors, gate, metrics_server)
         stack.push_async_callback(server.stop)
@@ -217,7 +250,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
 
 
 async def _store(
-    stack: AsyncExitStack, settings: Settings, metrics: Metrics
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, redis_url: str, round_trips: RoundTrips
 ) -> tuple[GuardedStore, Keeper, RedisRegistry, RedisDocuments]:
     """The store, who sees to its durability, and what replicas share in it of models and of experiments.
 
@@ -225,7 +258,8 @@ async def _store(
         DurabilityUnmetError: It answers, and is not set as `PBA_DURABILITY` wants it.
     """
     wanted = Durability(settings.durability)
-    server = open_server(await redis_at(stack, settings), settings.store_timeout_ms / 1000)
+    server = open_server(redis_url, settings.store_timeout_ms / 1000)
+    server.watched = round_trips.around
     store = open_store(stack, server, settings)
     keeper = Keeper(server, wanted, settings.replicas)
     with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
@@ -239,18 +273,19 @@ async def _store(
 async def _service(
     stack: AsyncExitStack,
     settings: Settings,
-    part: Part,
+    population: Population | None,
     *,
     store: GuardedStore,
     keeper: Keeper,
     worker: ThreadPoolExecutor,
     metrics: Metrics,
+    tracing: Tracing | None,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
     inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
-    refresher = Refresher(store, options, worker, metrics, inference=inference)
-    ingest = Ingest(store, metrics, refresher)
+    refresher = Refresher(store, options, worker, metrics, inference=inference, tracing=tracing)
+    ingest = Ingest(store, metrics, refresher, tracing)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
         Gathered(PatientDirectory(store, last_known, now_ms)),
@@ -280,8 +315,8 @@ async def _service(
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))
-    if part.leads:
-        every_s, population = settings.update_interval_ms / 1000, Population(now_ms, metrics)
+    if population is not None:
+        every_s = settings.update_interval_ms / 1000
         supervisor.start(
             "sweep",
             lambda: sweep(store, refresher, metrics, every_s, last_known=last_known, population=population),

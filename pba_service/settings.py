@@ -203,15 +203,28 @@ class Settings(AccessSettings):
     retrain_interval_ms: int = _row(
         "PBA_RETRAIN_INTERVAL",
         "24h",
-        DurationMs("1m", "8760h"),
-        "How often the model is to be retrained. This version checks it and does not retrain by itself: "
-        "`dwcp_pba_retrain_total` stays 0, and `pba train` trains when it is called.",
+        DurationMs("0s", "8760h"),
+        "How often the model is retrained where the extra named train is installed; what comes of it is tried as a "
+        "challenger: see [models](models.md). 0s: only by hand or for `PBA_RETRAIN_DRIFT`.",
+    )
+    retrain_drift_ratio: float = _row(
+        "PBA_RETRAIN_DRIFT",
+        "0.2",
+        Ratio(),
+        "The share of links whose level has shifted from which on a model is trained from scratch at once, at most "
+        "every 6 hours. 0: never.",
+    )
+    retrain_effort_ratio: float = _row(
+        "PBA_RETRAIN_EFFORT",
+        "1",
+        Ratio(),
+        "How much is computed in a retraining, beside what the shipped model took.",
     )
     training_data_days: int = _row(
         "PBA_TRAINING_DATA_DAYS",
         "30",
         Whole(1, 365, "days"),
-        "Days of history that `pba train --from-service` takes unless told.",
+        "Days of history that retraining takes, and `pba train --from-service` unless told.",
     )
 
     min_streams: int = _row("PBA_MIN_STREAMS", "2", Whole(1, 65_536, "streams"), "The fewest streams recommended.")
@@ -246,6 +259,13 @@ class Settings(AccessSettings):
         DurationMs("0s", "10s"),
         "What nine of ten calls should keep. When they do not, fewer calls of their method are let in at a time, "
         "and the others are refused at once with the time after which to try again. 0s: nothing is refused.",
+    )
+    max_waiting: int = _row(
+        "PBA_MAX_WAITING",
+        "128",
+        Whole(16, 1_000_000, "calls"),
+        "Calls and streams that may wait in gRPC for the service to take them, in each process; gRPC itself turns more "
+        "of them away with CANCELLED, which costs next to nothing and which the shipped clients try again.",
     )
     drain_timeout_ms: int = _row(
         "PBA_DRAIN_TIMEOUT",

@@ -11,17 +11,19 @@ from benchmarks.harness.http2 import Call
 from benchmarks.harness.load import connections, percentiles
 
 _DRAIN_S = 60.0
-_REFUSED = "8"  # RESOURCE_EXHAUSTED
+_REFUSED = "8"  # RESOURCE_EXHAUSTED, by the service
+_TURNED_AWAY = "1"  # CANCELLED, by gRPC's core: more wait than the service takes
 _BURST_S = 0.002
 
 
 class Tally:
-    """What became of calls: how long those took that were answered and refused, and how others failed."""
+    """What became of calls: how long those took that were answered, refused and turned away, and how others failed."""
 
     def __init__(self, total: int, warm: int) -> None:
         """Waits for `total` calls, of which the first `warm` are not counted."""
         self.answered: list[float] = []
         self.refused: list[float] = []
+        self.turned_away: list[float] = []
         self.faults: list[str] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left, self._warm = total, warm
@@ -37,6 +39,8 @@ class Tally:
             self.answered.append(took_s)
         elif fault[1:2] == _REFUSED:
             self.refused.append(took_s)
+        elif fault[1:2] == _TURNED_AWAY:
+            self.turned_away.append(took_s)
         else:
             self.faults.append(fault)
 
@@ -47,8 +51,8 @@ async def offer(
     """Calls at a rate; each is timed from when it was sent. What begins in the first `warm_s` is not counted.
 
     Returns:
-        Per second `offered`, `answered` and `refused`; `answered_p50_ms`, `answered_p99_ms`, `refused_p50_ms` and
-        `refused_p99_ms`; `failed` otherwise, with an example.
+        Per second `offered`, `answered`, `refused` and `turned_away`, and of each of the last three `_p50_ms` and
+        `_p99_ms`; `failed` otherwise, with an example.
     """
     opened = await connections(target, conns)
     data = [base64.b64decode(body) for body in bodies]
@@ -75,15 +79,11 @@ async def offer(
     await asyncio.wait_for(tally.done, _DRAIN_S)
     for connection in opened:
         connection.close()
-    yes, no = percentiles(tally.answered), percentiles(tally.refused)
+    kinds = {"answered": tally.answered, "refused": tally.refused, "turned_away": tally.turned_away}
     return {
         "offered": (total - warm) / lasted_s,
-        "answered": len(tally.answered) / lasted_s,
-        "refused": len(tally.refused) / lasted_s,
-        "answered_p50_ms": yes["p50_ms"],
-        "answered_p99_ms": yes["p99_ms"],
-        "refused_p50_ms": no["p50_ms"],
-        "refused_p99_ms": no["p99_ms"],
+        **{kind: len(took_s) / lasted_s for kind, took_s in kinds.items()},
+        **{f"{kind}_{name}": value for kind, took_s in kinds.items() for name, value in percentiles(took_s).items()},
         "failed": len(tally.faults),
         "fault": tally.faults[:1],
     }

@@ -72,6 +72,8 @@ TABLE: dict[str, Rule] = {
     "/pba.v1.ModelService/GetExperiment": _ADMIN,
     "/pba.v1.ModelService/StartExperiment": _ADMIN,
     "/pba.v1.ModelService/StopExperiment": _ADMIN,
+    "/pba.v1.ModelService/GetRetraining": _ADMIN,
+    "/pba.v1.ModelService/StartRetraining": _ADMIN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _KNOWN,
     # health says of names that are public whether they serve; probes have no identity
     "/grpc.health.v1.Health/Check": _ANYONE,

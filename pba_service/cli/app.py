@@ -70,6 +70,7 @@ _PANELS = {
     ),
     "Models": (
         ("train", models.train),
+        ("retrain", models.retrain),
         ("evaluate", models.evaluate),
         ("backtest", models.backtest),
         ("quantize", models.quantize),

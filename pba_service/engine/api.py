@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.lifecycle import Desired, Pin, Scope
     from pba_service.domain.parameters import ParametersAnswer, ParametersAsk
+    from pba_service.domain.retraining import Record as Retrainings
     from pba_service.domain.samples import Refusal, SampleBatch, Series
     from pba_service.engine.insight import Insight
     from pba_service.engine.model_ports import ReplicaReport
@@ -205,5 +206,33 @@ class ModelTrials(Protocol):
         Raises:
             ModelUnknownError: There is none of this name.
             ModelConflictError: It has ended.
+        """
+        ...
+
+
+class ModelRetraining(Protocol):
+    """Retraining of the models behind the transport.
+
+    Every method that waits raises `StoreUnavailableError` while the store is away.
+    """
+
+    @property
+    def absent(self) -> str:
+        """Why this replica cannot retrain; empty where it can."""
+        ...
+
+    async def status(self) -> Retrainings:
+        """What is known of retraining."""
+        ...
+
+    def due_at_ms(self, record: Retrainings) -> int:
+        """When the next run is due by the interval; 0 if none is."""
+        ...
+
+    async def ask(self, *, from_scratch: bool = False) -> Retrainings:
+        """Asks for a run as soon as may be.
+
+        Raises:
+            ModelConflictError: One is going on, or this replica cannot train.
         """
         ...

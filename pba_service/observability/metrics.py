@@ -26,6 +26,7 @@ from prometheus_client import (
 
 from pba_service.observability.bulk import BulkHistogram
 from pba_service.observability.links import METRICS, LinkTable
+from pba_service.observability.retraining import RetrainingMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -153,7 +154,7 @@ class Metrics:
         self._models_revision = gauge("dwcp_pba_models_revision", "The desired state of the models followed here.")
         self._models_proved = counter("dwcp_pba_model_loads_total", "Models loaded and proved.")
         self._models_refused = counter("dwcp_pba_models_refused_total", "Models refused, by what was wrong.", "reason")
-        counter("dwcp_pba_retrain_total", "Retrainings completed; this version does not retrain by itself.")
+        self.retraining = RetrainingMetrics(registry)
         self._pairs = counter(
             "dwcp_pba_experiment_pairs_total", "Links' paired forecasts that met their samples, by use.", "use"
         )
@@ -207,9 +208,7 @@ class Metrics:
         build = gauge(
             "dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio"
         )
-        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(
-            1
-        )
+        build.labels(installed("pba"), platform.python_version(), installed("onnxruntime"), installed("grpcio")).set(1)
         self._loop_lag = gauge(
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
@@ -400,7 +399,7 @@ class Metrics:
         self._skipped.inc(count)
 
 
-def _installed(package: str) -> str:
+def installed(package: str) -> str:
     """A package's version; empty in a checkout that is not installed."""
     try:
         return metadata.version(package)

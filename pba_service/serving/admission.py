@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge
 
 from pba_service.domain.errors import CapacityExceededError
 from pba_service.serving.limiter import Limiter, LimitOptions
+from pba_service.serving.pushback import with_pushback
 from pba_service.serving.status import status_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 RETRY_AFTER_S = 1.0
-"""What a refused caller is told to wait; clients add a random time of their own."""
+"""What a refused caller is told to wait at least."""
 
 _FREE = (f"/{health.SERVICE_NAME}/", "/grpc.reflection.")
 """Never refused: a server that is busy is alive, and has to say so."""
@@ -167,7 +168,7 @@ class _Door:
     async def _refuse(self, _request: Any, context: Any) -> None:
         limit = self.limiter.limit
         error = CapacityExceededError("calls under way", limit=limit, retry_after_s=RETRY_AFTER_S)
-        await context.abort_with_status(_refusal(error))
+        await context.abort_with_status(with_pushback(_refusal(error), RETRY_AFTER_S, context.time_remaining()))
 
 
 def _refusal(error: CapacityExceededError) -> grpc.Status:

@@ -11,10 +11,11 @@ from pba_service.domain.errors import InvalidRequestError, ModelUnknownError, Vi
 from pba_service.domain.lifecycle import MAX_CHAIN, Pin, Scope
 from pba_service.serving.convert import duration, timestamp
 from pba_service.serving.experiments import ExperimentServicer
+from pba_service.serving.retraining import RetrainingServicer
 
 if TYPE_CHECKING:
     from pba_service.domain.lifecycle import Desired
-    from pba_service.engine.api import Models, ModelTrials
+    from pba_service.engine.api import ModelRetraining, Models, ModelTrials
     from pba_service.engine.model_ports import ReplicaReport
     from pba_service.engine.ports import TrainingData
     from pba_service.engine.stock import Known
@@ -32,13 +33,14 @@ _SCOPES = {
 _WIRE_SCOPES = {scope: wire for wire, scope in _SCOPES.items()}
 
 
-class ModelServicer(ExperimentServicer):
+class ModelServicer(ExperimentServicer, RetrainingServicer):
     """`pba.v1.ModelService`."""
 
-    def __init__(self, models: Models, trials: ModelTrials) -> None:
-        """Serves `models`, and `trials` of them."""
+    def __init__(self, models: Models, trials: ModelTrials, retraining: ModelRetraining) -> None:
+        """Serves `models`, `trials` of them, and how they are retrained."""
         self._models = models
         self._trials = trials
+        self._retraining = retraining
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """Gives the known models."""

@@ -26,7 +26,7 @@ class ServerOptions:
         keepalive_s: An idle connection is asked for a sign of life this often.
         keepalive_timeout_s: Without one for this long it is closed.
         min_ping_interval_s: Clients may ask for signs of life this often.
-        max_pending_calls: Calls accepted and not yet begun; more are cancelled. 10,000 streams opened at once need it.
+        max_pending_calls: Calls that gRPC holds until the event loop takes them; more are cancelled by gRPC's core.
         drain_wait_s: Between telling NOT_SERVING and ending streams, so that clients and load balancers turn away.
         drain_grace_s: After that, what calls have to end.
         admission: How many calls are let in; None: all.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
-    from pba_service.engine.api import Models, ModelTrials, Service
+    from pba_service.engine.api import ModelRetraining, Models, ModelTrials, Service
+    from pba_service.observability.spans import Tracing
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -53,11 +54,13 @@ class Server:
         *,
         models: Models,
         trials: ModelTrials,
+        retraining: ModelRetraining,
         options: ServerOptions,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
         gate: Gate | None = None,
         tls: Watched[Certificates] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Builds a server; nothing is opened before `start`.
 
@@ -65,16 +68,19 @@ class Server:
             service: What is served.
             models: The life of its models.
             trials: Experiments on them.
+            retraining: What retrains them.
             options: How.
             checks: By name, what returns when something the service depends on is usable and raises otherwise, such
                 as the store. That a model is loaded is checked as well.
             registry: Where the metrics of calls go.
             gate: Lets calls in; None: all of them.
             tls: The certificates to listen with; None: in plain text.
+            tracing: Makes a span of each call; None: nothing does.
         """
         self._service = service
         self._models = models
         self._trials = trials
+        self._retraining = retraining
         self._options = options
         self._closing = asyncio.Event()
         self._health = HealthServicer(("", PREDICTION_SERVICE, MODEL_SERVICE))
@@ -90,6 +96,7 @@ class Server:
         self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
         self._tls = tls
+        self._tracing = tracing
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
@@ -98,11 +105,13 @@ class Server:
         Health is found out before the first call is accepted.
         """
         server = grpc.aio.server(options=self._options.channel_options())
-        guarded: Any = Guard(self._metrics, self._gate, self._admission).registration(server)
+        guarded: Any = Guard(self._metrics, self._gate, self._admission, self._tracing).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._models, self._trials), guarded)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(self._models, self._trials, self._retraining), guarded
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pba_service.storage import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _POLL_S = 0.01
@@ -24,7 +24,13 @@ class GuardedProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, pass_fds: Sequence[int] = (), guard_mode: str | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        pass_fds: Sequence[int] = (),
+        guard_mode: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Starts the command.
 
@@ -33,6 +39,7 @@ class GuardedProcess:
             log: A file for what it says; overwritten.
             pass_fds: Open files that it shall hold too.
             guard_mode: One of the modes of `guard`; by default the one fit for this system.
+            environment: Its variables; None: those of this process.
 
         Raises:
             OSError: It cannot be started.
@@ -49,6 +56,7 @@ class GuardedProcess:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=(read_end, *pass_fds),
+                    env=environment,
                     start_new_session=True,  # Ctrl-C in a terminal is this process's business
                 )
         except BaseException:

@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 BASE_MS = 60_000
 TRAIN, TUNE, TEST = 0, 1, 2
 SPLIT = (0.7, 0.8)
-SPLIT_RULE = "by time within each link: first 70 % train, next 10 % tune, last 20 % test"
+
+
+class TooFewExamplesError(ValueError):
+    """The links have too few consecutive measurements to learn anything from."""
+
+
+def split_rule(split: tuple[float, float]) -> str:
+    """In words, for the manifest."""
+    train, tune, test = split[0], split[1] - split[0], 1 - split[1]
+    return f"by time within each link: first {train:.0%} train, next {tune:.0%} tune, last {test:.0%} test".replace(
+        "%", " %"
+    )
+
 
 SIMULATED_PREFIX = "simulated-"
 """Collections of the simulator begin with this."""
@@ -205,7 +217,7 @@ def examples_of(
         whole = (built.values, (built.step_ms / 1000).astype(np.float32), targets, built.made_at_ms, part[chosen], link)
         columns.append(tuple(column[keep] for column in whole))
     if not columns:
-        raise ValueError("no link has enough consecutive measurements for a window and a target")
+        raise TooFewExamplesError("no link has enough consecutive measurements for a window and a target")
     whole_columns = {name: np.concatenate([part[k] for part in columns]) for k, name in enumerate(_COLUMNS)}
     return Examples(**whole_columns, links=tuple((t.collection, t.link_id) for t in traces))
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from pba_service.training.dataset import Trace
 
 MODEL_NAMES = ("pba_lstm", "bandwidth_lstm")
 """The product's model, and the one of the documented topology."""
@@ -31,6 +33,7 @@ class TrainOptions:
         augment: Whether changed copies of the training parts are added: other cadence, scale, gaps, level shifts.
         parent: The folder of the model to go on from; None begins from scratch. A parent that cannot be read back, or
             is of another kind, is refused.
+        split: Shares of each link's samples where the training and the tuning part end; the rest is the test part.
         hold_out: Collections left out of training altogether, for research.
         threads: CPU threads that training may use; 0 lets TensorFlow choose, and then a model may come out different by
             rounding from run to run.
@@ -49,6 +52,7 @@ class TrainOptions:
     simulated_links: int = 112
     augment: bool = True
     parent: Path | None = None
+    split: tuple[float, float] = (0.7, 0.8)
     hold_out: tuple[str, ...] = ()
     threads: int = 1
     created_at: str = ""
@@ -74,20 +78,30 @@ class TrainOptions:
             faults.append("learning_rate must be above 0 and at most 1")
         if self.data is None and self.simulated_links == 0:
             faults.append("without data there must be simulated_links")
+        if not 0 < self.split[0] < self.split[1] < 1:
+            faults.append("split must be two rising shares between 0 and 1")
         if faults:
             raise ValueError("; ".join(faults))
 
 
-def train(options: TrainOptions, progress: Callable[[str], None] = print) -> Path:
+def train(
+    options: TrainOptions,
+    progress: Callable[[str], None] = print,
+    *,
+    traces: Sequence[Trace] = (),
+    on_epoch: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Path:
     """Trains, exports, checks and scores a model.
 
     Args:
         options: The run.
         progress: Receives one line of text at a time.
+        traces: Measurements that are in memory already, beside those of `options.data`.
+        on_epoch: Told after each pass how many are done, and of how many at most; what it raises ends the training.
 
     Returns:
         The path of the manifest; `model.onnx` is beside it.
     """
     from pba_service.training.trainer import run  # noqa: PLC0415 - TensorFlow loads only when training starts
 
-    return run(options, progress)
+    return run(options, progress, traces=traces, on_epoch=on_epoch)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
-from pba_service.training.dataset import TRAIN
+from pba_service.training.dataset import TRAIN, TooFewExamplesError
 from pba_service.training.export import bandwidth_lstm_graph
 from pba_service.training.losses import masked_huber
 from pba_service.training.network import WINDOW_SLOTS, bandwidth_lstm
@@ -60,7 +60,7 @@ class Table:
             weight[self.simulated] *= SIMULATED_SHARE / (1 - SIMULATED_SHARE) * real / simulated
         total = weight.sum()
         if total == 0:
-            raise ValueError("no target to train on")
+            raise TooFewExamplesError("no target to train on")
         result: NDArray[np.float64] = weight / total
         return result
 

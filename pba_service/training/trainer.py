@@ -40,7 +40,7 @@ EXAMPLE_SLOTS = 100
 MEASURED_PER_LINK, AUGMENTED_PER_LINK, SIMULATED_PER_LINK = 4_000, 1_500, 800
 """Most windows of one link, or of a changed copy, in each part; evenly spaced. Memory is 2.4 kB a window."""
 
-_NOT_RECORDED = {"output", "data", "parent", "created_at", "threads"}
+_NOT_RECORDED = {"split", "output", "data", "parent", "created_at", "threads"}
 
 TUNE_ROWS = 20_000
 PARITY_ROWS = 512
@@ -60,20 +60,26 @@ def recipe_of(name: str) -> Recipe:
     return GatedLstm()
 
 
-def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
+def run(
+    options: TrainOptions,
+    progress: Callable[[str], None],
+    *,
+    traces: Sequence[dataset.Trace],
+    on_epoch: Callable[[int, int], None],
+) -> Path:
     """Trains one model; see `options.train`."""
     started = time.monotonic()
     prepare_framework(options.seed, options.threads)
     recipe = recipe_of(options.model)
-    real = (
-        [t for t in dataset.read_traces(options.data) if t.collection not in options.hold_out] if options.data else []
-    )
+    read = dataset.read_traces(options.data) if options.data else []
+    real = [trace for trace in (*read, *traces) if trace.collection not in options.hold_out]
     simulated = simulated_traces(options.simulated_links, options.seed)
     progress(f"{len(real)} measured and {len(simulated)} simulated links")
     examples = training_examples(recipe, real, simulated, options)
     progress(f"{len(examples):,} windows of {recipe.slots} slots")
     recipe.fit(examples)
-    network, epochs_run = fit(recipe, examples, options, progress, begun_network(recipe, examples, options))
+    lines = EpochLines(options.epochs, progress, on_epoch)
+    network, epochs_run = fit(recipe, examples, options, lines, begun_network(recipe, examples, options))
     for layer in network.layers:  # what stayed fixed counts as trained as well
         layer.trainable = True
     model = recipe.graph(network)
@@ -89,7 +95,7 @@ def run(options: TrainOptions, progress: Callable[[str], None]) -> Path:
         fingerprint_sha256=dataset.fingerprint(real) if real else "",
         simulated_links=len(simulated),
         simulated_rows=sum(len(t.series) for t in simulated),
-        split=dataset.SPLIT_RULE,
+        split=dataset.split_rule(options.split),
         held_out=list(options.hold_out),
         options={k: v for k, v in asdict(options).items() if k not in _NOT_RECORDED},
         epochs_run=epochs_run,
@@ -108,7 +114,7 @@ def training_examples(
     """Windows of measured and simulated traces, and of changed copies of the measured training parts."""
     copies = augmented(measured, options.seed) if options.augment else []
     kinds = (
-        (measured, MEASURED_PER_LINK, dataset.SPLIT),
+        (measured, MEASURED_PER_LINK, options.split),
         (copies, AUGMENTED_PER_LINK, (1.0, 1.0)),
         (simulated, SIMULATED_PER_LINK, dataset.SPLIT),
     )
@@ -174,9 +180,7 @@ def begun_network(recipe: Recipe, examples: dataset.Examples, options: TrainOpti
     return network
 
 
-def fit(
-    recipe: Recipe, examples: dataset.Examples, options: TrainOptions, progress: Callable[[str], None], network: Any
-) -> Any:
+def fit(recipe: Recipe, examples: dataset.Examples, options: TrainOptions, lines: EpochLines, network: Any) -> Any:
     """Fits a network and gives it back with its best weights, and the passes until then."""
     table = recipe.table(examples)
     tuning = table.sampling_weights(table.part == dataset.TUNE)
@@ -185,7 +189,7 @@ def fit(
     rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * len(batches))
     network.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss=recipe.loss(), jit_compile=False)
     stopping = keras.callbacks.EarlyStopping(patience=options.patience, restore_best_weights=True)
-    progress(
+    lines.progress(
         f"{trainable_parameters(network):,} trainable parameters, {options.epochs} epochs of {len(batches)} batches"
     )
     history = network.fit(
@@ -193,7 +197,7 @@ def fit(
         epochs=options.epochs,
         validation_data=table.at(rows),
         validation_batch_size=1024,
-        callbacks=[stopping, EpochLines(options.epochs, progress)],
+        callbacks=[stopping, lines],
         shuffle=False,
         verbose=0,
     )
@@ -203,9 +207,10 @@ def fit(
 class EpochLines(keras.callbacks.Callback):  # type: ignore[misc] # keras is untyped
     """One line of text per pass."""
 
-    def __init__(self, epochs: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, epochs: int, progress: Callable[[str], None], on_epoch: Callable[[int, int], None]) -> None:
         super().__init__()
-        self._epochs, self._progress, self._started = epochs, progress, time.monotonic()
+        self.progress = progress
+        self._epochs, self._on_epoch, self._started = epochs, on_epoch, time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Says how far training is."""
@@ -214,7 +219,8 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc] # keras is unt
         bar = "#" * round(20 * done / self._epochs)
         left = (time.monotonic() - self._started) / done * (self._epochs - done)
         losses = f"loss {logs['loss']:.4f}, tuning {logs['val_loss']:.4f}"
-        self._progress(f"epoch {done:>3}/{self._epochs} [{bar:<20}] {losses}, at most {left:.0f} s left")
+        self.progress(f"epoch {done:>3}/{self._epochs} [{bar:<20}] {losses}, at most {left:.0f} s left")
+        self._on_epoch(done, self._epochs)
 
 
 def check_parity(recipe: Recipe, network: Any, model: bytes, examples: dataset.Examples) -> None:
@@ -257,8 +263,9 @@ def parts_scored(
         result[name] = scores.score(some, {recipe.name: forecast[..., middle]}, product)
         if name == "test" and len(recipe.quantiles) > 1:
             covered = scores.coverage(forecast[..., 0], forecast[..., -1], some.targets[:, product], some.collection)
-    progress("test part, mean absolute error at 15 minutes relative to the last value:")
-    progress(scores.table(result["test"]))
+    if "test" in result:
+        progress("test part, mean absolute error at 15 minutes relative to the last value:")
+        progress(scores.table(result["test"]))
     return result, covered
 
 

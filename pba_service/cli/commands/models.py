@@ -60,6 +60,39 @@ def train(
         train_model(output, history, model, given)
 
 
+def retrain(
+    data: DataPath = None,
+    target: Target = DEFAULT_TARGET,
+    run: Annotated[int, typer.Option("--run", hidden=True, help="A run that the service began for this process.")] = 0,
+    *,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train a fresh network instead of going on from the serving model.")
+    ] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the running service to retrain, and return.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what the running service knows of it.")] = False,
+    json: Json = False,
+) -> None:
+    """Learn from the stored history, and offer the model as a challenger; it serves only once it is shown to be better.
+
+    Runs here, on the Redis that PBA_REDIS_URL names, one at a time across all replicas; with --data on a file instead
+    of the history. Needs the extra named train. With --ask or --status it calls a running service.
+    """
+    from pba_service.cli import retrain as retraining
+
+    if ask and status:
+        raise typer.BadParameter("--ask and --status exclude each other")
+    if (ask or status) and data:
+        raise typer.BadParameter("--data goes with a run here, without --ask and --status")
+    if status:
+        retraining.status(target, as_json=json)
+    elif ask:
+        retraining.ask(target, from_scratch=from_scratch, as_json=json)
+    else:
+        from pba_service.retrain_run import Wanted
+
+        retraining.retrain_here(Wanted(token=run, from_scratch=from_scratch, file=data))
+
+
 ModelPath = Annotated[
     Path, typer.Option("--model", envvar="PBA_MODEL_PATH", exists=True, help="The model; by default the shipped one.")
 ]

@@ -121,6 +121,106 @@ EXPERIMENT_STATUS_SUPERSEDED: ExperimentStatus.ValueType  # 6
 """The champion serves no more."""
 Global___ExperimentStatus: _TypeAlias = ExperimentStatus  # noqa: Y015
 
+class _RetrainingTrigger:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetrainingTriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetrainingTrigger.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRAINING_TRIGGER_UNSPECIFIED: _RetrainingTrigger.ValueType  # 0
+    """Not said; never sent by the service."""
+    RETRAINING_TRIGGER_INTERVAL: _RetrainingTrigger.ValueType  # 1
+    """PBA_RETRAIN_INTERVAL had passed."""
+    RETRAINING_TRIGGER_DRIFT: _RetrainingTrigger.ValueType  # 2
+    """The level of many links had shifted."""
+    RETRAINING_TRIGGER_HAND: _RetrainingTrigger.ValueType  # 3
+    """Somebody asked for it."""
+
+class RetrainingTrigger(_RetrainingTrigger, metaclass=_RetrainingTriggerEnumTypeWrapper):
+    """Why a retraining began."""
+
+RETRAINING_TRIGGER_UNSPECIFIED: RetrainingTrigger.ValueType  # 0
+"""Not said; never sent by the service."""
+RETRAINING_TRIGGER_INTERVAL: RetrainingTrigger.ValueType  # 1
+"""PBA_RETRAIN_INTERVAL had passed."""
+RETRAINING_TRIGGER_DRIFT: RetrainingTrigger.ValueType  # 2
+"""The level of many links had shifted."""
+RETRAINING_TRIGGER_HAND: RetrainingTrigger.ValueType  # 3
+"""Somebody asked for it."""
+Global___RetrainingTrigger: _TypeAlias = RetrainingTrigger  # noqa: Y015
+
+class _RetrainingPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetrainingPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetrainingPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRAINING_PHASE_UNSPECIFIED: _RetrainingPhase.ValueType  # 0
+    """Not said; never sent by the service."""
+    RETRAINING_PHASE_STARTING: _RetrainingPhase.ValueType  # 1
+    """Its process starts."""
+    RETRAINING_PHASE_READING: _RetrainingPhase.ValueType  # 2
+    """It reads history."""
+    RETRAINING_PHASE_TRAINING: _RetrainingPhase.ValueType  # 3
+    """It trains."""
+    RETRAINING_PHASE_REGISTERING: _RetrainingPhase.ValueType  # 4
+    """It gives its model to all replicas."""
+    RETRAINING_PHASE_ENDED: _RetrainingPhase.ValueType  # 5
+    """It is over."""
+
+class RetrainingPhase(_RetrainingPhase, metaclass=_RetrainingPhaseEnumTypeWrapper):
+    """How far a retraining is."""
+
+RETRAINING_PHASE_UNSPECIFIED: RetrainingPhase.ValueType  # 0
+"""Not said; never sent by the service."""
+RETRAINING_PHASE_STARTING: RetrainingPhase.ValueType  # 1
+"""Its process starts."""
+RETRAINING_PHASE_READING: RetrainingPhase.ValueType  # 2
+"""It reads history."""
+RETRAINING_PHASE_TRAINING: RetrainingPhase.ValueType  # 3
+"""It trains."""
+RETRAINING_PHASE_REGISTERING: RetrainingPhase.ValueType  # 4
+"""It gives its model to all replicas."""
+RETRAINING_PHASE_ENDED: RetrainingPhase.ValueType  # 5
+"""It is over."""
+Global___RetrainingPhase: _TypeAlias = RetrainingPhase  # noqa: Y015
+
+class _RetrainingOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetrainingOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetrainingOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRAINING_OUTCOME_UNSPECIFIED: _RetrainingOutcome.ValueType  # 0
+    """It goes on."""
+    RETRAINING_OUTCOME_TRAINED: _RetrainingOutcome.ValueType  # 1
+    """It gave a model, which is tried as a challenger."""
+    RETRAINING_OUTCOME_TOO_LITTLE_DATA: _RetrainingOutcome.ValueType  # 2
+    """The links have too little history."""
+    RETRAINING_OUTCOME_FAILED: _RetrainingOutcome.ValueType  # 3
+    """It failed."""
+    RETRAINING_OUTCOME_STOPPED: _RetrainingOutcome.ValueType  # 4
+    """Its process was told to end."""
+    RETRAINING_OUTCOME_REFUSED: _RetrainingOutcome.ValueType  # 5
+    """It gave a model that could not be loaded."""
+
+class RetrainingOutcome(_RetrainingOutcome, metaclass=_RetrainingOutcomeEnumTypeWrapper):
+    """What became of a retraining."""
+
+RETRAINING_OUTCOME_UNSPECIFIED: RetrainingOutcome.ValueType  # 0
+"""It goes on."""
+RETRAINING_OUTCOME_TRAINED: RetrainingOutcome.ValueType  # 1
+"""It gave a model, which is tried as a challenger."""
+RETRAINING_OUTCOME_TOO_LITTLE_DATA: RetrainingOutcome.ValueType  # 2
+"""The links have too little history."""
+RETRAINING_OUTCOME_FAILED: RetrainingOutcome.ValueType  # 3
+"""It failed."""
+RETRAINING_OUTCOME_STOPPED: RetrainingOutcome.ValueType  # 4
+"""Its process was told to end."""
+RETRAINING_OUTCOME_REFUSED: RetrainingOutcome.ValueType  # 5
+"""It gave a model that could not be loaded."""
+Global___RetrainingOutcome: _TypeAlias = RetrainingOutcome  # noqa: Y015
+
 @_typing.final
 class ListModelsRequest(_message.Message):
     """Asks for the known models."""
@@ -1162,3 +1262,216 @@ class StopExperimentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopExperimentResponse: _TypeAlias = StopExperimentResponse  # noqa: Y015
+
+@_typing.final
+class RetrainingRun(_message.Message):
+    """One run of retraining."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    FROM_SCRATCH_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    PARENT_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts runs; greater than that of every run before."""
+    holder: _builtins.str
+    """The replica or machine that began it."""
+    trigger: Global___RetrainingTrigger.ValueType
+    """Why it began."""
+    from_scratch: _builtins.bool
+    """Whether it trains a fresh network instead of going on from the serving model."""
+    phase: Global___RetrainingPhase.ValueType
+    """How far it is."""
+    progress: _builtins.float
+    """How much of the phase is done, 0 to 1."""
+    outcome: Global___RetrainingOutcome.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """Why it gave no model; empty if it did."""
+    links: _builtins.int
+    """Links that it learned from; 0 while that is not known, and where they came from a file."""
+    samples: _builtins.int
+    """Samples of them."""
+    parent_version: _builtins.str
+    """The version that it went on from; empty from scratch."""
+    version: _builtins.str
+    """The version that it made; empty while there is none."""
+    experiment: _builtins.str
+    """The experiment in which that is tried; empty while it waits for that."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; absent while it goes on."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        holder: _builtins.str = ...,
+        trigger: Global___RetrainingTrigger.ValueType = ...,
+        from_scratch: _builtins.bool = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        phase: Global___RetrainingPhase.ValueType = ...,
+        progress: _builtins.float = ...,
+        outcome: Global___RetrainingOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        links: _builtins.int = ...,
+        samples: _builtins.int = ...,
+        parent_version: _builtins.str = ...,
+        version: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "experiment", b"experiment", "from_scratch", b"from_scratch", "holder", b"holder", "links", b"links", "number", b"number", "outcome", b"outcome", "parent_version", b"parent_version", "phase", b"phase", "progress", b"progress", "reason", b"reason", "samples", b"samples", "started_at", b"started_at", "trigger", b"trigger", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrainingRun: _TypeAlias = RetrainingRun  # noqa: Y015
+
+@_typing.final
+class Retraining(_message.Message):
+    """What is known of retraining."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    LAST_SUCCESS_AT_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    asked: _builtins.bool
+    """Whether a run was asked for that has not begun."""
+    absent: _builtins.str
+    """Why the replica that answers cannot train; empty if it can."""
+    @_builtins.property
+    def run(self) -> Global___RetrainingRun:
+        """The run that goes on, or the last one; absent if there never was one."""
+
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """When the next run is due by the interval; absent if none is."""
+
+    @_builtins.property
+    def last_success_at(self) -> _timestamp_pb2.Timestamp:
+        """When a run last gave a model; absent if none ever did."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___RetrainingRun | None = ...,
+        asked: _builtins.bool = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        last_success_at: _timestamp_pb2.Timestamp | None = ...,
+        absent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "last_success_at", b"last_success_at", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "asked", b"asked", "due_at", b"due_at", "last_success_at", b"last_success_at", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retraining: _TypeAlias = Retraining  # noqa: Y015
+
+@_typing.final
+class GetRetrainingRequest(_message.Message):
+    """Asks what is known of retraining."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRetrainingRequest: _TypeAlias = GetRetrainingRequest  # noqa: Y015
+
+@_typing.final
+class GetRetrainingResponse(_message.Message):
+    """What is known of retraining."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRAINING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def retraining(self) -> Global___Retraining:
+        """Retraining."""
+
+    def __init__(
+        self,
+        *,
+        retraining: Global___Retraining | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retraining", b"retraining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retraining", b"retraining"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRetrainingResponse: _TypeAlias = GetRetrainingResponse  # noqa: Y015
+
+@_typing.final
+class StartRetrainingRequest(_message.Message):
+    """Asks for a retraining."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SCRATCH_FIELD_NUMBER: _builtins.int
+    from_scratch: _builtins.bool
+    """Whether to train a fresh network instead of going on from the serving model."""
+    def __init__(
+        self,
+        *,
+        from_scratch: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_scratch", b"from_scratch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRetrainingRequest: _TypeAlias = StartRetrainingRequest  # noqa: Y015
+
+@_typing.final
+class StartRetrainingResponse(_message.Message):
+    """It will begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRAINING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def retraining(self) -> Global___Retraining:
+        """Retraining."""
+
+    def __init__(
+        self,
+        *,
+        retraining: Global___Retraining | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retraining", b"retraining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retraining", b"retraining"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRetrainingResponse: _TypeAlias = StartRetrainingResponse  # noqa: Y015

@@ -96,6 +96,16 @@ class ModelServiceStub:
                 request_serializer=pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.SerializeToString,
                 response_deserializer=pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.FromString,
                 _registered_method=True)
+        self.GetRetraining = channel.unary_unary(
+                '/pba.v1.ModelService/GetRetraining',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.GetRetrainingRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.GetRetrainingResponse.FromString,
+                _registered_method=True)
+        self.StartRetraining = channel.unary_unary(
+                '/pba.v1.ModelService/StartRetraining',
+                request_serializer=pba_dot_v1_dot_model__service__pb2.StartRetrainingRequest.SerializeToString,
+                response_deserializer=pba_dot_v1_dot_model__service__pb2.StartRetrainingResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -196,6 +206,21 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRetraining(self, request, context):
+        """What is known of retraining: the run that goes on, or the last one, and when the next is due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartRetraining(self, request, context):
+        """Asks for a retraining as soon as may be; it is one run for all replicas. FAILED_PRECONDITION (MODEL_CONFLICT): one
+        goes on, or the replica that answers cannot train.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -258,6 +283,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.StopExperiment,
                     request_deserializer=pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.FromString,
                     response_serializer=pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.SerializeToString,
+            ),
+            'GetRetraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetraining,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.GetRetrainingRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.GetRetrainingResponse.SerializeToString,
+            ),
+            'StartRetraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRetraining,
+                    request_deserializer=pba_dot_v1_dot_model__service__pb2.StartRetrainingRequest.FromString,
+                    response_serializer=pba_dot_v1_dot_model__service__pb2.StartRetrainingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +621,60 @@ class ModelService:
             '/pba.v1.ModelService/StopExperiment',
             pba_dot_v1_dot_model__service__pb2.StopExperimentRequest.SerializeToString,
             pba_dot_v1_dot_model__service__pb2.StopExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRetraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/GetRetraining',
+            pba_dot_v1_dot_model__service__pb2.GetRetrainingRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.GetRetrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRetraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pba.v1.ModelService/StartRetraining',
+            pba_dot_v1_dot_model__service__pb2.StartRetrainingRequest.SerializeToString,
+            pba_dot_v1_dot_model__service__pb2.StartRetrainingResponse.FromString,
             options,
             channel_credentials,
             insecure,

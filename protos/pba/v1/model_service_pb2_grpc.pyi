@@ -76,6 +76,12 @@ class ModelServiceStub:
     """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
     (MODEL_CONFLICT): it has ended.
     """
+    GetRetraining: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetRetrainingRequest, _model_service_pb2.GetRetrainingResponse]
+    """What is known of retraining: the run that goes on, or the last one, and when the next is due."""
+    StartRetraining: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartRetrainingRequest, _model_service_pb2.StartRetrainingResponse]
+    """Asks for a retraining as soon as may be; it is one run for all replicas. FAILED_PRECONDITION (MODEL_CONFLICT): one
+    goes on, or the replica that answers cannot train.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -124,6 +130,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
     StopExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StopExperimentRequest, _model_service_pb2.StopExperimentResponse]  # type: ignore[assignment]
     """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
     (MODEL_CONFLICT): it has ended.
+    """
+    GetRetraining: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetRetrainingRequest, _model_service_pb2.GetRetrainingResponse]  # type: ignore[assignment]
+    """What is known of retraining: the run that goes on, or the last one, and when the next is due."""
+    StartRetraining: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartRetrainingRequest, _model_service_pb2.StartRetrainingResponse]  # type: ignore[assignment]
+    """Asks for a retraining as soon as may be; it is one run for all replicas. FAILED_PRECONDITION (MODEL_CONFLICT): one
+    goes on, or the replica that answers cannot train.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -242,6 +254,24 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_service_pb2.StopExperimentResponse, _abc.Awaitable[_model_service_pb2.StopExperimentResponse]]:
         """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
         (MODEL_CONFLICT): it has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRetraining(
+        self,
+        request: _model_service_pb2.GetRetrainingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetRetrainingResponse, _abc.Awaitable[_model_service_pb2.GetRetrainingResponse]]:
+        """What is known of retraining: the run that goes on, or the last one, and when the next is due."""
+
+    @_abc_1.abstractmethod
+    def StartRetraining(
+        self,
+        request: _model_service_pb2.StartRetrainingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.StartRetrainingResponse, _abc.Awaitable[_model_service_pb2.StartRetrainingResponse]]:
+        """Asks for a retraining as soon as may be; it is one run for all replicas. FAILED_PRECONDITION (MODEL_CONFLICT): one
+        goes on, or the replica that answers cannot train.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

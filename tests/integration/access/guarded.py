@@ -17,7 +17,7 @@ from pba_service.observability.access import AccessMetrics
 from pba_service.serving.gate import Gate
 from pba_service.serving.server import Server
 from tests.identities import AUDIENCE, ISSUER
-from tests.integration.serving.harness import FAST, FakeModels, FakeService, FakeTrials
+from tests.integration.serving.harness import FAST, FakeModels, FakeRetraining, FakeService, FakeTrials
 
 
 @dataclass
@@ -65,9 +65,16 @@ async def guarded(*, verifier=None, directory=None, tls=None, service=None, know
     authenticator = Authenticator(verifier=verifier, directory=directory) if known else None
     made = Gate(authenticator, AccessMetrics(registry), regions=service.subscriptions.regions, **gate)
     models = FakeModels(service)
-    trials = FakeTrials(service)
     server = Server(
-        service, models=models, trials=trials, options=FAST, checks={}, registry=registry, gate=made, tls=tls
+        service,
+        models=models,
+        trials=FakeTrials(service),
+        retraining=FakeRetraining(service),
+        options=FAST,
+        checks={},
+        registry=registry,
+        gate=made,
+        tls=tls,
     )
     port = await server.start()
     try:

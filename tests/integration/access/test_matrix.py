@@ -83,6 +83,8 @@ REQUESTS = {
     MODEL + "GetExperiment": lambda _: model_pb.GetExperimentRequest(),
     MODEL + "StartExperiment": lambda _: model_pb.StartExperimentRequest(),
     MODEL + "StopExperiment": lambda _: model_pb.StopExperimentRequest(),
+    MODEL + "GetRetraining": lambda _: model_pb.GetRetrainingRequest(),
+    MODEL + "StartRetraining": lambda _: model_pb.StartRetrainingRequest(),
     REFLECTION: lambda _: reflection_pb2.ServerReflectionRequest(list_services=""),
     "/grpc.health.v1.Health/Check": lambda _: health_pb2.HealthCheckRequest(),
     "/grpc.health.v1.Health/List": lambda _: health_pb2.HealthListRequest(),

@@ -99,6 +99,20 @@ EXPERIMENT = mpb.Experiment(
 )
 
 
+RETRAINING = mpb.Retraining(
+    run=mpb.RetrainingRun(
+        number=2,
+        trigger=mpb.RETRAINING_TRIGGER_DRIFT,
+        phase=mpb.RETRAINING_PHASE_ENDED,
+        outcome=mpb.RETRAINING_OUTCOME_FAILED,
+        reason="the disk is full",
+        started_at=Timestamp(seconds=7),
+        ended_at=Timestamp(seconds=9),
+    ),
+    due_at=Timestamp(seconds=60),
+)
+
+
 class ScriptedService(
     prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer
 ):
@@ -388,6 +402,15 @@ class ScriptedService(
         status = mpb.EXPERIMENT_STATUS_PROMOTED if request.promote else mpb.EXPERIMENT_STATUS_STOPPED
         ended = mpb.Experiment(name=request.name, status=status, ended_at=Timestamp(seconds=8))
         return mpb.StopExperimentResponse(experiment=ended)
+
+    async def GetRetraining(self, request, context):
+        await self._enter("GetRetraining", context)
+        return mpb.GetRetrainingResponse(retraining=RETRAINING)
+
+    async def StartRetraining(self, request, context):
+        await self._enter("StartRetraining", context)
+        run = mpb.RetrainingRun(number=3, from_scratch=request.from_scratch)
+        return mpb.StartRetrainingResponse(retraining=mpb.Retraining(run=run, asked=True))
 
     async def ListReplicas(self, request, context):
         await self._enter("ListReplicas", context)

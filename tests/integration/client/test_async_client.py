@@ -66,6 +66,8 @@ async def test_every_call(aio_server, client):
     assert await client.experiments() == [await client.experiment("trial-1")]
     assert (await client.start_experiment("1.3.0", share=0.5)).challenger == "1.3.0"
     assert (await client.stop_experiment("trial-1")).name == "trial-1"
+    assert (await client.retraining()).run.number == 2
+    assert (await client.start_retraining()).asked
     assert await client.health() is Health.SERVING
 
 

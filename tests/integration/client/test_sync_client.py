@@ -12,6 +12,7 @@ from pba.v1 import prediction_service_pb2 as pb
 
 from pba_client import (
     BandwidthKind,
+    CapacityExceededError,
     Client,
     ClientClosedError,
     Columns,
@@ -31,6 +32,8 @@ from pba_client import (
     ParametersSource,
     PinScope,
     RefusalReason,
+    RetrainingOutcome,
+    RetrainingTrigger,
     Sample,
     TemporaryError,
     Timeouts,
@@ -204,6 +207,16 @@ def test_experiments_are_looked_at_and_changed(client):
     assert client.stop_experiment("trial-1").ended_at is not None
 
 
+def test_retraining_is_looked_at_and_asked_for(client):
+    known = client.retraining()
+    run = known.run
+    assert (run.number, run.trigger, run.outcome) == (2, RetrainingTrigger.DRIFT, RetrainingOutcome.FAILED)
+    assert (run.reason, run.ended_at - run.started_at) == ("the disk is full", timedelta(seconds=2))
+    assert (known.last_success_at, known.due_at.timestamp(), known.absent) == (None, 60, "")
+    asked = client.start_retraining(from_scratch=True)
+    assert (asked.asked, asked.run.from_scratch, asked.run.ended_at) == (True, True, None)
+
+
 def test_errors_carry_what_the_service_said(server, client):
     server.service.fault("Predict", UNKNOWN_LINK, SHORT_HISTORY)
     with pytest.raises(LinkUnknownError, match="nowhere"):
@@ -266,6 +279,23 @@ def test_a_service_that_asks_not_to_be_tried_again_is_not(server, client):
     with pytest.raises(UnavailableError):
         client.predict("a")
     assert server.service.calls.count("Predict") == 1
+
+
+def test_refused_calls_are_made_again_when_the_service_says(server, client):
+    busy = status(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "calls under way: at most 16",
+        error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1)),
+    )
+    server.service.pushback_ms = 1
+    server.service.fault("Predict", busy, busy)
+    assert client.predict("a").link_id == "a"
+    assert server.service.calls.count("Predict") == 3
+    server.service.fault("Predict", *[busy] * 5)
+    with pytest.raises(CapacityExceededError) as caught:
+        client.predict("a")
+    assert caught.value.retry_after == timedelta(seconds=1)
+    assert server.service.calls.count("Predict") == 8
 
 
 def test_nobody_there(server):

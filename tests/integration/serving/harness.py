@@ -15,13 +15,15 @@ from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
 
 from pba_service.domain.amst.optimizer import defaults
-from pba_service.domain.errors import LinkUnknownError, ModelUnknownError
+from pba_service.domain.errors import LinkUnknownError, ModelConflictError, ModelUnknownError
 from pba_service.domain.experiments import Kind, Record, Rule, Status
 from pba_service.domain.explain import Explanation, Player
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.lifecycle import Desired, Pin, Scope
 from pba_service.domain.online import EXPERTS, LinkRecord
 from pba_service.domain.parameters import ParametersSource, TransportBounds, answer
+from pba_service.domain.retraining import Outcome, Trigger
+from pba_service.domain.retraining import Record as Retrainings
 from pba_service.domain.samples import METRICS, Limits, LinkInfo, Series, validate
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import PathPoint, PredictionExplained
@@ -269,6 +271,7 @@ class Running:
     clock: object = None
     lifecycle: object = None
     trials: object = None
+    retraining: object = None
 
     @property
     def stub(self):
@@ -359,6 +362,33 @@ class FakeTrials:
         return replace((await self.get(name))[0], status=Status.STOPPED, ended_at_ms=NOW_MS)
 
 
+class FakeRetraining:
+    """A run that has ended, and whose model is tried; keeps the calls."""
+
+    absent = ""
+
+    def __init__(self, service):
+        self.service, self.calls = service, []
+        begun = Retrainings(since_ms=NOW_MS).begun("r1", Trigger.DRIFT, NOW_MS, from_scratch=True)
+        begun = begun.heard(1, NOW_MS, links=3, samples=900, parent="v1")
+        self.record = begun.finished(1, Outcome.TRAINED, NOW_MS + 1_000, version="v2").tried(1, "trial-v2-ab")
+
+    def due_at_ms(self, record):
+        return record.due_at_ms(60_000)
+
+    async def status(self):
+        self.service._fail()
+        return self.record
+
+    async def ask(self, *, from_scratch=False):
+        self.service._fail()
+        if self.record.asked:
+            raise ModelConflictError("a retraining is going on")
+        self.calls.append(("ask", from_scratch))
+        self.record = self.record.requested(from_scratch=from_scratch)
+        return self.record
+
+
 @asynccontextmanager
 async def serve(service=None, options=FAST, channel_options=()):
     service = service or FakeService()
@@ -371,13 +401,20 @@ async def serve(service=None, options=FAST, channel_options=()):
 
     lifecycle = FakeModels(service)
     trials = FakeTrials(service)
+    retraining = FakeRetraining(service)
     server = Server(
-        service, models=lifecycle, trials=trials, options=options, checks={"store": check_store}, registry=registry
+        service,
+        models=lifecycle,
+        trials=trials,
+        retraining=retraining,
+        options=options,
+        checks={"store": check_store},
+        registry=registry,
     )
     port = await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options) as channel:
-            yield Running(service, server, port, registry, channel, state, lifecycle=lifecycle, trials=trials)
+            yield Running(service, server, port, registry, channel, state, None, lifecycle, trials, retraining)
     finally:
         await server.stop()
 

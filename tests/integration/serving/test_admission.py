@@ -1,13 +1,17 @@
 """More calls than are let in: refused at once, with when to come back; the others are answered as ever."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pba.v1 import prediction_service_pb2 as pb
+from pba.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
+from pba_client.errors import CapacityExceededError, from_rpc
+from pba_client.options import Options, channel_options
 from pba_service.serving.admission import AdmissionOptions
 from pba_service.serving.limiter import LimitOptions
 from tests.integration.serving.harness import FAST, FakeService, error_of, eventually, row, serve
@@ -120,3 +124,52 @@ async def test_streams_are_bounded_by_method(crowded):
 
     assert (await opened()).stored == 1
     streams[1].cancel()
+
+
+async def test_a_refused_call_is_made_again_by_the_shipped_service_config(full):
+    running, gate, calls = full
+    request = pb.PushSamplesRequest(samples=[row()])
+    target = f"127.0.0.1:{running.port}"
+    async with grpc.aio.insecure_channel(target, options=channel_options(Options())) as channel:
+        again = asyncio.ensure_future(PredictionServiceStub(channel).PushSamples(request, timeout=30))
+        refused = {"method": "PushSamples"}
+        await eventually(lambda: running.registry.get_sample_value("dwcp_pba_calls_refused_total", refused) == 1)
+        gate.set()
+        assert (await again).stored == 1
+    await asyncio.gather(*calls)
+
+
+async def test_a_caller_without_the_time_to_come_back_is_told_at_once(full):
+    running, _, _ = full
+    request = pb.PushSamplesRequest(samples=[row()])
+    target = f"127.0.0.1:{running.port}"
+    async with grpc.aio.insecure_channel(target, options=channel_options(Options())) as channel:
+        failure = await error_of(PredictionServiceStub(channel).PushSamples(request, timeout=0.9))
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert running.registry.get_sample_value("dwcp_pba_calls_refused_total", {"method": "PushSamples"}) == 1
+
+
+def _code(call):
+    error = call.exception(30)
+    return grpc.StatusCode.OK if error is None else error.code()
+
+
+async def test_grpc_turns_calls_away_while_the_service_takes_none():
+    async with serve(FakeService(), replace(FAST, max_pending_calls=4)) as running:
+        running.service.add("a")
+        channel = grpc.insecure_channel(f"127.0.0.1:{running.port}")
+        await asyncio.to_thread(grpc.channel_ready_future(channel).result, 30)
+        ask = PredictionServiceStub(channel).Predict
+        calls = [ask.future(pb.PredictRequest(link_id="a")) for _ in range(40)]
+        # The event loop stands still here, as it does when something keeps it busy: only gRPC's core can answer.
+        until_s = time.monotonic() + 30
+        while sum(call.done() for call in calls) < 30 and time.monotonic() < until_s:
+            time.sleep(0.01)  # noqa: ASYNC251 - see above
+        codes = [await asyncio.to_thread(_code, call) for call in calls]
+        away = [call for call, code in zip(calls, codes, strict=True) if code is not grpc.StatusCode.OK]
+        assert 30 <= len(away) < 40
+        for call in away:
+            error = from_rpc(call.code(), call.details(), call.trailing_metadata())
+            assert isinstance(error, CapacityExceededError)
+            assert error.code == "CANCELLED"
+        channel.close()

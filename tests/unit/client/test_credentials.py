@@ -74,14 +74,25 @@ def test_broken_files_at_the_start_are_errors(authority, tmp_path):
         Credentials(TARGET, Options(token_file=tmp_path / "two"))
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:1", "localhost:1", "[::1]:1", "dns:///localhost:1", "unix:/run/x.sock"])
+@pytest.mark.parametrize(
+    "target",
+    ["127.0.0.1:1", "localhost:1", "[::1]:1", "dns:///localhost:1", "unix:/run/x.sock", "ipv4:127.0.0.1:1,127.0.0.1:2"],
+)
 def test_on_this_machine_a_token_may_go_in_plain_text(target):
     assert is_local(target)
     assert Credentials(target, Options(token="x")).metadata()
 
 
 @pytest.mark.parametrize(
-    "target", ["10.0.0.1:1", "pba.example:1", "dns:///pba.example:1", "127.0.0.1.example:1", "[::2]:1"]
+    "target",
+    [
+        "10.0.0.1:1",
+        "pba.example:1",
+        "dns:///pba.example:1",
+        "127.0.0.1.example:1",
+        "[::2]:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:2",
+    ],
 )
 def test_beyond_it_it_may_not(target):
     assert not is_local(target)

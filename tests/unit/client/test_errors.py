@@ -134,3 +134,9 @@ def test_streams_come_back_after_what_may_pass_and_only_then():
     never |= {"PERMISSION_DENIED", "UNIMPLEMENTED"}
     assert again == {code.name for code in grpc.StatusCode} - never
     assert not worth_retrying(errors.ClientClosedError())
+
+
+def test_a_call_that_grpc_turned_away_is_temporary_and_one_given_up_here_is_not():
+    assert isinstance(errors.from_rpc(grpc.StatusCode.CANCELLED, "CANCELLED", ()), errors.CapacityExceededError)
+    given_up = errors.from_rpc(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", ())
+    assert isinstance(given_up, errors.CallCancelledError)

@@ -43,7 +43,7 @@ def test_exactly_the_idempotent_calls_are_tried_again():
 
 def test_only_what_the_service_was_too_busy_for_is_tried_again():
     for method in json.loads(service_config())["methodConfig"]:
-        assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+        assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"]
         assert 2 <= method["retryPolicy"]["maxAttempts"] <= 5  # more than 5 the library does not do
 
 
