@@ -83,8 +83,8 @@ def _delay(bench: Bench, section: Section, target: str, links: int, at_ms: int) 
         plain("push to subscriber, p50 at 70 %", "ms", found["p50_ms"]),
     ]
     section.notes.append(
-        f"Push to subscriber: messages of {TOGETHER} samples, timed from when each was due until a subscriber of all links "
-        f"had the prediction; {missing} predictions were overtaken by the link's next."
+        f"Push to subscriber: messages of {TOGETHER} samples, timed from when each was due until a subscriber of all "
+        f"links had the prediction; {missing} predictions were overtaken by the link's next."
     )
     return state["at"] + MINUTE_MS
 
