@@ -136,9 +136,9 @@ def _validated(known: Measured) -> str:
         "## How far it can be trusted\n",
         (
             f"{demand.rate:,.0f} samples/s of {demand.links:,} links in messages of {demand.together:g}, each "
-            f"link's to the same of two replicas, {seen['updates_per_s']:,.0f} updates and {seen['predicts_per_s']:,.0f} "
-            f"`Predict` a second, for {seen['seconds']:g} s; no constant comes from this load. Network is that of the "
-            "busier direction.\n"
+            f"link's to the same of two replicas, {seen['updates_per_s']:,.0f} updates and "
+            f"{seen['predicts_per_s']:,.0f} `Predict` a second, for {seen['seconds']:g} s; no constant comes from this "
+            "load. Network is that of the busier direction.\n"
         ),
         "| | measured | the model | error |",
         "|---|--:|--:|--:|",
