@@ -71,13 +71,14 @@ def test_what_a_page_says_works_in_its_order(page, service, tools, tmp_path, mon
     }
     monkeypatch.chdir(tmp_path)
     known = names(service.target)
-    with known["pba"]:
+    with known["pba"] as client:
         for block in blocks(page):
             if block.excuse or block.language not in RUN:
                 continue
             text = here(block.text, service)
             if block.language == "python":
-                exec(compile(text, block.name, "exec"), known)  # noqa: S102 - the documents are ours
+                # a block that opens a client of its own closes it
+                exec(compile(text, block.name, "exec"), known | {"pba": client})  # noqa: S102 - the documents are ours
                 continue
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", text],
