@@ -44,7 +44,10 @@ def prometheus(program, folder, target_port):
 
 def steadily_told(address, expr, seconds):
     """Whether an expression has held at every point of the last seconds, so that no point in time can miss it."""
-    asked = urllib.parse.urlencode({"query": f"min_over_time(({expr})[{seconds}s:100ms])"})
+    span = f"({expr})[{seconds}s:100ms]"
+    asked = urllib.parse.urlencode(
+        {"query": f"min_over_time({span}) * (count_over_time({span}) >= bool {9 * seconds})"}
+    )
     try:
         with urllib.request.urlopen(f"{address}/api/v1/query?{asked}", timeout=5) as answer:  # noqa: S310 - loopback
             found = json.load(answer)["data"]["result"]
