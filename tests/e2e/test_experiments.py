@@ -39,6 +39,8 @@ def service(tmp_path):
         "PBA_MODEL_RELOAD": "register",
         "PBA_UPDATE_INTERVAL": "1s",
         "PBA_RETRAIN_EFFORT": "0.03",
+        "PBA_RETRAIN_INTERVAL": "0s",
+        "PBA_RETRAIN_DRIFT": "1",
         "TEST_CLOCK": str(tmp_path / "clock"),
     }
     with ServiceProcess(
