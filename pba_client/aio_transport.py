@@ -10,6 +10,7 @@ from grpc import aio
 from pba_client.credentials import Credentials, channel_credentials
 from pba_client.errors import CallCancelledError, ClientClosedError, PbaClientError, from_rpc
 from pba_client.options import channel_options
+from pba_client.tracing import with_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,13 +122,13 @@ class AioTransport:
         )
         shown = self._credentials.metadata()
         try:
-            return await call(request, timeout=timeout_s, metadata=shown)
+            return await call(request, timeout=timeout_s, metadata=with_trace(shown))
         except aio.AioRpcError as error:
             failure = _client_error(error)
             if not self._credentials.outdated(failure, shown):
                 raise failure from error
         try:  # nothing was done for the older token
-            return await call(request, timeout=timeout_s, metadata=self._credentials.metadata())
+            return await call(request, timeout=timeout_s, metadata=with_trace(self._credentials.metadata()))
         except aio.AioRpcError as error:
             raise _client_error(error) from error
 
@@ -137,13 +138,13 @@ class AioTransport:
         """One request, a stream of answers."""
         call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _AioCall(call(request, timeout=timeout_s, metadata=shown), self._credentials, shown)
+        return _AioCall(call(request, timeout=timeout_s, metadata=with_trace(shown)), self._credentials, shown)
 
     def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: AsyncIterator[RequestT]) -> AsyncCall[ResponseT]:
         """A stream of requests, a stream of answers."""
         call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _AioCall(call(requests, metadata=shown), self._credentials, shown)
+        return _AioCall(call(requests, metadata=with_trace(shown)), self._credentials, shown)
 
     async def close(self) -> None:
         """Ends every call and frees the connections."""

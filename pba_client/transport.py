@@ -15,6 +15,7 @@ import grpc
 from pba_client.credentials import Credentials, channel_credentials
 from pba_client.errors import ClientClosedError, PbaClientError, from_rpc
 from pba_client.options import channel_options
+from pba_client.tracing import with_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +138,7 @@ class GrpcTransport:
         )
         shown = self._credentials.metadata()
         try:
-            return call(request, timeout=timeout_s, metadata=shown)
+            return call(request, timeout=timeout_s, metadata=with_trace(shown))
         except grpc.RpcError as error:
             failure = _client_error(error)
             if not self._credentials.outdated(failure, shown):
@@ -145,19 +146,19 @@ class GrpcTransport:
         # nothing was done for the older token
         shown = self._credentials.metadata()
         with _translated(self._credentials, shown):
-            return call(request, timeout=timeout_s, metadata=shown)
+            return call(request, timeout=timeout_s, metadata=with_trace(shown))
 
     def download(self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float | None) -> Call[ResponseT]:
         """One request, a stream of answers."""
         call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _GrpcCall(call(request, timeout=timeout_s, metadata=shown), self._credentials, shown)
+        return _GrpcCall(call(request, timeout=timeout_s, metadata=with_trace(shown)), self._credentials, shown)
 
     def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: Iterator[RequestT]) -> Call[ResponseT]:
         """A stream of requests, a stream of answers."""
         call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _GrpcCall(call(requests, metadata=shown), self._credentials, shown)
+        return _GrpcCall(call(requests, metadata=with_trace(shown)), self._credentials, shown)
 
     def close(self) -> None:
         """Ends every call and frees the connections."""

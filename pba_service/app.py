@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -35,8 +36,10 @@ from pba_service.engine.upkeep import follow, pulse, recall, sweep
 from pba_service.experiment_life import follow_experiments
 from pba_service.model_life import follow_models
 from pba_service.observability.access import AccessMetrics
-from pba_service.observability.metrics import Metrics, service_registry
+from pba_service.observability.metrics import Metrics, installed, service_registry
+from pba_service.observability.round_trips import RoundTrips
 from pba_service.observability.told import tell_on_socket
+from pba_service.observability.tracing import open_tracing
 from pba_service.retrain_life import follow_retraining
 from pba_service.serving.admission import AdmissionOptions
 from pba_service.serving.limiter import LimitOptions
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from pba_service.doors import Doors
     from pba_service.engine.ports import Clock
     from pba_service.observability.http import MetricsServer
+    from pba_service.observability.spans import Tracing
 
 ROUND_TRIPS_PER_CALL = 2.5
 """One call of the store may take so many times as long as the longest round trip."""
@@ -165,17 +169,30 @@ async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
+        tracing = open_tracing(os.environ, installed("pba"))
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         metrics = Metrics(registry, settings.metrics_max_links)
         doors = open_doors(settings, AccessMetrics(registry))
         metrics_server = await _tell_metrics(stack, registry, doors, part)
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         redis_url = await redis_at(stack, settings)
-        store, keeper, shared, documents = await _store(stack, settings, metrics, redis_url, clock)
+        store, keeper, shared, documents = await _store(
+            stack, settings, metrics, redis_url, round_trips=RoundTrips(registry, tracing), clock=clock
+        )
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
         population = Population(clock, metrics) if part.leads else None
         service, refresher = await _service(
-            stack, settings, population, store=store, keeper=keeper, worker=worker, metrics=metrics, clock=clock
+            stack,
+            settings,
+            population,
+            store=store,
+            keeper=keeper,
+            worker=worker,
+            metrics=metrics,
+            tracing=tracing,
+            clock=clock,
         )
         models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=clock)
         trials = follow_experiments(
@@ -227,6 +244,7 @@ async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -
             registry=registry,
             gate=gate,
             tls=doors.tls,
+            tracing=tracing,
         )
         watch_files(stack, doors, gate, metrics_server)
         stack.push_async_callback(server.stop)
@@ -238,7 +256,13 @@ async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -
 
 
 async def _store(
-    stack: AsyncExitStack, settings: Settings, metrics: Metrics, redis_url: str, clock: Clock
+    stack: AsyncExitStack,
+    settings: Settings,
+    metrics: Metrics,
+    redis_url: str,
+    *,
+    round_trips: RoundTrips,
+    clock: Clock,
 ) -> tuple[GuardedStore, Keeper, RedisRegistry, RedisDocuments]:
     """The store, who sees to its durability, and what replicas share in it of models and of experiments.
 
@@ -247,6 +271,7 @@ async def _store(
     """
     wanted = Durability(settings.durability)
     server = open_server(redis_url, settings.store_timeout_ms / 1000)
+    server.watched = round_trips.around
     store = open_store(stack, server, settings, clock)
     keeper = Keeper(server, wanted, settings.replicas)
     with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
@@ -266,13 +291,14 @@ async def _service(
     keeper: Keeper,
     worker: ThreadPoolExecutor,
     metrics: Metrics,
+    tracing: Tracing | None,
     clock: Clock,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
     inference = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inference"))
-    refresher = Refresher(store, options, worker, metrics, inference=inference)
-    ingest = Ingest(store, metrics, refresher)
+    refresher = Refresher(store, options, worker, metrics, inference=inference, tracing=tracing)
+    ingest = Ingest(store, metrics, refresher, tracing)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
         Gathered(PatientDirectory(store, last_known, clock)),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pba_service.engine.advance import Links, Prepared
     from pba_service.engine.models import Route
     from pba_service.engine.ports import Snapshot, Store
+    from pba_service.engine.trying import Outputs
+    from pba_service.observability.spans import Tracing
 
 MAX_HOT_LINKS = 100_000
 """Links that are remembered: about 10 KB each."""
@@ -61,7 +63,10 @@ class Batches:
         memory: What is remembered of links.
     """
 
-    def __init__(self, store: Store, options: Options, worker: Executor, inference: Executor) -> None:
+    def __init__(
+        self, store: Store, options: Options, worker: Executor, inference: Executor, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self.memory = hot.HotLinks(0, 0)
         self._store = store
         self._options = options
@@ -101,7 +106,7 @@ class Batches:
                     jobs.append(prepared)
                     in_use.append(prepared.links)
             for prepared in jobs:
-                outputs = await asyncio.get_running_loop().run_in_executor(self._inference, infer, prepared)
+                outputs = await self._infer(prepared)
                 parts.append(Computed(prepared.links.link_ids, finish(prepared, outputs), prepared.links, memory))
             if rest:
                 parts.append(await self._from_store(rest, routes, slots))
@@ -110,6 +115,13 @@ class Batches:
                 memory.done(links, [None] * len(links.link_ids))
             raise
         return parts
+
+    async def _infer(self, prepared: Prepared) -> Outputs:
+        work = asyncio.get_running_loop().run_in_executor(self._inference, infer, prepared)
+        if self._tracing is None:
+            return await work
+        with self._tracing.step("inference", **{"pba.batch.size": len(prepared.links.link_ids)}):
+            return await work
 
     def end(self, part: Computed, won: Collection[str]) -> None:
         """Takes over what became of a part; `won` are the links whose commits the store has taken."""

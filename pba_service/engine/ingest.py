@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pba_service.engine.ports import PutResult, Store
     from pba_service.observability.metrics import Metrics
+    from pba_service.observability.spans import Origin, Tracing
 
 MAX_TOGETHER = 10_000
 """Samples written in one round trip, unless a single push has more."""
@@ -52,12 +53,14 @@ class _Waiting:
 
     batch: SampleBatch
     outcomes: asyncio.Future[NDArray[np.uint8]]
+    origin: Origin | None = None
 
 
 class Ingest:
     """Writes pushes to the store, many at a time."""
 
-    def __init__(self, store: Store, metrics: Metrics, listener: Listener) -> None:
+    def __init__(self, store: Store, metrics: Metrics, listener: Listener, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self._store = store
         self._listener = listener
         self._metrics = metrics
@@ -81,7 +84,9 @@ class Ingest:
             return np.empty(0, np.uint8)
         if self._samples_waiting + len(batch) > MAX_WAITING:
             raise CapacityExceededError("samples waiting to be stored", limit=MAX_WAITING, retry_after_s=1.0)
-        waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(
+            batch, asyncio.get_running_loop().create_future(), self._tracing.here() if self._tracing else None
+        )
         self._waiting.append(waiting)
         self._samples_waiting += len(batch)
         self._idle.clear()
@@ -112,7 +117,10 @@ class Ingest:
         try:
             # A caller who has gone before the write began is not served; its samples were never acknowledged.
             live = [waiting for waiting in taken if not waiting.outcomes.done()]
-            if live:
+            if live and self._tracing:
+                with self._tracing.batch("ingest", [waiting.origin for waiting in live], len(live)):
+                    await self._store_together(live)
+            elif live:
                 await self._store_together(live)
         finally:
             self._samples_waiting -= sum(len(waiting.batch) for waiting in taken)

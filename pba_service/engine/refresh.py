@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pba_service.engine.advance import Advanced, Options
     from pba_service.engine.ports import Model, PutResult, Snapshot, Store
     from pba_service.observability.metrics import Metrics
+    from pba_service.observability.spans import Origin, Tracing
 
 MAX_TOGETHER = 128
 """Links advanced at a time: larger batches gain little, and what is computed of them holds other calls up."""
@@ -53,6 +54,7 @@ class _Mark:
 
     done: asyncio.Future[None]
     since_s: float
+    origin: Origin | None = None
 
 
 class Refresher:
@@ -64,6 +66,7 @@ class Refresher:
         worker: Runs what takes long, so that the event loop stays free.
         metrics: Told of what is done.
         inference: Runs the models; by default `worker`.
+        tracing: Makes spans of batches; None: nothing does.
 
     Attributes:
         router: Says which models a link has.
@@ -80,12 +83,14 @@ class Refresher:
         metrics: Metrics,
         *,
         inference: Executor | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
         self.on_made: Callable[[Sequence[Prediction]], None] | None = None
         self._store = store
-        self._batches = Batches(store, options, worker, inference or worker)
+        self._batches = Batches(store, options, worker, inference or worker, tracing)
         self._metrics = metrics
         self._marked: dict[str, _Mark] = {}
         self._running: dict[str, _Mark] = {}
@@ -107,9 +112,10 @@ class Refresher:
     def mark(self, link_ids: Iterable[str]) -> None:
         """Says that samples of these links changed."""
         loop = asyncio.get_running_loop()
+        origin = self._tracing.here() if self._tracing else None
         for link_id in link_ids:
             if link_id not in self._marked:
-                self._marked[link_id] = _Mark(loop.create_future(), loop.time())
+                self._marked[link_id] = _Mark(loop.create_future(), loop.time(), origin)
         if self._marked:
             self._arrived.set()
 
@@ -160,7 +166,11 @@ class Refresher:
     async def _turn(self, taken: dict[str, _Mark]) -> None:
         """Advances some marked links; when the store or the model is away, they stay marked, newer marks included."""
         try:
-            await self._refresh_marked(list(taken))
+            if self._tracing:
+                with self._tracing.batch("refresh", [mark.origin for mark in taken.values()], len(taken)):
+                    await self._refresh_marked(list(taken))
+            else:
+                await self._refresh_marked(list(taken))
             self._delay_s = _BACKOFF_S[0]
             now = asyncio.get_running_loop().time()
             for mark in taken.values():

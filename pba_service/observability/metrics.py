@@ -208,9 +208,7 @@ class Metrics:
         build = gauge(
             "dwcp_pba_build_info", "1; its labels say what runs.", "version", "python", "onnxruntime", "grpcio"
         )
-        build.labels(_installed("pba"), platform.python_version(), _installed("onnxruntime"), _installed("grpcio")).set(
-            1
-        )
+        build.labels(installed("pba"), platform.python_version(), installed("onnxruntime"), installed("grpcio")).set(1)
         self._loop_lag = gauge(
             "dwcp_pba_event_loop_lag_seconds", "How late the event loop was at its latest in the last 15 seconds."
         )
@@ -401,7 +399,7 @@ class Metrics:
         self._skipped.inc(count)
 
 
-def _installed(package: str) -> str:
+def installed(package: str) -> str:
     """A package's version; empty in a checkout that is not installed."""
     try:
         return metadata.version(package)

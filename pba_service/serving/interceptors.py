@@ -20,6 +20,7 @@ from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
 from pba_service.serving.pushback import refuse
 from pba_service.serving.scan import CHECKS, SCANNED_BYTES
 from pba_service.serving.status import code_of, internal_status, status_of
+from pba_service.serving.traced import traced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
     from prometheus_client import CollectorRegistry
 
+    from pba_service.observability.spans import Tracing
     from pba_service.serving.admission import Admission
     from pba_service.serving.gate import Gate, Visit
 
@@ -81,8 +83,15 @@ class _Method:
 class Guard:
     """Wraps every handler before it is registered: as an interceptor it would do so anew for every call."""
 
-    def __init__(self, metrics: RpcMetrics, gate: Gate | None = None, admission: Admission | None = None) -> None:
+    def __init__(
+        self,
+        metrics: RpcMetrics,
+        gate: Gate | None = None,
+        admission: Admission | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         """Counts into `metrics`, and lets in whom `gate` and as many as `admission` lets in; None: everybody."""
+        self._tracing = tracing
         self._metrics = metrics
         self._admission = admission
         self._gate = gate
@@ -98,6 +107,8 @@ class Guard:
         known, guarded = self._guarded.get(method, (None, None))
         if known is not handler or guarded is None:
             guarded = self._guard(method, handler)
+            if self._tracing is not None:
+                guarded = traced(self._tracing, method, guarded)
             self._guarded[method] = handler, guarded
         return guarded if self._admission is None else self._admission.let_in(method, guarded)
 

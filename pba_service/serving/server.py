@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pba_service.access.certificates import Certificates
     from pba_service.access.watched import Watched
     from pba_service.engine.api import ModelRetraining, Models, ModelTrials, Service
+    from pba_service.observability.spans import Tracing
     from pba_service.serving.gate import Gate
     from pba_service.serving.options import ServerOptions
 
@@ -59,6 +60,7 @@ class Server:
         registry: CollectorRegistry,
         gate: Gate | None = None,
         tls: Watched[Certificates] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Builds a server; nothing is opened before `start`.
 
@@ -73,6 +75,7 @@ class Server:
             registry: Where the metrics of calls go.
             gate: Lets calls in; None: all of them.
             tls: The certificates to listen with; None: in plain text.
+            tracing: Makes a span of each call; None: nothing does.
         """
         self._service = service
         self._models = models
@@ -93,6 +96,7 @@ class Server:
         self._admission = Admission(options.admission, registry) if options.admission else None
         self._gate = gate
         self._tls = tls
+        self._tracing = tracing
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
@@ -101,7 +105,7 @@ class Server:
         Health is found out before the first call is accepted.
         """
         server = grpc.aio.server(options=self._options.channel_options())
-        guarded: Any = Guard(self._metrics, self._gate, self._admission).registration(server)
+        guarded: Any = Guard(self._metrics, self._gate, self._admission, self._tracing).registration(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._service, self._closing), guarded
         )

@@ -65,7 +65,7 @@ class ClusterServer(Server):
             answers = await asyncio.gather(*(send(self._node(place), commands) for place in places))
             return [(f"{host}:{port}", found) for (host, port), found in zip(places, answers, strict=True)]
 
-        return await self._guard(ask_all())
+        return await self._guard("PRIMARIES", ask_all())
 
     async def beside_links(
         self, link_ids: Sequence[str], commands: Callable[[bytes], Sequence[Command]]
@@ -84,7 +84,7 @@ class ClusterServer(Server):
             found = [send(self._node(place), commands(key)) for place, key in keys.items()]
             return list(await asyncio.gather(*found))
 
-        return await self._guard(ask_holders())
+        return await self._guard("BESIDE", ask_holders())
 
     async def _command(self, command: Command) -> Any:
         async with self._slots:

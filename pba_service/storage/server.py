@@ -20,6 +20,7 @@ from pba_service.storage.packing import packing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from pba_service.storage.scripts import Script
 
@@ -88,6 +89,9 @@ class Server(ABC):
     on_failover: Callable[[], Awaitable[None]] | None = None
     """Writes it again; called until it does not raise `StoreUnavailableError` any more."""
 
+    watched: Callable[[str], AbstractContextManager[None]] | None = None
+    """Around each round trip; told the name of what is asked."""
+
     def __init__(self, timeout_s: float) -> None:
         """Takes the longest that one round trip may last, half of it for connecting."""
         self.timeout_s = timeout_s
@@ -100,7 +104,7 @@ class Server(ABC):
         """
         replies: list[Any] = []
         for first in range(0, len(calls), self._together):
-            replies += await self._guard(self._run(script, calls[first : first + self._together]))
+            replies += await self._guard(script.name, self._run(script, calls[first : first + self._together]))
         return replies
 
     async def run_for_links(
@@ -133,7 +137,7 @@ class Server(ABC):
         Raises:
             StoreUnavailableError: The server is away, slow, or refuses.
         """
-        return await self._guard(self._command(command))
+        return await self._guard(str(command[0]), self._command(command))
 
     @abstractmethod
     async def each_primary(self, commands: Sequence[Command]) -> list[tuple[str, list[Any]]]:
@@ -191,7 +195,13 @@ class Server(ABC):
                 raise reply
         return replies
 
-    async def _guard(self, work: Awaitable[_T]) -> _T:
+    async def _guard(self, name: str, work: Awaitable[_T]) -> _T:
+        if self.watched is None:
+            return await self._in_time(work)
+        with self.watched(name):
+            return await self._in_time(work)
+
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
         try:
@@ -220,13 +230,13 @@ class SingleServer(Server):
 
     async def each_primary(self, commands: Sequence[Command]) -> list[tuple[str, list[Any]]]:
         """The one server's answers, as `Server.each_primary` says."""
-        return [("the server", await self._guard(self._send(commands)))]
+        return [("the server", await self._guard("PRIMARIES", self._send(commands)))]
 
     async def beside_links(
         self, link_ids: Sequence[str], commands: Callable[[bytes], Sequence[Command]]
     ) -> list[list[Any]]:
         """The one server's answers, as `Server.beside_links` says."""
-        return [await self._guard(self._send(commands(MARK)))] if link_ids else []
+        return [await self._guard("BESIDE", self._send(commands(MARK)))] if link_ids else []
 
     async def _command(self, command: Command) -> Any:
         return await execute(await self._client_now(), command)

@@ -22,7 +22,13 @@ LINK = "link"
 NEWEST = "dwcp_pba_newest_sample_timestamp_seconds"
 
 SUMMED_GAUGES = frozenset(
-    {"dwcp_pba_subscribers", "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds"}
+    {
+        "dwcp_pba_redis_round_trips",
+        "dwcp_pba_subscribers",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+    }
 )
 LEAST_GAUGES = frozenset({"process_start_time_seconds"})
 

@@ -1,8 +1,10 @@
-"""Distances in one byte: sign and logarithm of the magnitude, within 4 % over thirteen octaves.
+"""Distances in one byte: sign and logarithm of the magnitude, within 6 % over twenty octaves.
 
 What a forecaster said is needed once more, when its forecast is judged. There its distance from the combination, in
 units of the mean absolute error, matters to a few percent; four bytes for each of 13 forecasters, four metrics and 18
-pending forecasts would make up most of a link's state.
+pending forecasts would make up most of a link's state. Far distances must stay apart as well: on a link that is quiet
+for long the mean absolute error is next to nothing, and a burst lies tens of thousands of it away, where it matters
+most which forecaster was nearer.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 ABSENT = -128
 
-_LOWEST_OCTAVE, _OCTAVES, _CODES = -6, 13, 126
+_LOWEST_OCTAVE, _OCTAVES, _CODES = -5, 20, 126
 _PER_OCTAVE = np.float32(_CODES / _OCTAVES)
 
 
@@ -32,7 +34,7 @@ _TABLE = _decoded()
 
 
 def pack(distances: NDArray[np.float32]) -> NDArray[np.int8]:
-    """int8 of the same shape; NaN is kept, magnitudes beyond 2^-6 and 2^7 become 0 and 2^7."""
+    """int8 of the same shape; NaN is kept, magnitudes below 2^-5 become 0, those above 2^15 become 2^15."""
     magnitude = np.abs(distances)
     absent = np.isnan(distances)
     with np.errstate(divide="ignore"):

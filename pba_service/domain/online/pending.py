@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online.state import FREE, PENDING, PENDING_SLOTS
+from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PATIENCE = 9
 """A forecast without a sample is given up this many half steps after its target: late samples may still come."""
 
+_LOSS = METRICS.index("packet_loss_ratio")
 _NOTHING = np.zeros((), PENDING)
 
 
@@ -46,7 +48,8 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
 
     The nearest sample is known for good once a sample at or after the target is, which is why a forecast is looked at
     only when its target has passed. Where that sample lacks a metric that was predicted, another one may carry it: the
-    forecast waits for all that could, and then takes of each metric what was measured nearest.
+    forecast waits for all that could, and then takes of each metric what was measured nearest. Where all packets were
+    lost there is nothing to wait for: no round trip came back to be timed.
     """
     target = states["target_ms"]
     link, slot = np.nonzero(target <= now_ms[:, None])
@@ -57,7 +60,8 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
     lacks = (np.isnan(found.values) & ~np.isnan(states["pending"]["predicted"][link, slot])).any(axis=1)
     if met.all() and not lacks.any():
         return Meetings(link, _turns(link, wanted), slot, found.measured_at_ms, found.values)
-    waits = lacks & (now_ms[link] - wanted < tolerance)
+    silent = found.values[:, _LOSS] >= 1
+    waits = lacks & ~silent & (now_ms[link] - wanted < tolerance)
     for row in np.flatnonzero(met & lacks & ~waits).tolist():
         found.values[row] = timeline.each_nearest(int(link[row]), int(wanted[row]), int(tolerance[row]))
     lost = ~met & (now_ms[link] - wanted > PATIENCE * tolerance)

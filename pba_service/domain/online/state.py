@@ -36,7 +36,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424107  # "PBA", layout 7
+_FORMAT = 0x50424108  # "PBA", layout 8
 
 PENDING = np.dtype(
     [

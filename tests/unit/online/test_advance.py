@@ -193,6 +193,16 @@ def test_metrics_measured_by_turns_each_meet_their_own_nearest_sample(held_as):
             assert entry.actual[metric] == values[carry[apart.argmin()], metric]
 
 
+def test_an_outage_is_learnt_from_at_once_though_it_times_no_round_trip():
+    series = walk(80)
+    values = series.values.copy()
+    values[60] = (0, np.nan, 1, np.nan)
+    replay = Replay(Series(series.times_ms, values)).run(range(20, 61))
+    newest = replay.entries[0][-1]
+    assert newest.target_ms == series.times_ms[60]
+    assert np.array_equal(newest.actual, values[60], equal_nan=True)
+
+
 def test_a_silent_link_gives_up_what_it_waited_for():
     series = walk(400)
     keep = np.r_[0:60, 200:400]
