@@ -39,6 +39,7 @@ def service(tmp_path):
         "PBA_MODEL_RELOAD": "register",
         "PBA_UPDATE_INTERVAL": "1s",
         "PBA_RETRAIN_EFFORT": "0.03",
+        "PBA_MAX_CLOCK_SKEW": "1h",
         "PBA_RETRAIN_INTERVAL": "0s",
         "PBA_RETRAIN_DRIFT": "1",
         "TEST_CLOCK": str(tmp_path / "clock"),
@@ -101,7 +102,8 @@ class Hours:
     def push(self, count=1):
         """So many more hours, and waits until they were predicted."""
         times = [START + self.hours * HOUR + timedelta(minutes=minute) for minute in range(60 * count)]
-        self._service.clock.set(round(times[-1].timestamp() * 1000) + 1_000)
+        # the last hour's samples come before the clock goes on: at no time is a link's newest sample old
+        self._service.clock.set(round((times[-1] - HOUR).timestamp() * 1000) + 1_000)
         values = self.level_ms * np.exp(0.1 * self._random.normal(size=(LINKS, len(times))))
         outcome = self._client.push(
             [
@@ -110,7 +112,8 @@ class Hours:
                 for i, time in enumerate(times)
             ]
         )
-        assert not outcome.refused
+        assert not outcome.refusals
+        self._service.clock.set(round(times[-1].timestamp() * 1000) + 1_000)
         self.hours += count
         wait_until(lambda: self._predicted(times[-1]), PATIENCE_S, "predictions of the hour")
 

@@ -28,7 +28,7 @@ from tests.process import ROOT
 from tests.servers import standalone
 from tests.unit.runtime import model_files
 
-MINUTE_MS = 60_000
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
 
 class Place:
@@ -44,7 +44,7 @@ class Place:
         }
         self.settings = Settings.from_env(environment)
         self.server = open_server(redis.url, 0.5)
-        self.store = RedisStore(self.server, clock=now_ms)
+        self.store = RedisStore(self.server, max_samples=10_000, retention_ms=30 * DAY_MS, clock=now_ms)
         self.records = RetrainingRecords(RedisDocuments(self.server), now_ms)
         self.shared = RedisRegistry(self.server)
 
