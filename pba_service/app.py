@@ -311,7 +311,12 @@ async def _service(
     supervisor = Supervisor()
     stack.push_async_callback(supervisor.stop)
     supervisor.start("durability", keeper.run)
-    supervisor.start("pulse", lambda: pulse(metrics))
+    queues = {
+        "samples": lambda: ingest.waiting,
+        "links": lambda: refresher.marked,
+        "updates": subscriptions.longest_wait,
+    }
+    supervisor.start("pulse", lambda: pulse(metrics, queues))
     supervisor.start("ingest", ingest.run)
     supervisor.start("refresh", refresher.run)
     supervisor.start("follow", lambda: follow(store, subscriptions, metrics, last_known))

@@ -73,6 +73,44 @@ async def closed(
     return {"rate": len(took) / seconds, **percentiles(took), "failed": len(faults), "fault": faults[:1]}
 
 
+async def once(*, target: str, path: str, bodies: list[str], callers: int, conns: int = 8) -> dict[str, Any]:
+    """Each request once, so many at a time.
+
+    Returns:
+        `rate` per second, `p50_ms`, `p99_ms`, `failed`.
+    """
+    opened = await connections(target, min(conns, callers))
+    left = [base64.b64decode(body) for body in reversed(bodies)]
+    took: list[float] = []
+    faults: list[str] = []
+    done = asyncio.get_running_loop().create_future()
+    begun = time.perf_counter()
+
+    def ask(connection: Connection) -> None:
+        if not left:
+            return
+        started = time.perf_counter()
+
+        def ended(fault: str | None) -> None:
+            if fault:
+                faults.append(fault)
+            else:
+                took.append(time.perf_counter() - started)
+            if len(took) + len(faults) == len(bodies):
+                done.set_result(None)
+            ask(connection)
+
+        connection.start(path, left.pop(), Call(_ignore, ended))
+
+    for caller in range(callers):
+        ask(opened[caller % len(opened)])
+    await asyncio.wait_for(done, _DRAIN_S)
+    elapsed_s = time.perf_counter() - begun
+    for connection in opened:
+        connection.close()
+    return {"rate": len(took) / elapsed_s, **percentiles(took), "failed": len(faults), "fault": faults[:1]}
+
+
 async def paced(
     *, target: str, path: str, bodies: list[str], rate: float, seconds: float, conns: int = 8
 ) -> dict[str, Any]:

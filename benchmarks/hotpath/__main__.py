@@ -23,7 +23,8 @@ import numpy as np
 from benchmarks.harness.service import cpu_s, family
 from pba_service.app import now_ms, read_settings, running
 from pba_service.domain.samples import LinkInfo, SampleBatch
-from pba_service.runtime.session import RUN_WINDOWS, load_model
+from pba_service.runtime.session import load_model
+from pba_service.runtime.trial import RUN_WINDOWS
 
 if TYPE_CHECKING:
     from pba_service.engine.service import PbaService

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from benchmarks.harness.runner import Bench
 
 IDLE, LINKS, SUBSCRIBERS = 10_000, 1_000, 1_000
+TOGETHER = 20
+"""Samples in one message where the delay is measured, and where it is found out how much can be borne."""
+
 PREDICTION_BYTES = 230
 """About what one prediction takes on the wire."""
 
@@ -51,12 +54,12 @@ def _delay(bench: Bench, section: Section, target: str, links: int, at_ms: int) 
     def saturate(_turn: int) -> float:
         state["at"] += MINUTE_MS
         found = bench.generator.run(
-            "benchmarks.harness.feed:refresh", target=target, links=links, at_ms=state["at"], most=100, conns=4
+            "benchmarks.harness.feed:refresh", target=target, links=links, at_ms=state["at"], most=TOGETHER, conns=16
         )
         return float(found["rate"])
 
     rates = turns({"rate": saturate}, bench.rounds)["rate"]
-    section.figures.append(plain("saturation, messages of 100 samples", "links/s", rates))
+    section.figures.append(plain(f"saturation, messages of {TOGETHER} samples", "links/s", rates))
     rate = 0.7 * sorted(rates)[len(rates) // 2]
     found: dict[str, list[float]] = {"p50_ms": [], "p99_ms": []}
     missing = 0
@@ -69,7 +72,7 @@ def _delay(bench: Bench, section: Section, target: str, links: int, at_ms: int) 
             start_ms=state["at"] + MINUTE_MS,
             rate=rate,
             seconds=seconds,
-            together=20,
+            together=TOGETHER,
         )
         state["at"] += (int(rate * seconds / links) + 2) * MINUTE_MS
         missing += answer["missing"]
@@ -80,8 +83,8 @@ def _delay(bench: Bench, section: Section, target: str, links: int, at_ms: int) 
         plain("push to subscriber, p50 at 70 %", "ms", found["p50_ms"]),
     ]
     section.notes.append(
-        f"Push to subscriber: messages of 20 samples, timed from when each was due until a subscriber of all links had "
-        f"the prediction; {missing} predictions were overtaken by the link's next."
+        f"Push to subscriber: messages of {TOGETHER} samples, timed from when each was due until a subscriber of all "
+        f"links had the prediction; {missing} predictions were overtaken by the link's next."
     )
     return state["at"] + MINUTE_MS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.drift import silence
+from pba_service.domain.drift import SILENT_SAMPLES, silence
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -159,14 +159,16 @@ class PbaService:
         """The prediction of a link, where that is known without asking the store.
 
         It is known while announcements are followed: then what was heard of a link last is its newest prediction. While
-        a sample that was pushed here is being taken into account, or if another model serves the link now, it is not.
+        a sample that was pushed here is being taken into account, or if another model serves the link now, it is not;
+        nor if the link has fallen silent, which its prediction then says.
         """
-        known = self._last_known.newest(link_id)
+        known, now_ms = self._last_known.newest(link_id), self._clock()
         if (
             known is None
             or not self._store.announced
             or self._refresher.busy_with(link_id)
-            or known.target_ms < self._clock()
+            or known.target_ms < now_ms
+            or now_ms - known.made_at_ms > SILENT_SAMPLES * known.step_ms
             or known.model_version != self._refresher.router.models.version_of(link_id)
         ):
             return None
@@ -197,6 +199,7 @@ class PbaService:
             known = [self.current(link_id) for link_id in link_ids]
             if all(known):
                 return [prediction for prediction in known if prediction]
+        self._metrics.memory_missed(len(link_ids))
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
         self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
         behind = await self._behind([snapshot for snapshot in snapshots if snapshot])

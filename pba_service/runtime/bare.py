@@ -23,6 +23,7 @@ from pba_service.domain.forecast import PRODUCT_HORIZON_MS
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES, MIN_SLOTS, clock_features
 from pba_service.runtime.ort import open_session
+from pba_service.runtime.trial import try_out
 from pba_service.runtime.vet import vet
 
 FAR_OFF = 100.0
@@ -51,6 +52,7 @@ def derive(stem: str, onnx: bytes, where: str) -> bytes:
         ModelRefusedError: The file cannot be loaded, does not say enough, or answers in other units.
     """
     vet(onnx, where)
+    try_out(onnx, MIN_SLOTS, where)
     try:
         session = open_session(onnx)
     except Exception as error:  # the runtime's exceptions have no common base of their own

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pba_service.runtime.graph_sizes import Sizes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -88,22 +90,29 @@ def scan_graph(data: bytes) -> GraphScan:
 
 
 def _graph(data: bytes, within: _Span, found: GraphScan) -> None:
+    sizes, nodes = Sizes(), []  # weights come after the nodes that use them
     for number, wire_type, span in _fields(data, within):
         if number == 1:  # node
             found.nodes += 1
             if found.nodes > MAX_NODES:
                 raise GraphFaultError(f"it has more than {MAX_NODES:,} nodes")
-            _node(data, _message(wire_type, span), found)
+            nodes.append(_node(data, _message(wire_type, span), found))
         elif number == 5:  # initializer  # noqa: PLR2004
-            _tensor(data, _message(wire_type, span), found)
+            sizes.constant(_tensor(data, _message(wire_type, span), found))
         elif number == 15:  # sparse_initializer  # noqa: PLR2004
             raise GraphFaultError("it has sparse weights")
         elif number not in {2, 10, 11, 12, 13, 14, 16}:  # names, texts, inputs, outputs, types, annotations
             raise GraphFaultError(f"it has a part that no graph has (field {number})")
+    for operator, inputs, outputs in nodes:
+        if not sizes.node(operator, inputs, outputs):
+            raise GraphFaultError(f"what comes in says how large an output of {_shown(operator)} is")
 
 
-def _node(data: bytes, within: _Span, found: GraphScan) -> None:
+def _node(data: bytes, within: _Span, found: GraphScan) -> tuple[str, list[str], list[str]]:
+    """Looks at a node; its operator, its inputs and its outputs."""
     operator = domain = ""
+    inputs: list[str] = []
+    outputs: list[str] = []
     for number, wire_type, span in _fields(data, within):
         if number == 4:  # op_type  # noqa: PLR2004
             operator = _text(data, _message(wire_type, span))
@@ -111,12 +120,15 @@ def _node(data: bytes, within: _Span, found: GraphScan) -> None:
             domain = _text(data, _message(wire_type, span))
         elif number == 5:  # attribute  # noqa: PLR2004
             _attribute(data, _message(wire_type, span), found)
-        elif number not in {1, 2, 3, 6, 8, 9, 10}:  # inputs, outputs, name, text, overload, metadata, devices
+        elif number in {1, 2}:  # inputs, outputs
+            (inputs if number == 1 else outputs).append(_text(data, _message(wire_type, span)))
+        elif number not in {3, 6, 8, 9, 10}:  # name, text, overload, metadata, devices
             raise GraphFaultError(f"it has a part that no node has (field {number})")
     name = operator if domain in {"", "ai.onnx"} else f"{domain}:{operator}"
     if name not in OPERATORS:
         raise GraphFaultError(f"it uses the operator {_shown(name)}, which no forecaster needs")
     found.operators.add(name)
+    return name, inputs, outputs
 
 
 def _attribute(data: bytes, within: _Span, found: GraphScan) -> None:
@@ -129,13 +141,18 @@ def _attribute(data: bytes, within: _Span, found: GraphScan) -> None:
             _tensor(data, _message(wire_type, span), found)
 
 
-def _tensor(data: bytes, within: _Span, found: GraphScan) -> None:
+def _tensor(data: bytes, within: _Span, found: GraphScan) -> str:
+    """Looks at a tensor; its name."""
     found.tensors += 1
+    name = ""
     if found.tensors > MAX_TENSORS:
         raise GraphFaultError(f"it has more than {MAX_TENSORS:,} tensors")
     for number, wire_type, span in _fields(data, within):
         if number == 13 or (number == 14 and (wire_type != _VARINT or _varint(data, *span)[0])):  # noqa: PLR2004
             raise GraphFaultError("its weights are in other files")  # external_data, data_location
+        if number == 8:  # name  # noqa: PLR2004
+            name = _text(data, _message(wire_type, span))
+    return name
 
 
 def _opset(data: bytes, within: _Span, found: GraphScan) -> None:

@@ -10,11 +10,17 @@ import os
 from typing import Any
 
 
-def open_session(content: bytes) -> Any:
-    """A session of ONNX Runtime for a serialised graph, on one thread, with the runtime's telemetry off."""
+def load_runtime() -> Any:
+    """The library, imported with its telemetry off."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as runtime  # noqa: PLC0415 - only once the switch is set
 
+    return runtime
+
+
+def open_session(content: bytes) -> Any:
+    """A session of ONNX Runtime for a serialised graph, on one thread, with the runtime's telemetry off."""
+    runtime = load_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

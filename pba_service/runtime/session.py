@@ -12,6 +12,7 @@ from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES
 from pba_service.runtime import files, manifest
 from pba_service.runtime.ort import open_session
+from pba_service.runtime.trial import RUN_WINDOWS, try_out
 from pba_service.runtime.vet import vet
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from pba_service.engine.model_ports import ModelBundle
     from pba_service.engine.ports import ModelInfo
     from pba_service.runtime.manifest import Golden, ModelFiles
-
-RUN_WINDOWS = 64
-"""Windows in one run: from 32 on nothing is gained, and large runs fall out of the processor's cache."""
 
 GOLDEN_RELATIVE, GOLDEN_OF_SCALE = 1e-3, 1e-4
 """How far a golden answer may be off: of itself, and of the metric's largest golden answer. Processors round apart."""
@@ -103,6 +101,7 @@ def load_bundle(bundle: ModelBundle) -> OnnxModel:
     """
     said = checked(bundle)
     vet(bundle.onnx, bundle.where)
+    try_out(bundle.onnx, said.info.window_slots, bundle.where)
     try:
         session = open_session(bundle.onnx)
     except Exception as error:  # the runtime's exceptions have no common base of their own

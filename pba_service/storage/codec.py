@@ -78,24 +78,15 @@ def decode_samples(buckets: Sequence[tuple[int, bytes]]) -> Series:
     Raises:
         StoredDataError: A bucket is no whole number of rows, or its rows are not in order.
     """
-    parts = [_decode_bucket(bucket, blob) for bucket, blob in buckets]
-    if len(parts) == 1:
-        [(times, values)] = parts
-    elif parts:
-        times = np.concatenate([part for part, _ in parts])
-        values = np.concatenate([part for _, part in parts])
-    else:
+    if not buckets:
         return Series.empty()
+    counts = [_row_count(blob, SAMPLE_ROW) for _, blob in buckets]
+    rows = np.frombuffer(b"".join([blob for _, blob in buckets]), SAMPLE_ROW)
+    times = rows["offset_ms"].astype(np.int64)
+    times += np.repeat(np.array([bucket for bucket, _ in buckets]) * BUCKET_MS, counts)
     if not (times[1:] > times[:-1]).all():
         raise StoredDataError("samples are not in order of time")
-    return Series(times, values)
-
-
-def _decode_bucket(bucket: int, blob: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    rows = _rows(blob, SAMPLE_ROW)
-    times = rows["offset_ms"].astype(np.int64)
-    times += bucket * BUCKET_MS
-    return times, rows["values"].astype(np.float32)
+    return Series(times, rows["values"].astype(np.float32))
 
 
 def encode_prediction(prediction: Prediction) -> bytes:
@@ -220,6 +211,12 @@ def decode_ledger(day: int, blob: bytes, versions: Mapping[int, str]) -> list[Le
 
 
 def _rows(blob: bytes, dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    if len(blob) % dtype.itemsize:
-        raise StoredDataError(f"{len(blob)} bytes are no whole number of rows of {dtype.itemsize}")
+    _row_count(blob, dtype)
     return np.frombuffer(blob, dtype)
+
+
+def _row_count(blob: bytes, dtype: np.dtype[np.void]) -> int:
+    count, rest = divmod(len(blob), dtype.itemsize)
+    if rest:
+        raise StoredDataError(f"{len(blob)} bytes are no whole number of rows of {dtype.itemsize}")
+    return count

@@ -146,15 +146,15 @@ async def test_history_is_cut_at_its_ends(store):
 
 
 async def test_a_long_history_comes_in_chunks(store, new_store):
-    times = minutes(43_200)
-    async with new_store(max_samples=50_000) as roomy:
+    times = [NOW_MS - 40_000 * i for i in reversed(range(60_000))]
+    async with new_store(max_samples=70_000) as roomy:
         await roomy.put(samples("a", times))
 
         sizes = [len(chunk) async for chunk in roomy.history("a", None, None)]
 
-        assert sum(sizes) == 43_200
+        assert sum(sizes) == 60_000
         assert 1 < len(sizes) < 20
-        assert (await read(roomy, "a")).values[:, 0].tolist() == list(range(43_200))
+        assert (await read(roomy, "a")).values[:, 0].tolist() == list(range(60_000))
 
 
 async def test_the_history_of_an_unknown_link_is_an_error(store):

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from pba_service.domain.amst.completion import TransferAsk
 from pba_service.domain.amst.feedback import TransferOutcome
 from pba_service.domain.amst.optimizer import defaults
+from pba_service.domain.drift import ConditionKind
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -192,6 +193,23 @@ async def test_what_is_answered_follows_what_was_pushed_just_before():
             await world.push(minutes=[minute])
             made = await world.service.predict("a") if minute == 29 else None
         assert made.made_at_ms == world.clock.now_ms
+
+
+async def test_a_prediction_says_that_its_link_fell_silent_also_where_it_is_remembered():
+    async with running() as world:
+        await world.push()
+        await wait_for(world, "a")
+        world.clock.now_ms += 5 * MINUTE
+        assert (await world.service.predict("a")).condition is None
+        world.clock.now_ms += 1
+        assert (await world.service.predict("a")).condition.kind is ConditionKind.SILENT
+
+
+async def wait_for(world, link_id):
+    """Returns once what was announced of a link is remembered."""
+    async with asyncio.timeout(5):
+        while world.service.current(link_id) is None:  # noqa: ASYNC110 - the service is asked
+            await asyncio.sleep(0.005)
 
 
 async def test_unknown_short_and_silent_links_say_so():

@@ -136,4 +136,15 @@ def test_a_graph_that_fails_when_run_is_refused(tmp_path):
     graph.graph.initializer.append(fixed)
     graph.graph.node.insert(0, onnx.helper.make_node("Reshape", ["window", "fixed"], ["reshaped"]))
     graph.graph.node[1].input[0] = "reshaped"
+    assert "cannot load or run it" in refusal(model_files.write(tmp_path, graph.SerializeToString()))
+
+
+def test_a_graph_that_fails_on_its_golden_windows_alone_is_refused(tmp_path):
+    graph = onnx.load_from_string(model_files.graph())
+    graph.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.zeros(2, np.float32), "table")
+    )  # for steps below 2 s
+    graph.graph.node.insert(0, onnx.helper.make_node("Cast", ["step_s"], ["index"], to=TensorProto.INT64))
+    graph.graph.node.insert(1, onnx.helper.make_node("Gather", ["table", "index"], ["found"]))
+    next(node for node in graph.graph.node if "step_s" in node.input and node.op_type != "Cast").input[0] = "found"
     assert "it fails on its golden windows" in refusal(model_files.write(tmp_path, graph.SerializeToString()))

@@ -163,3 +163,54 @@ def test_no_bytes_are_more_than_a_fault(data):
 def test_no_change_to_a_model_is_more_than_a_fault(where, what, cut):
     data = SHIPPED["bandwidth_lstm"]
     assert len(fault_of(data[:where] + what + (b"" if cut else data[where + len(what) :]))) < 200
+
+
+def grown(*nodes):
+    """The model with nodes that the answer does not need, before its own."""
+    changed = model()
+    for i, node in enumerate(nodes):
+        changed.graph.node.insert(i, node)
+    return changed
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("Cast", ["step_s"], ["i"], to=TensorProto.INT64),
+            helper.make_node("Expand", ["end", "i"], ["o"]),
+        ],
+        [helper.make_node("ConstantOfShape", ["anything"], ["o"])],
+        [helper.make_node("Range", ["start", "step_s", "end"], ["o"])],
+        [
+            helper.make_node("NonZero", ["window"], ["where"]),
+            helper.make_node("Shape", ["where"], ["i"]),
+            helper.make_node("Mul", ["i", "i"], ["o"]),
+            helper.make_node("ConstantOfShape", ["o"], ["p"]),
+        ],
+        [
+            helper.make_node("Reshape", ["window", "anything"], ["r"]),
+            helper.make_node("Shape", ["r"], ["i"]),
+            helper.make_node("ConstantOfShape", ["i"], ["o"]),
+        ],
+        [
+            helper.make_node("Shape", ["window"], ["i"]),
+            helper.make_node("Add", ["i", "step_s"], ["j"]),
+            helper.make_node("Expand", ["end", "j"], ["o"]),
+        ],
+    ],
+    ids=["expand", "constant", "range", "counted", "reshaped", "added"],
+)
+def test_sizes_that_follow_from_what_comes_in(nodes):
+    assert "what comes in says how large" in refusal(grown(*nodes))
+
+
+def test_sizes_that_follow_from_the_number_of_windows():
+    nodes = [
+        helper.make_node("Shape", ["window"], ["i"]),
+        helper.make_node("Expand", ["end", "i"], ["o"]),
+        helper.make_node("ConstantOfShape", ["start"], ["p"]),
+        helper.make_node("NonZero", ["window"], ["q"]),
+        helper.make_node("Expand", ["window", "i"], ["r"]),
+    ]
+    vet(grown(*nodes).SerializeToString(), "here")
