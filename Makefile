@@ -76,6 +76,7 @@ evaluate: $(VENV)/dev ## Score the shipped model and all that serves around it o
 docs: $(VENV)/dev ## Write the pages that are generated
 	$(BIN)/python -m pba_service.settings_page > docs/.page && mv docs/.page docs/configuration.md
 	$(BIN)/python -m docs.reference_page
+	$(BIN)/python -m docs.metrics_page > docs/.page && mv docs/.page docs/metrics.md
 
 pictures: $(VENV)/dev ## Photograph the console and the live table, from simulated links; needs chromium
 	$(BIN)/python -m docs.pictures.make

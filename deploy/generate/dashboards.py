@@ -225,6 +225,33 @@ def health() -> dashboard.Dashboard:
             Query("histogram_quantile(0.5, sum by (le) (rate(dwcp_pba_ingest_batch_samples_bucket[5m])))", "samples"),
         ),
         graph(
+            "Redis",
+            "99th percentile of round trips, by what was asked.",
+            "s",
+            Query(
+                "histogram_quantile(0.99, sum by (le, operation) (rate(dwcp_pba_redis_round_trip_seconds_bucket[5m])))",
+                "{{operation}}",
+            ),
+        ),
+        graph(
+            "Redis round trips",
+            "Under way, at the moment of the scrape; more than 32 in a process wait for a connection.",
+            "short",
+            Query("sum by (instance) (dwcp_pba_redis_round_trips)", "{{instance}}"),
+        ),
+        graph(
+            "Queues",
+            "The longest in 15 seconds: samples to be stored, links to be advanced, updates of the slowest subscriber.",
+            "short",
+            Query("max by (queue) (dwcp_pba_queue_length)", "{{queue}}"),
+        ),
+        graph(
+            "Read from the store",
+            "Predictions asked for a second that were not in memory.",
+            "short",
+            Query("sum(rate(dwcp_pba_memory_misses_total[5m]))", "misses"),
+        ),
+        graph(
             "Memory",
             "Resident memory of each process.",
             "bytes",

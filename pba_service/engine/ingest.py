@@ -93,6 +93,11 @@ class Ingest:
         self._arrived.set()
         return await waiting.outcomes
 
+    @property
+    def waiting(self) -> int:
+        """Samples that are not stored yet."""
+        return self._samples_waiting
+
     async def run(self) -> None:
         """Writes what arrives, until cancelled."""
         while True:

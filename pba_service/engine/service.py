@@ -199,6 +199,7 @@ class PbaService:
             known = [self.current(link_id) for link_id in link_ids]
             if all(known):
                 return [prediction for prediction in known if prediction]
+        self._metrics.memory_missed(len(link_ids))
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
         self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
         behind = await self._behind([snapshot for snapshot in snapshots if snapshot])

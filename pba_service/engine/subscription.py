@@ -76,6 +76,11 @@ class Subscription:
     def __exit__(self, *_: object) -> None:
         self._hub.leave(self)
 
+    @property
+    def waiting(self) -> int:
+        """Links whose newest value was not taken yet."""
+        return len(self._slots)
+
     def wake(self) -> None:
         """Makes `updates` look again."""
         self._changed.set()

@@ -80,6 +80,10 @@ class Subscriptions:
         self._prefix_lengths: tuple[int, ...] = ()
         self._seen: dict[str, tuple[int, float]] = {}
 
+    def longest_wait(self) -> int:
+        """The links whose newest value the slowest subscriber has not taken yet."""
+        return max((subscriber.waiting for subscriber in self._subscribers), default=0)
+
     def __len__(self) -> int:
         """Number of subscribers."""
         return len(self._subscribers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from pba_service.domain.errors import PbaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from pba_service.engine.lastknown import LastKnown
     from pba_service.engine.population import Population
@@ -25,22 +26,35 @@ PAGE_LINKS = 500
 _log = structlog.get_logger(__name__)
 
 
-async def pulse(metrics: Metrics, interval_s: float = 0.5, memory_s: float = 15.0) -> None:
-    """Measures how late the event loop is and counts its tasks, until cancelled: a late loop delays every call.
+async def pulse(
+    metrics: Metrics,
+    queues: Mapping[str, Callable[[], int]] = MappingProxyType({}),
+    interval_s: float = 0.5,
+    memory_s: float = 15.0,
+) -> None:
+    """Measures how late the event loop is, and counts its tasks and what waits in queues, until cancelled.
+
+    A late loop delays every call.
 
     Args:
         metrics: Told of the worst of the last `memory_s`.
+        queues: By name, what says how long a queue is.
         interval_s: Between two measurements.
         memory_s: See there; at least the interval of those who scrape.
     """
     loop = asyncio.get_running_loop()
-    recent: deque[float] = deque(maxlen=max(1, round(memory_s / interval_s)))
+    kept = max(1, round(memory_s / interval_s))
+    recent: deque[float] = deque(maxlen=kept)
+    lengths: dict[str, deque[int]] = {name: deque(maxlen=kept) for name in queues}
     while True:
         due_s = loop.time() + interval_s
         await asyncio.sleep(interval_s)
         recent.append(max(0.0, loop.time() - due_s))
         metrics.loop_lag(max(recent))
         metrics.tasks(len(asyncio.all_tasks()))
+        for name, length in queues.items():
+            lengths[name].append(length())
+            metrics.queue(name, max(lengths[name]))
 
 
 async def follow(

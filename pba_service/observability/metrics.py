@@ -214,6 +214,14 @@ class Metrics:
         )
 
         self._tasks = gauge("dwcp_pba_tasks", "Tasks of the event loop that have not ended.")
+        self._queues = gauge(
+            "dwcp_pba_queue_length",
+            "The longest in 15 seconds: samples to be stored, links to be advanced, updates of one subscriber.",
+            "queue",
+        )
+        self._memory_misses = counter(
+            "dwcp_pba_memory_misses_total", "Predictions asked for that were not in memory, and read from the store."
+        )
         self._subscribers = gauge("dwcp_pba_subscribers", "Open prediction streams.")
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
@@ -381,6 +389,14 @@ class Metrics:
     def tasks(self, count: int) -> None:
         """So many tasks have not ended."""
         self._tasks.set(count)
+
+    def queue(self, name: str, length: int) -> None:
+        """So long was a queue at its longest in the recent past."""
+        self._queues.labels(name).set(length)
+
+    def memory_missed(self, predictions: int) -> None:
+        """So many predictions had to be read from the store."""
+        self._memory_misses.inc(predictions)
 
     def store_circuit(self, is_open: bool) -> None:  # noqa: FBT001 - it is what is told
         """The store is asked no more, or is asked again."""

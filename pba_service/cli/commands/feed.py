@@ -14,6 +14,15 @@ DataFile = Annotated[
         metavar="FILE", envvar="PBA_DATA_PATH", dir_okay=False, help="A JSONL file; a name that ends in .gz is zipped."
     ),
 ]
+ExportedFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        envvar=["OUTPUT_FILE", "PBA_DATA_PATH"],
+        dir_okay=False,
+        help="A JSONL file; a name that ends in .gz is zipped. From Prometheus: .csv or .parquet.",
+    ),
+]
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, JSONL (also .gz) or parquet.")
 ]
@@ -46,14 +55,42 @@ def import_(file: DataFile, target: Target = DEFAULT_TARGET) -> None:
 
 
 def export(
-    file: DataFile,
+    file: ExportedFile,
     target: Target = DEFAULT_TARGET,
     prefix: Annotated[str, typer.Option(help="Only links whose id begins so.")] = "",
     region: Annotated[str, typer.Option(help="Only links of this region.")] = "",
     start: Start = None,
     end: End = None,
+    *,
+    from_prometheus: Annotated[
+        bool, typer.Option("--from-prometheus", help="Write what Prometheus scraped instead, as CSV or parquet.")
+    ] = False,
+    prometheus_url: Annotated[
+        str, typer.Option(envvar="PROMETHEUS_URL", help="Its address.", show_default="http://localhost:9090")
+    ] = "http://localhost:9090",
+    days_back: Annotated[float, typer.Option(envvar="DAYS_BACK", min=0, help="How far back, with it.")] = 30.0,
+    step: Annotated[
+        timedelta,
+        typer.Option(
+            parser=parse_duration,
+            metavar="SPAN",
+            help="Its points in time: no longer than links measure.",
+            show_default="30s",
+        ),
+    ] = timedelta(seconds=30),
 ) -> None:
-    """Write the stored history of all or some links as JSONL. The file is PBA_DATA_PATH unless given."""
+    """Write the stored history of all or some links as JSONL. The file is OUTPUT_FILE or PBA_DATA_PATH unless given.
+
+    From Prometheus: each sample that was scraped, once, at the time it was measured; what was not scraped is missing.
+    Interrupted, the same command goes on where it was.
+    """
+    if from_prometheus:
+        from pba_service.cli.prometheus import export_prometheus
+
+        if prefix or region or start or end:
+            raise typer.BadParameter("--prefix, --region, --start and --end are not for --from-prometheus")
+        export_prometheus(file, prometheus_url, days_back=days_back, step_s=step.total_seconds())
+        return
     from pba_service.cli.export import export_file
 
     export_file(file, target, prefix=prefix, region=region, start=start, end=end)

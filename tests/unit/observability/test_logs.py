@@ -7,6 +7,7 @@ import logging
 import pytest
 import structlog
 
+from pba_service.observability.limited import AT_ONCE, MAX_KINDS, WINDOW_S, RateLimit
 from pba_service.observability.logs import configure_logs
 
 
@@ -102,3 +103,62 @@ def test_values_that_json_does_not_know_are_written_as_text():
     configure_logs("info", "json", stream)
     structlog.get_logger().info("x", where={1}, what=object)
     assert len(lines(stream)) == 1
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def test_equal_lines_are_bounded_and_the_next_says_how_many_were_left_out():
+    stream, clock = io.StringIO(), Clock()
+    configure_logs("info", "json", stream, clock)
+    log = structlog.get_logger("x")
+    for number in range(50):
+        log.warning("store_failed", number=number)
+        clock.now_s += 0.001
+    log.warning("something_else")
+    assert [line.get("number") for line in lines(stream)] == [*range(AT_ONCE), None]
+    clock.now_s += WINDOW_S
+    log.warning("store_failed")
+    log.warning("store_failed")
+    assert [line.get("suppressed") for line in lines(stream)[-2:]] == [50 - AT_ONCE, None]
+
+
+def test_a_level_of_its_own_is_a_kind_of_its_own_and_libraries_are_bounded_too():
+    stream, clock = io.StringIO(), Clock()
+    configure_logs("info", "json", stream, clock)
+    for _ in range(50):
+        structlog.get_logger("x").info("same")
+        logging.getLogger("a.library").error("lost %s", clock.now_s)
+        clock.now_s += 0.001
+    clock.now_s += WINDOW_S
+    logging.getLogger("a.library").error("lost %s", "again")
+    assert lines(stream)[-1]["suppressed"] == 50 - AT_ONCE
+    assert [line["level"] for line in lines(stream)].count("info") == AT_ONCE
+    assert [line["level"] for line in lines(stream)].count("error") == AT_ONCE + 1
+
+
+def test_a_flood_of_kinds_is_bounded_in_memory_and_in_lines():
+    clock = Clock()
+    limit = RateLimit(clock)
+    written = 0
+    for number in range(3 * MAX_KINDS):
+        try:
+            limit(None, "", {"event": f"connection {number} is lost", "level": "warning"})
+            written += 1
+        except structlog.DropEvent:
+            pass
+    assert written <= MAX_KINDS + AT_ONCE
+    clock.now_s += WINDOW_S
+    assert limit(None, "", {"event": "new", "level": "info"}) == {"event": "new", "level": "info"}
+
+
+def test_at_debug_everything_is_written():
+    stream = io.StringIO()
+    configure_logs("debug", "json", stream, Clock())
+    for _ in range(50):
+        structlog.get_logger("x").debug("rpc")
+    assert len(lines(stream)) == 50

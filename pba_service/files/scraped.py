@@ -1,0 +1,66 @@
+"""Measurements out of what Prometheus scraped of the service.
+
+The service tells the newest sample of each link, again at every scrape, and when it was measured. That time makes them
+samples again: what was told twice is one sample, and a silence stays a gap. Of samples between two points in time that
+were asked for only the last is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from pba_service.domain.samples import METRICS, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TIME = "dwcp_pba_newest_sample_timestamp_seconds"
+VALUES = tuple(f"dwcp_pba_current_{metric}" for metric in METRICS)
+LINK = "link"
+
+Answer: TypeAlias = "Sequence[Mapping[str, Any]]"
+"""A range query's `result`: series with `metric`, their labels, and `values`, pairs of seconds and a number as text."""
+
+_Source: TypeAlias = tuple[tuple[str, str], ...]
+_Point: TypeAlias = tuple[_Source, float]
+
+
+def new_samples(times: Answer, values: Sequence[Answer], newest_ms: dict[str, int]) -> dict[str, Series]:
+    """The samples of each link that are newer than those known, oldest first.
+
+    Args:
+        times: Of `TIME`.
+        values: Of each of `VALUES`, at the same points.
+        newest_ms: When the newest sample of each link was measured, of those known; brought up to date.
+    """
+    told = [dict(_points(answer)) for answer in values]
+    found: dict[str, dict[int, tuple[float, ...]]] = {}
+    for (source, at_s), measured_s in _points(times):
+        link = dict(source).get(LINK, "")
+        measured_ms = round(measured_s * 1000)
+        if not link or measured_ms <= newest_ms.get(link, -1):
+            continue
+        row = tuple(one.get((source, at_s), math.nan) for one in told)
+        # what was told first of a sample counts: a scrape may meet the values of the next one under the old time
+        if any(map(math.isfinite, row)):
+            found.setdefault(link, {}).setdefault(measured_ms, row)
+    for link, rows in found.items():
+        newest_ms[link] = max(rows)
+    return {
+        link: Series(np.array(sorted(rows), np.int64), np.array([rows[time] for time in sorted(rows)], np.float32))
+        for link, rows in sorted(found.items())
+    }
+
+
+def _points(answer: Answer) -> list[tuple[_Point, float]]:
+    """Each finite value, under the labels that series of one source have in common and its time."""
+    points: list[tuple[_Point, float]] = []
+    for series in answer:
+        source = tuple(sorted((name, text) for name, text in series["metric"].items() if name != "__name__"))
+        points += [
+            ((source, float(at_s)), value) for at_s, text in series["values"] if math.isfinite(value := float(text))
+        ]
+    return points

@@ -1,0 +1,142 @@
+"""Exports from Prometheus: every sample once at its own time, in stretches, and on after an interruption."""
+
+import csv
+
+import pytest
+
+from pba_service.cli.prometheus import MAX_POINTS, Prometheus, PrometheusExport, TooMuchError
+from pba_service.cli.told import CommandError
+from pba_service.files.scraped import TIME, VALUES, new_samples
+
+NOW_S = 1_800_000_000.0
+STEP_S = 30.0
+DAYS = 2
+POINTS = DAYS * 86_400 / STEP_S
+SILENT_S = (NOW_S - 86_400, NOW_S - 43_200)
+
+
+class Scraped:
+    """A Prometheus that scraped two replicas, which told of links with a sample each minute, and of one silence."""
+
+    def __init__(self, links=3, max_points=MAX_POINTS, fails_at=None):
+        self.links = [f"link,{i}" for i in range(links)]
+        self.queries, self._max_points, self._fails_at = [], max_points, fails_at
+
+    def measured_s(self, at_s):
+        minute_s = at_s // 60 * 60 + 0.25
+        return SILENT_S[0] if SILENT_S[0] < at_s < SILENT_S[1] else minute_s
+
+    def range(self, expr, start_s, end_s, step_s):
+        points = round((end_s - start_s) / step_s) + 1
+        if points > self._max_points:
+            raise TooMuchError("too many samples")
+        self.queries.append((expr, start_s, end_s))
+        if self._fails_at is not None and len(self.queries) >= self._fails_at:
+            raise CommandError("away")
+        times = [start_s + i * step_s for i in range(points)]
+        metric = 0 if expr == TIME else 1 + VALUES.index(expr)
+        if metric == 4:
+            return []  # nobody measures jitter
+        value = self.measured_s if metric == 0 else lambda at_s: self.measured_s(at_s) % 1000 + metric
+        return [
+            {
+                "metric": {"__name__": expr, "link": link, "instance": instance},
+                "values": [[at_s, f"{value(at_s):.3f}"] for at_s in times],
+            }
+            for link in self.links
+            for instance in ("a", "b")
+        ]
+
+
+def export(file, source, **wishes):
+    wishes = {"days_back": DAYS, "step_s": STEP_S, "now_s": NOW_S} | wishes
+    return PrometheusExport(source, "http://p", file, **wishes)
+
+
+def rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def check(file, source):
+    found = rows(file)
+    asked = {NOW_S - DAYS * 86_400 + i * STEP_S for i in range(int(POINTS) + 1)}
+    wanted = {(link, round(source.measured_s(at_s) * 1000)) for link in source.links for at_s in asked}
+    told = [(row["link_id"], int(row["measured_at_ms"])) for row in found]
+    assert len(told) == len(set(told))
+    assert set(told) == wanted
+    assert all(float(row["bandwidth_mbps"]) == int(row["measured_at_ms"]) % 1_000_000 / 1000 + 1 for row in found)
+    assert {row["jitter_ms"] for row in found} == {""}
+
+
+def test_every_sample_comes_once_and_a_silence_is_a_gap(tmp_path):
+    source = Scraped()
+    export(tmp_path / "out.csv", source).run()
+    check(tmp_path / "out.csv", source)
+    assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
+    assert all((end - start) / STEP_S < 11_000 for _, start, end in source.queries)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 7, 23])
+def test_an_interrupted_export_goes_on(tmp_path, fails_at):
+    file, first = tmp_path / "out.csv", Scraped(fails_at=fails_at)
+    with pytest.raises(CommandError):
+        export(file, first).run()
+    assert not file.exists()
+    if (tmp_path / ".out.csv.progress").exists():
+        with (tmp_path / ".out.csv.partial").open("a") as torn:
+            torn.write("17,half a row")
+    second = Scraped()
+    again = export(file, second, now_s=NOW_S + 1000)
+    if fails_at > 5:
+        assert again.resumed
+        assert second.queries == []
+        again.run()
+        assert min(start for _, start, _ in second.queries) > NOW_S - DAYS * 86_400
+        check(file, second)
+    else:
+        assert not again.resumed
+
+
+def test_other_wishes_begin_anew(tmp_path):
+    with pytest.raises(CommandError):
+        export(tmp_path / "out.csv", Scraped(fails_at=7)).run()
+    assert not export(tmp_path / "out.csv", Scraped(), days_back=1).resumed
+
+
+def test_less_is_asked_for_when_it_was_too_much(tmp_path):
+    source = Scraped(links=1, max_points=17)
+    export(tmp_path / "out.csv", source, days_back=0.05).run()
+    assert max(round((end - start) / STEP_S) + 1 for _, start, end in source.queries) <= 17
+    assert len(rows(tmp_path / "out.csv")) == 73
+    with pytest.raises(CommandError, match="too many"):
+        export(tmp_path / "b.csv", Scraped(max_points=0)).run()
+
+
+def test_a_replica_that_lags_takes_nothing_back():
+    def told(name, ahead, behind):
+        return [
+            {"metric": {"__name__": name, "link": "a", "instance": "1"}, "values": [[10, ahead]]},
+            {"metric": {"__name__": name, "link": "a", "instance": "2"}, "values": [[10, behind]]},
+        ]
+
+    known = {"a": 1000}
+    found = new_samples(
+        told(TIME, "3", "2"), [told(VALUES[0], "30", "20"), told(VALUES[1], "NaN", "+Inf"), [], []], known
+    )
+    assert found["a"].times_ms.tolist() == [2000, 3000]
+    assert found["a"].values[:, 0].tolist() == [20, 30]
+    assert known == {"a": 3000}
+    assert new_samples(told(TIME, "3", "2"), [told(VALUES[0], "30", "20"), [], [], []], known) == {}
+
+
+@pytest.mark.parametrize("name", ["out.json", "out"])
+def test_a_format_that_is_not_written_is_refused(tmp_path, name):
+    with pytest.raises(CommandError, match="must end in"):
+        export(tmp_path / name, Scraped())
+
+
+def test_passwords_of_an_address_are_not_shown():
+    assert Prometheus("https://me:secret@host:9090/prom/").shown == "https://host:9090/prom"
+    with pytest.raises(CommandError):
+        Prometheus("ftp://host")
