@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pba_service.doors import Doors
+    from pba_service.engine.ports import Clock
     from pba_service.observability.http import MetricsServer
     from pba_service.observability.spans import Tracing
 
@@ -134,8 +135,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, clock: Clock = now_ms) -> None:
     """Serves until SIGTERM or SIGINT, then stops in order.
+
+    Args:
+        settings: What it serves with.
+        clock: Wall-clock time; a test may let it run faster.
 
     Raises:
         ListenError: A port cannot be listened on.
@@ -148,14 +153,14 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for kind in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(kind, stop.set)
-    async with running(settings):
+    async with running(settings, clock=clock):
         await stop.wait()
         _log.info("stopping")
     _log.info("stopped")
 
 
 @asynccontextmanager
-async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running]:
+async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -> AsyncIterator[Running]:
     """A running service, or a part of one; leaving the context stops it in order. Raises what `run` raises.
 
     The order: health says NOT_SERVING, streams end, calls end, what waits is stored, the history is written to
@@ -173,11 +178,11 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="compute"))
         redis_url = await redis_at(stack, settings)
         store, keeper, shared, documents = await _store(
-            stack, settings, metrics, redis_url, RoundTrips(registry, tracing)
+            stack, settings, metrics, redis_url, round_trips=RoundTrips(registry, tracing), clock=clock
         )
         if settings.data_path and not part.shares_port:
             stack.push_async_callback(transfer.export_history, store, settings.data_path)
-        population = Population(now_ms, metrics) if part.leads else None
+        population = Population(clock, metrics) if part.leads else None
         service, refresher = await _service(
             stack,
             settings,
@@ -187,8 +192,9 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             worker=worker,
             metrics=metrics,
             tracing=tracing,
+            clock=clock,
         )
-        models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=now_ms)
+        models = await follow_models(stack, settings, shared=shared, refresher=refresher, metrics=metrics, clock=clock)
         trials = follow_experiments(
             stack,
             settings,
@@ -196,7 +202,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             models=models,
             refresher=refresher,
             metrics=metrics,
-            clock=now_ms,
+            clock=clock,
         )
         retraining = follow_retraining(
             stack,
@@ -207,7 +213,7 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
             trials=trials,
             population=population,
             metrics=metrics,
-            clock=now_ms,
+            clock=clock,
         )
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
@@ -250,7 +256,13 @@ async def running(settings: Settings, part: Part = ALL) -> AsyncIterator[Running
 
 
 async def _store(
-    stack: AsyncExitStack, settings: Settings, metrics: Metrics, redis_url: str, round_trips: RoundTrips
+    stack: AsyncExitStack,
+    settings: Settings,
+    metrics: Metrics,
+    redis_url: str,
+    *,
+    round_trips: RoundTrips,
+    clock: Clock,
 ) -> tuple[GuardedStore, Keeper, RedisRegistry, RedisDocuments]:
     """The store, who sees to its durability, and what replicas share in it of models and of experiments.
 
@@ -260,13 +272,13 @@ async def _store(
     wanted = Durability(settings.durability)
     server = open_server(redis_url, settings.store_timeout_ms / 1000)
     server.watched = round_trips.around
-    store = open_store(stack, server, settings)
+    store = open_store(stack, server, settings, clock)
     keeper = Keeper(server, wanted, settings.replicas)
     with contextlib.suppress(StoreUnavailableError):  # then it is found out once it answers
         await keeper.verify()
         await keeper.check()
     guard = GuardOptions(timeout_s=ROUND_TRIPS_PER_CALL * settings.store_timeout_ms / 1000)
-    guarded = GuardedStore(store, guard, clock=now_ms, on_circuit=metrics.store_circuit, keep=keeper.keep)
+    guarded = GuardedStore(store, guard, clock=clock, on_circuit=metrics.store_circuit, keep=keeper.keep)
     return guarded, keeper, RedisRegistry(server), RedisDocuments(server)
 
 
@@ -280,6 +292,7 @@ async def _service(
     worker: ThreadPoolExecutor,
     metrics: Metrics,
     tracing: Tracing | None,
+    clock: Clock,
 ) -> tuple[PbaService, Refresher]:
     """The use cases and the loops behind them; leaving the stack stores what waits and ends the loops."""
     options = Options(base_ms=settings.collect_interval_ms, catch_up=settings.catch_up_samples)
@@ -288,7 +301,7 @@ async def _service(
     ingest = Ingest(store, metrics, refresher, tracing)
     last_known = LastKnown(store, max_age_ms=settings.max_staleness_ms)
     subscriptions = Subscriptions(
-        Gathered(PatientDirectory(store, last_known, now_ms)),
+        Gathered(PatientDirectory(store, last_known, clock)),
         max_subscribers=settings.max_subscribers,
         on_skipped=metrics.updates_skipped,
     )
@@ -304,7 +317,7 @@ async def _service(
             bounds=_bounds(settings),
             confidence_threshold=settings.confidence_threshold,
         ),
-        clock=now_ms,
+        clock=clock,
         metrics=metrics,
         last_known=last_known,
     )

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pba_service.doors import Doors
+    from pba_service.engine.ports import Clock
     from pba_service.serving.gate import Gate
     from pba_service.settings import Settings
     from pba_service.storage.server import Server
+
+
+def now_ms() -> int:
+    """The system's time."""
+    return time.time_ns() // 1_000_000
 
 
 async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
@@ -37,7 +43,7 @@ async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
     return embedded.url
 
 
-def open_store(stack: AsyncExitStack, server: Server, settings: Settings) -> RedisStore:
+def open_store(stack: AsyncExitStack, server: Server, settings: Settings, clock: Clock = now_ms) -> RedisStore:
     """The store on a server, as long as the stack."""
     store = RedisStore(
         server,
@@ -45,7 +51,7 @@ def open_store(stack: AsyncExitStack, server: Server, settings: Settings) -> Red
         retention_ms=settings.retention_ms,
         ledger_retention_ms=settings.ledger_retention_ms,
         max_links=settings.max_links,
-        clock=now_ms,
+        clock=clock,
     )
     stack.push_async_callback(store.close)
     return store
@@ -89,8 +95,3 @@ def write_ports(file: Path, grpc_port: int, metrics_port: int) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps({"grpc_port": grpc_port, "metrics_port": metrics_port}))
     partial.replace(file)
-
-
-def now_ms() -> int:
-    """The system's time."""
-    return time.time_ns() // 1_000_000

@@ -33,7 +33,9 @@ class ServiceProcess:
         metrics_port: Where Prometheus scrapes.
     """
 
-    def __init__(self, folder, *, redis_url="", environment=None, arguments=("serve",), stdout=None):
+    def __init__(
+        self, folder, *, redis_url="", environment=None, arguments=("serve",), stdout=None, module="pba_service"
+    ):
         """Starts nothing yet.
 
         Args:
@@ -41,6 +43,7 @@ class ServiceProcess:
             redis_url: A server of the test's own; empty: the service's embedded one.
             environment: More PBA_* variables.
             arguments: The command.
+            module: What Python runs with them.
             stdout: Where its output goes; None: into the log.
         """
         self.folder = Path(folder)
@@ -49,6 +52,7 @@ class ServiceProcess:
         self.grpc_port = self.metrics_port = 0
         self._arguments = arguments
         self._stdout = stdout
+        self._module = module
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PBA_")},
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")]),
@@ -87,7 +91,7 @@ class ServiceProcess:
         ports.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pba_service", *self._arguments],
+                [sys.executable, "-m", self._module, *self._arguments],
                 env={**self._environment, "PBA_PORTS_FILE": str(ports)},
                 stdin=subprocess.DEVNULL,
                 stdout=self._stdout or log,

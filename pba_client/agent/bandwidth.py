@@ -18,7 +18,7 @@ from pba_client.agent import sockets, train
 from pba_client.agent.tally import median
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from pba_client.agent.budget import HourBudget
     from pba_client.agent.config import LinkConfig
@@ -92,12 +92,13 @@ class TrainMeter:
         self._report = report
         return True
 
-    def measure(self, round_trip_s: float, own_mbps: float) -> Generator[float, None, None]:
+    def measure(self, round_trip_s: float, own_mbps: float, read: Callable[[], None]) -> Generator[float, None, None]:
         """Measures once; yields waits. The answer, if there is one, is `take`n afterwards.
 
         Args:
             round_trip_s: Of the link, to know when to ask.
             own_mbps: What the transport carries meanwhile.
+            read: Takes what has come for this link; reports among it are to be given to `reported`.
 
         Raises:
             OSError: The network is down, or nobody listens.
@@ -109,7 +110,7 @@ class TrainMeter:
             if count < LEAST_PACKETS or not self._pay(count):
                 return
             sockets.send_together(self._udp, self._cars(count))
-            yield from self._ask(wait_s)
+            yield from self._ask(wait_s, read)
             if self._report is None:
                 return
             if self._report.received >= LEAST_ARRIVED and (rate := self._report.rate_mbps):
@@ -121,7 +122,7 @@ class TrainMeter:
         if not self._pay(count):
             return
         sent_mbps = self._send_paced(count, _OVER_CAPACITY * capacity)
-        yield from self._ask(wait_s)
+        yield from self._ask(wait_s, read)
         arrived = self._report.rate_mbps if self._report and self._report.received >= LEAST_ARRIVED else None
         if arrived is not None:
             self._answer_mbps = available_mbps(capacity, sent_mbps, arrived, own_mbps)
@@ -163,13 +164,14 @@ class TrainMeter:
         span_s = last_s - begin_s
         return before_last * bits / span_s / 1e6 if span_s > 0 else mbps
 
-    def _ask(self, wait_s: float) -> Generator[float, None, None]:
+    def _ask(self, wait_s: float, read: Callable[[], None]) -> Generator[float, None, None]:
         """Asks how the newest train arrived until a report comes, or three times."""
         question = train.Car(train.Kind.ASK, self._session, self._number, 0, 0)
         yield wait_s / 3
         for _ in range(_ASKS):
             self._udp.send(train.pack(question, train.ASK_BYTES, self._link.key))
             yield wait_s
+            read()
             if self._report is not None:
                 return
             wait_s = min(2 * wait_s, _MOST_WAIT_S)

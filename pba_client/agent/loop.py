@@ -1,15 +1,13 @@
-"""One thread that does everything in its time: jobs that say how long they wait, and sockets that have something."""
+"""One thread that does everything in its time: jobs that say how long they wait."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import selectors
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Generator
 
     Job = Generator[float, None, None]
@@ -20,24 +18,23 @@ _LONGEST_WAIT_S = 1.0
 class Loop:
     """Jobs are generators that yield the seconds until they go on."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         """Begins empty.
 
         Args:
             monotonic: Seconds.
+            sleep: Waits for so many seconds.
         """
         self._monotonic = monotonic
+        self._sleep = sleep
         self._due: list[tuple[float, int, Job]] = []
         self._numbers = itertools.count()
-        self._selector = selectors.DefaultSelector()
 
     def start(self, job: Job) -> None:
         """Begins a job at once."""
         heapq.heappush(self._due, (self._monotonic(), next(self._numbers), job))
-
-    def on_readable(self, channel: socket.socket, callback: Callable[[], None]) -> None:
-        """Calls back whenever a socket has something."""
-        self._selector.register(channel, selectors.EVENT_READ, callback)
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Runs until told to stop, which is looked at every second."""
@@ -49,9 +46,4 @@ class Loop:
                 if delay_s is not None:
                     heapq.heappush(self._due, (self._monotonic() + delay_s, next(self._numbers), job))
             wait_s = self._due[0][0] - self._monotonic() if self._due else _LONGEST_WAIT_S
-            for key, _ in self._selector.select(min(max(wait_s, 0.0), _LONGEST_WAIT_S)):
-                key.data()
-
-    def close(self) -> None:
-        """Lets go of the sockets, which stay open."""
-        self._selector.close()
+            self._sleep(min(max(wait_s, 0.0), _LONGEST_WAIT_S))

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_IDLE_LOOK_S = 1.0
 _QUIET_S = 0.2
 """How long probes are held back before a train: what is under way shall arrive undisturbed."""
+
+_LEAST_ROUNDS_HZ = 2.0
+"""Replies lie in their sockets for 0.75 s at most: `sockets.receive` tells when they came, up to a second later."""
 
 _AT_ONCE = 256
 _NO_LISTENER = {errno.ECONNREFUSED}
@@ -147,29 +149,33 @@ class Measurer:
         """Measures until told to stop."""
         try:
             for link in self._links:
-                if link.config.key is not None:
-                    self._loop.on_readable(link.udp, link.read)
-                    self._loop.start(self._probing(link))
-                    if link.config.train.bytes_per_hour:
-                        self._loop.start(self._training(link))
+                if link.config.key is not None and link.config.train.bytes_per_hour:
+                    self._loop.start(self._training(link))
+            self._loop.start(self._probing())
             self._loop.start(self._looking())
             self._loop.start(self._turns())
             self._loop.run(stopped)
         finally:
-            self._loop.close()
             for link in self._links:
                 link.udp.close()
             if self._diag is not None:
                 self._diag.close()
 
-    def _probing(self, link: _Link) -> Generator[float, None, None]:
-        """Probes at random distances, so that nothing periodic is met always or never (RFC 2330, section 11.1)."""
+    def _probing(self) -> Generator[float, None, None]:
+        """Probes all links and takes their replies, at random times, so that nothing periodic is met always or never.
+
+        (RFC 2330, section 11.1.) All at once, since waking costs far more than a probe does; and nobody wakes for a
+        reply, since the kernel notes when it came. A link that is due more seldom than others takes part by chance.
+        """
+        probed = [link for link in self._links if link.config.key is not None]
         while True:
-            rate_hz = link.probe_rate_hz
-            if rate_hz > 0 and not link.quiet:
-                link.send_probe()
-            # spacing of probes, no secret
-            yield random.uniform(0.5, 1.5) / rate_hz if rate_hz > 0 else _IDLE_LOOK_S  # noqa: S311
+            rates_hz = [0.0 if link.quiet else link.probe_rate_hz for link in probed]
+            rounds_hz = max([*rates_hz, _LEAST_ROUNDS_HZ])
+            for link, rate_hz in zip(probed, rates_hz, strict=True):
+                link.read()
+                if random.random() * rounds_hz < rate_hz:  # noqa: S311 - spacing of probes, no secret
+                    link.send_probe()
+            yield random.uniform(0.5, 1.5) / rounds_hz  # noqa: S311 - likewise
 
     def _training(self, link: _Link) -> Generator[float, None, None]:
         """A measurement with trains in each interval in which the transport does not tell the bandwidth itself."""
@@ -182,7 +188,7 @@ class Measurer:
                 try:
                     round_trip_s = link.session.recent_round_trip_ns / 1e9
                     yield max(_QUIET_S, min(2 * round_trip_s, 1.0))
-                    yield from link.trains.measure(round_trip_s, link.passive.carried_mbps)
+                    yield from link.trains.measure(round_trip_s, link.passive.carried_mbps, link.read)
                 except OSError as error:
                     log.debug("no train could be sent", extra={"link": link.config.link, "error": str(error)})
                 finally:
@@ -218,6 +224,8 @@ class Measurer:
             yield max(schedule.next_s - time.monotonic(), 0.0)
             if time.monotonic() < schedule.next_s:
                 continue
+            for link in self._links:
+                link.read()
             now_ms, now_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
             found = [
                 combine(link.config.link, now_ms, link.passive.take(), link.session.take(now_ns), link.trains.take())

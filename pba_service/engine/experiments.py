@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pba_service.domain.lifecycle import Desired
     from pba_service.domain.trials import Settled
     from pba_service.engine.documents import Documents
-    from pba_service.engine.ports import Clock
+    from pba_service.engine.ports import Clock, ModelInfo
     from pba_service.engine.stock import Known
     from pba_service.observability.metrics import Metrics
 
@@ -48,6 +48,8 @@ PREFIX = "experiment:"
 _WATCHED = "experiments-watched"
 _WAITING_MOST = 100_000
 _ATTEMPTS = 20
+_LAST_ROUNDED_MS = 1_000
+"""Manifests say in whole seconds, rounded down, when the last measurement was."""
 KEPT = 50
 """Ended experiments that are kept."""
 
@@ -159,10 +161,11 @@ class Experiments:
         return await self._change(one.name, lambda _: self._fresh(one))
 
     async def _made_at_ms(self, versions: set[str]) -> int:
-        """When the younger of some models was made: it cannot have seen what was measured after. Unknown: now."""
-        made = [one.info.created_at_ms for one in await self._models.known() if one.info.version in versions]
+        """From when on neither of some models can have seen what was measured; where one does not say: now."""
+        known = [one.info for one in await self._models.known() if one.info.version in versions]
+        since = [_unseen_ms(info) for info in known]
         now_ms = self._clock()
-        return min(max(made), now_ms) if len(made) == len(versions) and min(made) > 0 else now_ms
+        return min(max(since), now_ms) if len(since) == len(versions) and min(since) > 0 else now_ms
 
     async def stop(self, name: str, *, promote: bool = False) -> Record:
         """Ends an experiment by hand; with `promote` the challenger serves from now on.
@@ -341,3 +344,9 @@ class Experiments:
         ended = [record for record, _ in await self.known() if record.ended_at_ms]
         for record in ended[KEPT:]:
             await self._documents.remove(PREFIX + record.name)
+
+
+def _unseen_ms(info: ModelInfo) -> int:
+    """After the last measurement that a model learned from; where that is not said, when it was made; 0: unknown."""
+    last_ms = info.training.last_ms if info.training else 0
+    return last_ms + _LAST_ROUNDED_MS if last_ms else info.created_at_ms

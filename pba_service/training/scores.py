@@ -49,7 +49,8 @@ def ratio_per_metric(examples: Examples, forecast: Ratios, reference: Ratios) ->
                 of_collection.setdefault(collection, []).append(np.log(max(error / base, _SMALLEST_RATIO)))
         if of_collection:
             result[metric] = round(float(np.mean([np.exp(np.mean(r)) for r in of_collection.values()])), 4)
-    result["mean"] = round(float(np.mean(list(result.values()))), 4)
+    if result:
+        result["mean"] = round(float(np.mean(list(result.values()))), 4)
     return result
 
 

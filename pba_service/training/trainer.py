@@ -260,7 +260,10 @@ def parts_scored(
             continue
         some = examples.take(rows)
         forecast = forecast_of(graph, recipe, some)[:, product]
-        result[name] = scores.score(some, {recipe.name: forecast[..., middle]}, product)
+        found = scores.score(some, {recipe.name: forecast[..., middle]}, product)
+        if not found[recipe.name]:
+            continue  # too few targets to say anything
+        result[name] = found
         if name == "test" and len(recipe.quantiles) > 1:
             covered = scores.coverage(forecast[..., 0], forecast[..., -1], some.targets[:, product], some.collection)
     if "test" in result:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pba_client import Sample
+from pba_service.cli.prometheus import Prometheus
+from pba_service.cli.told import CommandError, ExitCode
 from pba_service.files import read_links
 from tests.deploy.tools import tool
 from tests.process import ROOT, ServiceProcess
@@ -103,12 +105,12 @@ def test_what_was_pushed_is_what_is_exported(tmp_path):
         assert stored == SAMPLES
 
 
-def test_a_prometheus_that_is_away_is_said_in_one_line(tmp_path):
+def test_a_prometheus_that_is_away_is_said_without_its_password():
     [port] = free_ports(1)
-    done = pba(
-        "export", str(tmp_path / "out.csv"), "--from-prometheus", PROMETHEUS_URL=f"http://me:secret@127.0.0.1:{port}"
-    )
-    assert done.returncode == 3
-    assert "does not answer" in done.stderr
-    assert "secret" not in done.stderr
-    assert "Traceback" not in done.stderr
+    waits_s = []
+    source = Prometheus(f"http://me:secret@127.0.0.1:{port}", sleep=waits_s.append)
+    with pytest.raises(CommandError, match="does not answer") as failure:
+        source.range("up", 0, 60, 30)
+    assert failure.value.code is ExitCode.UNAVAILABLE
+    assert "secret" not in str(failure.value)
+    assert len(waits_s) == 3

@@ -74,6 +74,8 @@ def test_what_is_selected_exists(resources):
         for r in resources
         if r["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
     ]
+    jobs = [r["spec"]["jobTemplate"]["spec"] for r in resources if r["kind"] == "CronJob"]
+    labels += [job["template"]["metadata"].get("labels", {}) for job in jobs]
     services = [r["metadata"].get("labels", {}) for r in resources if r["kind"] == "Service"]
     for resource in resources:
         spec = resource.get("spec", {})

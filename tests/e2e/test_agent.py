@@ -241,6 +241,9 @@ def test_a_process_that_is_killed_again_and_again_loses_nothing_it_has_told(agen
             wait_until(lambda: before <= set(history()), timeout_s=60, what="the samples of all lives")
             wait_until((tmp_path / "parameters" / "here-there.json").exists, timeout_s=30)
             stored = history()
+            # the first turn of this life may be over before enough probes were answered
+            metrics_file = tmp_path / "metrics.prom"
+            wait_until(lambda: 'metric="latency_ms"' in metrics_file.read_text(), timeout_s=30, what="a latency")
         one.send_signal(signal.SIGTERM)
         assert one.wait(20) == 0
     assert len(stored) == len(set(stored))

@@ -6,11 +6,12 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from pba_client import PbaClientError, PinScope, Sample
+from pba_client import PbaClientError, PinScope, RetrainingOutcome, Sample
 from tests.process import ROOT, ServiceProcess
 from tests.servers import wait_until
 
@@ -27,8 +28,9 @@ def replicas(tmp_path, redis_server):
             folder = tmp_path / f"models{i}"
             shutil.copytree(SHIPPED / "pba_lstm", folder / "pba_lstm")
             environment = {"PBA_MODEL_PATH": str(folder), "PBA_UPDATE_INTERVAL": "1s", "PBA_STORE_TIMEOUT": "10s"}
+            environment |= {"PBA_DATA_DIR": str(tmp_path / f"data{i}"), "PBA_RETRAIN_EFFORT": "0.1"}
             one = ServiceProcess(tmp_path / f"r{i}", redis_url=redis_server.url, environment=environment)
-            one.models = folder
+            one.models, one.data_dir = folder, tmp_path / f"data{i}"
             made.append(stack.enter_context(one))
         yield made
 
@@ -176,3 +178,36 @@ def _activate(service, version):
             client.activate_model(version)
         except PbaClientError:
             return  # it was killed meanwhile: whether the change was made is what the test is about
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="retraining needs the extra named train")
+def test_a_replica_that_is_killed_while_it_retrains_leaves_nothing_and_changes_nothing(replicas):
+    first, second = replicas
+    shipped = serving(first)
+    with second.client() as client:
+        now = datetime.now(UTC)
+        client.push([Sample("a", measured_at=now - timedelta(minutes=i), latency_ms=20 + i % 7) for i in range(900)])
+        client.start_retraining()
+        run = wait_until(lambda: client.retraining().run, CONVERGED_S, "a retraining")
+        runner, witness = (first, second) if run.holder == _name(first) else (second, first)
+        wait_until(lambda: list(_scratch(runner)), CONVERGED_S, "its scratch folder")
+    runner.kill()
+    with witness.client() as client:
+        # the process that trained died with its service: its lease ends, and with it the run
+        ended = wait_until(lambda: (run := client.retraining().run).ended_at and run, CONVERGED_S, "the run's end")
+        assert (ended.outcome, ended.version) == (RetrainingOutcome.FAILED, "")
+    runner.start()
+    converged(replicas, shipped)
+    wait_until(lambda: not list(_scratch(runner)), CONVERGED_S, "an empty scratch folder")
+    with runner.client() as client:
+        assert [one.version for one in client.models() if one.published] == [shipped]
+        assert client.experiments() == []
+
+
+def _name(service):
+    with service.client() as client:
+        return next(one.name for one in client.replicas() if one.answering)
+
+
+def _scratch(service):
+    return service.data_dir.glob("retrain/run-*")

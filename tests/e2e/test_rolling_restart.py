@@ -190,5 +190,7 @@ def test_a_rolling_restart_fails_no_call_and_subscribers_end_with_the_newest_of_
             wait_until(lambda one=subscriber: one.newest == newest or one.failure, LIMIT_S, "the newest of every link")
             assert subscriber.failure is None
             assert subscriber.interruptions, "a subscription was never cut off: nothing was tested"
+            cause, _ = subscriber.interruptions[0]
+            assert cause is None, "a replica that is told to stop ends its streams in good order"
     for replica in replicas:
         assert "Traceback" not in replica.log.read_text()

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STEP = np.float32(0.04)
+STEP = np.float32(0.03)
 EXCESS_MEMORY = np.float32(0.98)
-EXCESS_GAIN = np.float32(10)
+EXCESS_GAIN = np.float32(12)
 
-RECENT_SHARE = np.float32(0.5)
-MODEL_SHARE = np.float32(0.2)
+RECENT_SHARE = np.float32(0.4)
+MODEL_SHARE = np.float32(0.3)
 """The parts of the newest slots and of the model in where a tail starts; the rest is the usual distribution's."""
 
 MEDIAN = QUANTILES.index(0.5)

@@ -1,0 +1,1 @@
+"""What fine-tuning gives a new deployment that has little data."""
