@@ -67,23 +67,25 @@ def goldens(factor):
 class Hammer(threading.Thread):
     """Asks for predictions, parameters and links all the time; keeps what fails."""
 
-    def __init__(self, service):
+    def __init__(self, service, between):
+        """Takes what is held while calls are under way."""
         super().__init__(daemon=True)
-        self.errors, self.calls = [], 0
+        self.errors, self.calls, self._between = [], 0, between
         self._service, self._done = service, threading.Event()
         self.start()
 
     def run(self):
         with self._service.client() as client:
             while not self._done.is_set():
-                try:
-                    client.predict("link-0")
-                    client.parameters("link-1")
-                    client.links()
-                    client.retraining()
-                except PbaClientError as error:
-                    self.errors.append(error)
-                self.calls += 4
+                with self._between:
+                    try:
+                        client.predict("link-0")
+                        client.parameters("link-1")
+                        client.links()
+                        client.retraining()
+                    except PbaClientError as error:
+                        self.errors.append(error)
+                    self.calls += 4
                 self._done.wait(0.05)
 
     def stop(self):
@@ -97,6 +99,8 @@ class Hours:
 
     def __init__(self, service, client):
         self._service, self._client, self._random = service, client, np.random.default_rng(1)
+        self.between = threading.Lock()
+        """Held while the clock leaps and while others' calls are under way: in no call does an hour go by."""
         self.hours, self.level_ms = 0, BEFORE_MS
 
     def push(self, count=1):
@@ -113,7 +117,8 @@ class Hours:
             ]
         )
         assert not outcome.refusals
-        self._service.clock.set(round(times[-1].timestamp() * 1000) + 1_000)
+        with self.between:
+            self._service.clock.set(round(times[-1].timestamp() * 1000) + 1_000)
         self.hours += count
         wait_until(lambda: self._predicted(times[-1]), PATIENCE_S, "predictions of the hour")
 
@@ -143,7 +148,7 @@ def test_models_are_retrained_tried_promoted_and_taken_back_and_no_client_notice
     with service.client() as client:
         hours = Hours(service, client)
         hours.push(26)
-        hammer = Hammer(service)
+        hammer = Hammer(service, hours.between)
         assert client.model_state().active_version == "stale"
         assert (shifted(client), client.retraining().run) == (0, None)
 
