@@ -317,10 +317,22 @@ def models() -> dashboard.Dashboard:
             Query("max by (experiment) (dwcp_pba_experiment_periods)", "{{experiment}}"),
         ),
         graph(
-            "Retrainings",
-            "Completed in the last day.",
+            "Retrainings of the last day",
+            "By how they ended; every replica counts each of them.",
             "short",
-            Query("sum(increase(dwcp_pba_retrain_total[1d]))", "completed"),
+            Query("max by (outcome) (increase(dwcp_pba_retrain_runs_total[1d]))", "{{outcome}}"),
+        ),
+        graph(
+            "Retraining under way",
+            "How much of its present phase is done; 0 while none runs.",
+            "percentunit",
+            Query("max(dwcp_pba_retrain_progress_ratio)", "done"),
+        ),
+        graph(
+            "Until the next retraining",
+            "Below 0 it is overdue, and an alert fires after half an interval more.",
+            "s",
+            Query("max(dwcp_pba_retrain_due_timestamp_seconds) - time()", "until it is due"),
         ),
     )
 

@@ -154,6 +154,8 @@ class Experiments:
 
         def begun(desired: Desired) -> Desired:
             served = champion or desired.active
+            if kind is Kind.WATCH and served != desired.active:
+                raise ModelConflictError(f"{served} is not active any more")
             return desired.started(lifecycle.Experiment(name, served, challenger, share, since_ms))
 
         desired = await self._models.change(begun)
@@ -308,21 +310,26 @@ class Experiments:
     async def _watch_the_new(self) -> None:
         """Compares a version that has become active with the one before it, whoever activated it."""
         desired = self._models.desired
-        if not desired.active or not await self._note_watched(desired.active) or not desired.previous:
-            return
-        try:
-            await self._models.prepare(desired.previous[0])
-            record = await self._start(Kind.WATCH, desired.active, desired.previous[0], 0.0)
-            _log.info("model_watched", version=desired.active, beside=desired.previous[0], experiment=record.name)
-        except (ModelConflictError, ModelUnknownError) as error:
-            _log.warning("model_not_watched", version=desired.active, reason=str(error))
-
-    async def _note_watched(self, version: str) -> bool:
-        """Remembers the active version; says whether it is another than the one remembered, to one replica only."""
         read, content = await self._documents.read(_WATCHED)
-        if content == version.encode():
-            return False
-        return await self._documents.write(_WATCHED, version.encode(), read_version=read)
+        if not desired.active or content == desired.active.encode():
+            return
+        if desired.previous:
+            try:
+                await self._models.prepare(desired.previous[0])
+                record = await self._start(Kind.WATCH, desired.active, desired.previous[0], 0.0)
+                _log.info("model_watched", version=desired.active, beside=desired.previous[0], experiment=record.name)
+            except (ModelConflictError, ModelUnknownError) as error:
+                if (await self._models.change(lambda now: now)).active != desired.active:
+                    return  # the next one has come meanwhile
+                _log.warning("model_not_watched", version=desired.active, reason=str(error))
+        # only now: who dies before has left it to others, who find at worst that it runs already
+        await self._documents.write(_WATCHED, desired.active.encode(), read_version=read)
+
+    async def _note_watched(self, version: str) -> None:
+        """Remembers that nothing need be done about the active version."""
+        read, content = await self._documents.read(_WATCHED)
+        if content != version.encode():
+            await self._documents.write(_WATCHED, version.encode(), read_version=read)
 
     async def _change(self, name: str, step: Callable[[Record | None], Record]) -> Record:
         for _ in range(_ATTEMPTS):

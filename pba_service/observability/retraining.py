@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 TRAINED = "trained"
+OUTCOMES = (TRAINED, "too_little_data", "failed", "stopped", "refused")
 
 
 class KnownRun(Protocol):
@@ -62,6 +63,8 @@ class RetrainingMetrics:
         self._ended = Counter(
             "dwcp_pba_retrain_runs_total", "Retrainings that ended, by how.", ["outcome"], registry=registry
         )
+        for outcome in OUTCOMES:
+            self._ended.labels(outcome)
         self._running = Gauge(
             "dwcp_pba_retrain_running", "1 for the phase of the retraining that goes on.", ["phase"], registry=registry
         )

@@ -1,5 +1,6 @@
 """The life of models, with real replicas that share nothing but Redis: what changes on one, changes on all."""
 
+import json
 import random
 import shutil
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pba_client import PbaClientError, PinScope, RetrainingOutcome, Sample
+from pba_client import ExperimentStatus, PbaClientError, PinScope, RetrainingOutcome, Sample
 from tests.process import ROOT, ServiceProcess
 from tests.servers import wait_until
 
@@ -117,6 +118,16 @@ def test_a_model_that_is_copied_in_serves_everywhere_and_no_call_fails(replicas)
     assert "Traceback" not in first.log.read_text() + second.log.read_text()
 
 
+def test_a_model_that_is_copied_in_serves_within_one_update_interval(tmp_path):
+    update_interval_s = 60  # the default
+    models = tmp_path / "models"
+    shutil.copytree(SHIPPED / "pba_lstm", models / "pba_lstm")
+    with ServiceProcess(tmp_path / "service", environment={"PBA_MODEL_PATH": str(models)}) as service:
+        shipped = serving(service)
+        copy_slowly(SHIPPED / "bandwidth_lstm" / "model.onnx", models / "bandwidth_lstm_v2.onnx")
+        wait_until(lambda: serving(service) != shipped, update_interval_s, "the copied model")
+
+
 def test_regions_are_served_by_models_of_their_own(replicas):
     first, second = replicas
     shutil.copytree(SHIPPED / "bandwidth_lstm", first.models / "regional")
@@ -178,6 +189,54 @@ def _activate(service, version):
             client.activate_model(version)
         except PbaClientError:
             return  # it was killed meanwhile: whether the change was made is what the test is about
+
+
+def test_replicas_that_are_killed_while_a_trial_promotes_agree_again(replicas, redis_server):
+    """Killed when the verdict is written, and while it is acted on: what was decided is done by whoever lives."""
+    chance = random.Random(7)  # noqa: S311 - the same moments each time
+    shipped = serving(replicas[0])
+    shutil.copytree(SHIPPED / "bandwidth_lstm", replicas[0].models / "bandwidth_lstm")
+    wait_until(lambda: serving(replicas[0]) != shipped, CONVERGED_S, "the new folder")
+    challenger, champion = shipped, serving(replicas[0])
+    converged(replicas, champion)
+    for later_s in (0.0, chance.uniform(0, 0.01)):
+        victim, witness = chance.sample(replicas, 2)
+        with witness.client() as client:
+            # the version that came last is watched, beside the same one
+            watch = wait_until(lambda client=client: _running(client), CONVERGED_S, "the watch")
+            client.stop_experiment(watch)
+            name = client.start_experiment(challenger).name
+            promoting = threading.Thread(target=_promote, args=(victim, name), daemon=True)
+            promoting.start()
+            wait_until(lambda name=name: _status(redis_server.client, name) == "promoted", CONVERGED_S, "the verdict")
+            time.sleep(later_s)
+            victim.kill()
+            promoting.join(60)
+            converged([witness], challenger)
+            assert client.experiment(name).status is ExperimentStatus.PROMOTED
+        victim.start()
+        converged(replicas, challenger)
+        with victim.client() as client, witness.client() as other:
+            wait_until(lambda: client.model_state() == other.model_state(), CONVERGED_S, "one state")
+            assert client.model_state().active_version == challenger
+        challenger, champion = champion, challenger
+
+
+def _running(client):
+    return next((one.name for one in client.experiments() if not one.ended_at), "")
+
+
+def _promote(service, name):
+    with service.client() as client:
+        try:
+            client.stop_experiment(name, promote=True)
+        except PbaClientError:
+            return  # it was killed meanwhile
+
+
+def _status(redis, name):
+    content = redis.hget(f"pba:{{doc:experiment:{name}}}:d", "c")
+    return json.loads(content)["status"] if content else None
 
 
 @pytest.mark.skipif(find_spec("tensorflow") is None, reason="retraining needs the extra named train")

@@ -160,6 +160,52 @@ async def test_a_version_activated_by_hand_that_is_worse_is_rolled_back_and_not_
     assert world.shared.desired.experiments == ()
 
 
+async def test_a_new_version_is_watched_though_the_replica_that_began_to_dies_on_the_way():
+    world = World(replicas=2)
+    await world.turns(1)
+    await world.first._models.change(lambda desired: desired.activated("new"))
+    written, noted = world.documents.write, []
+
+    async def dies(name, content, *, read_version):
+        if not name.startswith(PREFIX) and not noted:
+            noted.append(name)
+            raise StoreUnavailableError
+        return await written(name, content, read_version=read_version)
+
+    world.documents.write = dies
+    with pytest.raises(StoreUnavailableError):
+        await world.first.turn()
+    world.replicas.pop(0)
+    await world.turns(2)
+    [watch] = world.shared.desired.experiments
+    assert (watch.champion, watch.challenger) == ("new", "old")
+    # the note was made in the end: a watch that is stopped does not begin again
+    await world.first.stop(watch.name)
+    await world.turns(2)
+    assert world.shared.desired.experiments == ()
+
+
+async def test_a_replica_that_has_not_heard_of_the_newest_version_does_not_watch_the_one_before():
+    world = World(replicas=2)
+    await world.turns(1)
+    await world.first._models.change(lambda desired: desired.activated("new"))
+    late = world.shared.desired
+    await world.first._models.change(lambda desired: desired.activated("other"))
+    behind = world.replicas[1]._models
+
+    class Behind(type(behind)):
+        @property
+        def desired(self):
+            return late
+
+    world.replicas[1]._models = Behind(world.shared)
+    await world.replicas[1].turn()
+    assert world.shared.desired.experiments == ()
+    await world.first.turn()
+    [watch] = world.shared.desired.experiments
+    assert (watch.champion, watch.challenger) == ("other", "new")
+
+
 async def test_replicas_count_every_pair_once_however_often_they_write():
     world = World(replicas=3)
     record = await world.first.start("new")

@@ -10,8 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pba_service.domain import samples
 from pba_service.domain.forecast import LedgerEntry, Prediction, Source
+from pba_service.domain.retraining import Outcome
 from pba_service.domain.samples import Reason
-from pba_service.observability import links
+from pba_service.observability import links, retraining
 from pba_service.observability.links import accuracy_of
 from pba_service.observability.metrics import REASONS, SOURCES, Metrics, service_registry
 
@@ -81,6 +82,8 @@ def test_counters_stand_at_zero_from_the_beginning(registry, metrics):
     assert read("dwcp_pba_store_errors_total") == 0
     assert read("dwcp_pba_predictions_total", {"source": "combined"}) == 0
     assert read("dwcp_pba_samples_total", {"outcome": "stored"}) == 0
+    for outcome in retraining.OUTCOMES:
+        assert read("dwcp_pba_retrain_runs_total", {"outcome": outcome}) == 0
     for reason in Reason:
         assert read("dwcp_pba_samples_refused_total", {"reason": reason.name.lower()}) == 0
 
@@ -89,6 +92,7 @@ def test_labels_are_those_of_the_domain():
     assert tuple(reason.name.lower() for reason in Reason) == REASONS
     assert tuple(source.name.lower() for source in Source) == SOURCES
     assert links.METRICS == samples.METRICS
+    assert tuple(one.value for one in Outcome if one is not Outcome.NONE) == retraining.OUTCOMES
 
 
 def test_pushes_are_counted_by_what_became_of_each_sample(registry, metrics):
