@@ -1,8 +1,7 @@
-"""Experiments on models: counts what came of paired forecasts, decides, and acts on it.
+"""Experiments on models: decides by what came of paired forecasts (`pair_counts`), and acts on it.
 
-Each replica counts the pairs that it settled, by period, and writes its counts where all see them, under its own name:
-writing them again changes nothing. When a period is over, whichever replica is first adds its observation to the
-experiment's record by compare-and-set, so each period counts once. The verdict follows from the record alone; it is
+When a period is over, whichever replica is first adds its observation to the experiment's record by compare-and-set, so
+each period counts once. The verdict follows from the record alone; it is
 written first and acted on after, and acted on again by anybody who finds it written and not done.
 """
 
@@ -13,7 +12,6 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import structlog
 
 from pba_service.domain import lifecycle
@@ -23,15 +21,11 @@ from pba_service.domain.experiments import (
     Kind,
     Record,
     Rule,
-    Scales,
     Status,
     Tally,
     Verdict,
-    decode_tallies,
-    encode_tally,
-    period_of,
-    tally,
 )
+from pba_service.engine.pair_counts import PairCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +40,6 @@ if TYPE_CHECKING:
 
 PREFIX = "experiment:"
 _WATCHED = "experiments-watched"
-_WAITING_MOST = 100_000
 _ATTEMPTS = 20
 _LAST_ROUNDED_MS = 1_000
 """Manifests say in whole seconds, rounded down, when the last measurement was."""
@@ -107,16 +100,11 @@ class Experiments:
         self._options = options
         self._clock = clock
         self._metrics = metrics
-        self._waiting: list[Settled] = []
-        self._scales: dict[int, Scales] = {}
-        self._own: dict[int, dict[int, Tally]] = {}
-        self._seen: dict[tuple[str, int], tuple[bytes, float]] = {}
+        self._counts = PairCounts(documents, options.replica, options.settle_s, metrics)
 
     def settled(self, pairs: Sequence[Settled]) -> None:
         """Takes in pairs that have met their sample; more than can be counted in time are left out."""
-        room = _WAITING_MOST - len(self._waiting)
-        self._waiting += pairs[:room]
-        self._metrics.pairs_settled(min(len(pairs), room), max(len(pairs) - room, 0))
+        self._counts.settled(pairs)
 
     async def run(self) -> None:
         """Counts and decides until cancelled."""
@@ -130,7 +118,7 @@ class Experiments:
     async def turn(self) -> None:
         """One round of `run`."""
         running = self._models.desired.experiments
-        await self._count({one.key for one in running})
+        await self._counts.count({one.key for one in running})
         for one in running:
             record = await self._go_on(one)
             if record.status is not Status.RUNNING and (self._options.automatic or record.status is Status.STOPPED):
@@ -207,53 +195,13 @@ class Experiments:
         """When an experiment ends."""
         return self._options.rule
 
-    async def _count(self, running: set[int]) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._own = {key: own for key, own in self._own.items() if key in running}
-        self._scales = {key: scales for key, scales in self._scales.items() if key in running}
-        if waiting and running:
-            await asyncio.to_thread(self._add, waiting, running)
-
-    def _add(self, settled: list[Settled], running: set[int]) -> None:
-        """Counts pairs of the experiments that run."""
-        pairs = np.concatenate([one.met.pairs for one in settled])
-        actual = np.concatenate([one.met.actual for one in settled])
-        link_ids = np.repeat(np.array([one.link_id for one in settled], object), [len(one.met) for one in settled])
-        for key in running:
-            rows = np.flatnonzero(pairs["experiment"] == key)
-            if not len(rows):
-                continue
-            rows = rows[np.argsort(pairs["target_ms"][rows], kind="stable")]
-            some = pairs[rows]
-            scales = self._scales.setdefault(key, Scales())
-            scale = scales.measure(link_ids[rows].tolist(), period_of(some["target_ms"]), some["last"], actual[rows])
-            found = tally(
-                challenger=some["challenger"],
-                incumbent=some["champion"],
-                actual=actual[rows],
-                scale=scale,
-                made_at_ms=some["made_at_ms"],
-                target_ms=some["target_ms"],
-                step_ms=2 * some["tolerance_ms"].astype(np.int64),
-            )
-            own = self._own.setdefault(key, {})
-            for period, counted in found.items():
-                own.setdefault(period, Tally()).add(counted)
-
     async def _go_on(self, one: lifecycle.Experiment) -> Record:
         """Shares this replica's counts, and adds what is over to the record."""
-        own, replica = self._own.get(one.key, {}), self._options.replica
         document = PREFIX + one.name
-        await self._documents.set_fields(
-            document, {f"{period}/{replica}": encode_tally(counted) for period, counted in own.items()}
-        )
-        fields = await self._documents.fields(document)
-        over = self._over(one.name, fields)
+        over = await self._counts.shared(document, one.key)
         record = await self._change(one.name, lambda old: self._next(old or self._fresh(one), over))
-        last = record.observations[-1][0] if record.observations else -1
-        for period in [period for period in own if period <= last]:
-            del own[period]
-        await self._documents.drop_fields(document, [name for name in fields if int(name.split("/")[0]) <= last])
+        if record.observations:
+            await self._counts.drop(document, one.key, record.observations[-1][0])
         self._metrics.experiment(one.name, record.evidence(self._options.rule))
         return record
 
@@ -267,25 +215,6 @@ class Experiments:
             _log.info("experiment_decided", name=record.name, verdict=verdict.name, periods=len(record.observations))
             return record.ended(OUTCOMES[verdict], self._clock())
         return record if record.champion in served else record.ended(Status.SUPERSEDED, self._clock())
-
-    def _over(self, name: str, fields: dict[str, bytes]) -> dict[int, Tally]:
-        """The periods after which another has begun and whose counts have come to rest."""
-        by_period: dict[int, list[bytes]] = {}
-        for field, content in sorted(fields.items()):
-            by_period.setdefault(int(field.split("/")[0]), []).append(content)
-        now_s = asyncio.get_running_loop().time()
-        over, at_rest = {}, True
-        for period in sorted(by_period)[:-1]:
-            content = b"".join(by_period[period])
-            before, since_s = self._seen.get((name, period), (b"", now_s))
-            if content != before:
-                since_s = now_s
-            self._seen[name, period] = (content, since_s)
-            at_rest = at_rest and now_s - since_s >= self._options.settle_s
-            if at_rest:  # periods close in order
-                over[period] = decode_tallies(by_period[period])
-                del self._seen[name, period]
-        return over
 
     async def _act(self, record: Record) -> None:
         """Does what the verdict says, if it is not done yet."""
