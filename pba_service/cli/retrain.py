@@ -85,13 +85,17 @@ def trainer(effort_ratio: float, say: Callable[[str], None] = tell) -> Callable[
     """What trains a job's model with so much effort: a function that blocks."""
 
     def work(job: Job) -> object:
-        from pba_service.retrain_run import TooLittleDataError  # noqa: PLC0415 - loads the service
-        from pba_service.training.dataset import TooFewExamplesError, Trace  # noqa: PLC0415 - needs the extra
+        from pba_service.retrain_run import LEAST_LINK_SAMPLES, TooLittleDataError  # noqa: PLC0415 - loads the service
+        from pba_service.training.dataset import TooFewExamplesError, Trace, read_traces  # noqa: PLC0415 - the extra
         from pba_service.training.finetune import NotRestorableError  # noqa: PLC0415 - needs the extra
         from pba_service.training.options import MODEL_NAMES, TrainOptions, train  # noqa: PLC0415 - needs the extra
 
         traces = [Trace("history", link_id, series) for link_id, series in job.history]
-        usual = TrainOptions(output=job.output, data=job.file)
+        if job.file:
+            traces = [trace for trace in read_traces(job.file) if len(trace.series) >= LEAST_LINK_SAMPLES]
+            if not traces:
+                raise TooLittleDataError(f"no link of {job.file.name} has {LEAST_LINK_SAMPLES} samples")
+        usual = TrainOptions(output=job.output)
         options = replace(
             usual,
             split=SPLIT,

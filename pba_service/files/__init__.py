@@ -8,7 +8,7 @@ Columns may be named in several ways, in any order; others are ignored:
     link_id, link                        the link; with a column dataset or collection before it: dataset/link_id
     bandwidth_mbps, bandwidth            Mbit/s
     latency_ms, latency, rtt_ms          milliseconds
-    packet_loss_ratio, packet_loss, loss_ratio, loss    0 to 1
+    packet_loss_ratio, packet_loss, loss_ratio    0 to 1
     jitter_ms, jitter                    milliseconds
     node, peer, region                   what a link says of itself
 

@@ -56,9 +56,8 @@ def read_batches(
         raise MeasurementFileError(str(file), fault)
 
     on_fault = on_fault or fail
-    name = file.name.removesuffix(".gz")
-    kind = next((kind for suffix, kind in FORMATS.items() if name.lower().endswith(suffix)), None)
-    if kind is None:
+    kind = format_of(file)
+    if not kind:
         raise MeasurementFileError(
             str(file), f"what it holds is unknown: its name ends in none of {', '.join(FORMATS)}"
         )
@@ -74,6 +73,12 @@ def read_batches(
         if len(chunk) >= chunk_rows:
             yield from chunk.take()
     yield from chunk.take()
+
+
+def format_of(file: Path) -> str:
+    """What a file holds by its name, which may end in .gz besides; empty where the name says nothing."""
+    name = file.name.lower().removesuffix(".gz")
+    return next((kind for suffix, kind in FORMATS.items() if name.endswith(suffix)), "")
 
 
 def read_links(

@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
 from pba_service.domain.samples import METRICS, Series
 from pba_service.domain.targets import realised
 from pba_service.domain.window import FEATURES, horizon_ms, windows_at
+from pba_service.files import MeasurementFileError, read_links
+from pba_service.files.reading import FORMATS, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,13 +39,6 @@ def split_rule(split: tuple[float, float]) -> str:
 
 SIMULATED_PREFIX = "simulated-"
 """Collections of the simulator begin with this."""
-
-_READERS = {
-    ".parquet": pyarrow.parquet.read_table,
-    ".csv": pyarrow.csv.read_csv,
-    ".jsonl": pyarrow.json.read_json,
-}
-_METRIC_COLUMNS = (("bandwidth_mbps",), ("latency_ms",), ("packet_loss_ratio", "packet_loss"), ("jitter_ms",))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,48 +102,23 @@ _COLUMNS = ("windows", "step_s", "targets", "made_at_ms", "part", "link")
 
 
 def read_traces(path: Path) -> list[Trace]:
-    """Reads measurements: columns `link_id`, `timestamp` (UTC epoch seconds or a timestamp) and any metrics.
+    """Reads a file of measurements as `pba_service.files` does, or every one in a folder.
 
-    A column `dataset` names the collection of each row; without it a file is one collection.
+    Links whose ids begin alike up to the first slash are a collection, which a column `dataset` brings about; those
+    without a slash are one with the others of their file.
+
+    Raises:
+        MeasurementFileError: A file cannot be read, or a row of it cannot be used.
     """
-    files = sorted(p for p in path.iterdir() if p.suffix in _READERS) if path.is_dir() else [path]
+    files = sorted(filter(format_of, path.iterdir())) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"{path} holds no parquet, CSV or JSONL file")
-    return [trace for file in files for trace in _read_file(file)]
-
-
-def _read_file(file: Path) -> list[Trace]:
-    if file.suffix not in _READERS:
-        raise ValueError(f"{file.name}: measurements are read from {', '.join(_READERS)}")
-    table = _READERS[file.suffix](file)
-    missing = {"link_id", "timestamp"} - set(table.column_names)
-    if missing:
-        raise ValueError(f"{file.name}: no column {' and no column '.join(sorted(missing))}")
-    links = _texts(table["link_id"])
-    collections = _texts(table["dataset"]) if "dataset" in table.column_names else np.full(len(links), file.stem)
-    times_ms = _milliseconds(table["timestamp"])
-    values = np.full((len(links), len(METRICS)), np.nan, np.float32)
-    for column, names in enumerate(_METRIC_COLUMNS):
-        for name in set(names) & set(table.column_names):
-            values[:, column] = pc.cast(table[name], pa.float32()).to_numpy()
+        raise MeasurementFileError(str(path), f"it holds no file that ends in one of {', '.join(FORMATS)}")
     return [
-        Trace(str(collection), str(link), Series.of(times_ms[rows], values[rows]))
-        for collection in np.unique(collections)
-        for link in np.unique(links[collections == collection])
-        for rows in [np.flatnonzero((collections == collection) & (links == link))]
+        Trace(collection if slash else file.name.partition(".")[0], name if slash else collection, link.series)
+        for file in files
+        for link in read_links(file)
+        for collection, slash, name in [link.info.link_id.partition("/")]
     ]
-
-
-def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    return np.asarray(column.to_pylist(), np.str_)
-
-
-def _milliseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    if pa.types.is_timestamp(column.type):
-        stamps: NDArray[np.int64] = pc.cast(column, pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
-        return stamps
-    milliseconds: NDArray[np.int64] = np.rint(pc.cast(column, pa.float64()).to_numpy() * 1000).astype(np.int64)
-    return milliseconds
 
 
 def fingerprint(traces: Sequence[Trace]) -> str:

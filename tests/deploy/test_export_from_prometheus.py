@@ -77,7 +77,7 @@ def samples_of(file):
     return found
 
 
-def test_what_was_pushed_is_what_is_exported(tmp_path):
+def test_what_was_pushed_is_what_is_exported(tmp_path, redis_server):
     program = tool("prometheus")
     start = datetime.now(UTC).replace(microsecond=250_000) - timedelta(hours=3)
     pushed = {link: [] for link in LINKS}
@@ -101,6 +101,10 @@ def test_what_was_pushed_is_what_is_exported(tmp_path):
             assert samples_of(tmp_path / name) == pushed
             again = pba("push", str(tmp_path / name), "--target", service.target)
             assert again.returncode == 0, again.stderr
+        # the way to training is the same file: here of links that are too young to learn from
+        learnt = pba("retrain", "--data", str(tmp_path / "out.csv"), PBA_REDIS_URL=redis_server.url)
+        assert (learnt.returncode, learnt.stdout) == (ExitCode.NOT_YET, ""), learnt.stderr
+        assert "too_little_data" in learnt.stderr
         [stored] = [len(list(client.history(link))) for link in LINKS[:1]]
         assert stored == SAMPLES
 

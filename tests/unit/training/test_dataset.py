@@ -7,7 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from pba_service.domain.anchors import BASELINES, baseline
-from pba_service.domain.samples import Series
+from pba_service.domain.samples import LinkInfo, Series
+from pba_service.files import JsonlWriter, MeasurementFileError, replacing
 from pba_service.training import augment, dataset, scores
 from pba_service.training.dataset import TEST, TRAIN, TUNE, Trace
 from pba_service.training.recipes import BandwidthLstm, Table
@@ -43,11 +44,25 @@ def test_a_folder_is_read_file_by_file_and_a_dataset_column_names_the_collection
     assert found == [("lab", "a"), ("y", "b")]
 
 
+def test_what_the_service_exports_is_read(tmp_path):
+    file = tmp_path / "history.jsonl.gz"
+    values = np.array([[90.0, 8.5, np.nan, 0.25], [91.0, np.nan, 0.0, np.nan]], np.float32)
+    written = Series(np.array([1_767_225_600_123, 1_767_225_660_000], np.int64), values)
+    with replacing(file) as stream:
+        for link in ("fra-ams", "lab/x"):
+            JsonlWriter(stream).write(LinkInfo(link, region="eu"), written)
+    read = dataset.read_traces(tmp_path)
+    assert [(t.collection, t.link_id) for t in read] == [("history", "fra-ams"), ("lab", "x")]
+    for trace in read:
+        np.testing.assert_array_equal(trace.series.times_ms, written.times_ms)
+        np.testing.assert_array_equal(trace.series.values, written.values)
+
+
 def test_a_file_without_the_columns_is_refused_by_name(tmp_path):
     pyarrow.csv.write_csv(pa.table({"bandwidth_mbps": [1.0]}), tmp_path / "bad.csv")
-    with pytest.raises(ValueError, match=r"bad\.csv: no column link_id and no column timestamp"):
+    with pytest.raises(MeasurementFileError, match=r"bad\.csv: there is no column timestamp"):
         dataset.read_traces(tmp_path / "bad.csv")
-    with pytest.raises(ValueError, match="holds no parquet"):
+    with pytest.raises(MeasurementFileError, match="holds no file"):
         dataset.read_traces((tmp_path / "empty").mkdir() or tmp_path / "empty")
 
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from pba_service.domain.samples import METRICS
+from pba_service.domain.samples import METRICS, Series
 from pba_service.engine.ports import TrainingData
-from pba_service.training import TrainOptions, train, trainer
+from pba_service.training import TrainOptions, dataset, scores, train, trainer
+from pba_service.training.onnx_run import OnnxGraph
 
 STEP_MS = 60_000
 
@@ -35,6 +36,19 @@ def test_the_manifest_tells_what_was_trained_on(trained):
     assert fields["scores"]["test"]["last"]["mean"] == pytest.approx(1)
     assert str(folder) not in json.dumps(fields)
     assert model.info.training == TrainingData(rows=0, links=0, fingerprint_sha256="")
+
+
+def test_a_part_with_too_few_targets_has_no_score_rather_than_one_of_nothing(folders):
+    recipe = trainer.recipe_of("pba_lstm")
+    series = Series(np.arange(130, dtype=np.int64) * STEP_MS, np.full((130, 4), 20.0, np.float32))
+    examples = dataset.examples_of(
+        [dataset.Trace("history", "short", series)], slots=trainer.EXAMPLE_SLOTS, horizons_s=recipe.horizons_s
+    )
+    assert 0 < (examples.part == dataset.TEST).sum() < scores.LEAST_TARGETS
+    graph = OnnxGraph((folders("pba_lstm") / "model.onnx").read_bytes())
+    said = []
+    assert trainer.parts_scored(recipe, graph, examples, said.append)[1] is None
+    assert said == []
 
 
 def test_times_are_written_so_that_a_server_reads_them():
