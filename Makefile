@@ -101,14 +101,16 @@ audit: $(VENV)/security ## Look for known faults in the locked dependencies
 sbom: $(VENV)/security ## Write what is inside the service's image, as CycloneDX, to build/sbom.json
 	mkdir -p build
 	$(BIN)/cyclonedx-py requirements --of JSON --sv 1.6 --pyproject pyproject.toml --output-file build/sbom.json \
-		.ci/requirements-run.lock
+		.ci/requirements-server.lock
 
 lock: $(VENV)/dev ## Resolve the locked dependencies anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
 		--output-file .ci/requirements-run.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
-		--constraint .ci/requirements-run.lock --extra train --output-file .ci/requirements-train.lock pyproject.toml
+		--constraint .ci/requirements-run.lock --extra tracing --output-file .ci/requirements-server.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
+		--constraint .ci/requirements-server.lock --extra train --output-file .ci/requirements-train.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \
 		--constraint .ci/requirements-train.lock --extra dev --output-file .ci/requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --upgrade --quiet \

@@ -5,14 +5,15 @@
 #
 # In a container the service listens for others: without certificates and known callers (docs/security.md) it wants to
 # be told that this is meant.
+# Traces go where OTEL_EXPORTER_OTLP_ENDPOINT says; without it there are none.
 # Without PBA_REDIS_URL the embedded server keeps its data in /data. No compiler and no package manager of Python's are
 # in the result; nothing is written outside /data and /tmp.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 RUN python3 -m venv --without-pip /opt/pba && python3 -m venv /opt/build
-COPY .ci/requirements-run.lock /src/.ci/
+COPY .ci/requirements-server.lock /src/.ci/
 RUN /opt/build/bin/pip --python /opt/pba/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
-      --require-hashes -r /src/.ci/requirements-run.lock
+      --require-hashes -r /src/.ci/requirements-server.lock
 COPY pyproject.toml README.md LICENSE /src/
 COPY pba_service /src/pba_service
 COPY pba_client /src/pba_client
@@ -26,7 +27,7 @@ RUN site=$(echo /opt/pba/lib/python3*/site-packages) && \
     rm -rf "$site"/pyarrow/src "$site"/pyarrow/libarrow_flight* "$site"/pyarrow/_flight* "$site"/pyarrow/libarrow_s3* \
       "$site"/pyarrow/_s3fs* "$site"/numpy/f2py "$site"/onnxruntime/tools "$site"/onnxruntime/transformers && \
     /opt/pba/bin/python -m compileall -q "$site" && \
-    /opt/pba/bin/python -c 'import pyarrow.csv, pyarrow.parquet, onnxruntime, pba_service.app'
+    /opt/pba/bin/python -c 'import pyarrow.csv, pyarrow.parquet, onnxruntime, opentelemetry.sdk.trace, pba_service.app'
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin pba && mkdir /data && chown pba /data
