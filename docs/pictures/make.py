@@ -25,12 +25,17 @@ from tests.process import ServiceProcess
 HERE = Path(__file__).parent
 LINK = "sim/wan-1"
 LINKS = 8
-PAGES = (("console-links", "", 1280, 760), ("console-link", f"#/link/{quote(LINK, safe='')}", 1280, 1330), (
-    "console-phone", f"#/link/{quote(LINK, safe='')}", 500, 1000))  # fmt: skip
+OF_LINK = f"#/link/{quote(LINK, safe='')}"
+PAGES = (
+    ("console-links", "", 1280, 760),
+    ("console-link", OF_LINK, 1280, 1330),
+    ("console-phone", OF_LINK, 500, 1000),
+    ("console-models", "#/models", 1280, 1330),
+)
 
 
 def main() -> None:
-    """Feeds a service for half a minute, then takes the pictures."""
+    """Feeds a service for a minute or two, then takes the pictures."""
     with tempfile.TemporaryDirectory() as folder, ServiceProcess(Path(folder) / "service") as service:
         feed = subprocess.Popen(
             [
@@ -41,8 +46,12 @@ def main() -> None:
         )
         try:
             with service.client() as client:
+                serving = client.model_state().active_version
+                trial = client.start_experiment(next(one.version for one in client.models() if one.version != serving))
                 service.wait_until(lambda: len(list(client.links())) == LINKS, "know its links", timeout_s=120)
                 service.wait_until(lambda: all(link.newest_prediction for link in client.links()), "predict them")
+                # a trial is counted once its hours have come to rest
+                service.wait_until(lambda: client.experiment(trial.name).evidence.periods, "observe the trial")
             asyncio.run(draw_terminal(service.target))
             for name, page, width, height in PAGES:
                 photograph(f"http://127.0.0.1:{service.metrics_port}/{page}", HERE / f"{name}.png", width, height)

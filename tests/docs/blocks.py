@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 from tests.process import ROOT
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+FOLDERS = ("docs", "docs/adr", "models", "benchmarks", "benchmarks/*")
+PAGES = [
+    "README.md",
+    *sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")),
+]
 RUN = ("sh", "python")
 
 _FENCE = re.compile(r"^(?P<before>[^\n]*)\n```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

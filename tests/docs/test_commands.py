@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tomllib
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 
 import pytest
+import typer
 import yaml
 
 from pba_client import Sample
@@ -123,8 +125,42 @@ def test_commands_of_pba_in_excused_blocks_are_there():
     assert shown <= there
 
 
-def test_pages_that_are_named_are_there():
+def test_commands_in_running_text_are_there():
+    modules, targets, commands = set(), set(), set()
+    for page in PAGES:
+        for span in re.findall(r"`([^`\n]+)`", (ROOT / page).read_text()):
+            words = span.split()
+            if words[:2] == ["python", "-m"]:
+                modules.add(words[2])
+            elif words[0] == "make":
+                targets |= {word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)}
+            elif words[0] == "pba" and len(words) > 1:
+                commands.add(span)
+    assert len(modules) > 5
+    assert len(targets) > 5
+    assert len(commands) > 20
+    assert all(find_spec(module) for module in modules)
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert [fault for span in sorted(commands) for fault in faults(span)] == []
 
+
+def faults(span):
+    """What a command line of `pba` names that is not there: a command, or an option."""
+    command, path = typer.main.get_command(app), []
+    for word in span.split("[")[0].split()[1:]:
+        if word.startswith("-"):
+            option = word.rstrip(",").partition("=")[0]
+            if not command.context_settings.get("ignore_unknown_options") and option not in {"--help"} | {name for one in command.params for name in one.opts}:
+                yield f"{span}: no option {option}"
+        elif hasattr(command, "commands") and re.fullmatch(r"[a-z-]+,?", word):
+            command = command.commands.get(word.rstrip(","))
+            path.append(word)
+            if command is None:
+                yield f"{span}: no command {' '.join(path)}"
+                return
+
+
+def test_pages_that_are_named_are_there():
     for page in PAGES:
         folder = (ROOT / page).parent
         for link in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", (ROOT / page).read_text()):

@@ -169,7 +169,7 @@ function model(one, i) {
   const score = (metric, forecaster) => one.scores.find((row) => row.metric === metric && row.forecaster === forecaster)?.ratio;
   return el("section", { class: "card scroll" },
     el("div", { class: "bar" }, el("h2", {}, one.version), el("span", { class: i ? "quiet" : "good" }, i ? "loaded" : "serving")),
-    el("p", { class: "quiet" }, `${one.parameters.toLocaleString("en")} parameters, reads ${one.window_slots} samples, made ${new Date(one.created_at_ms).toLocaleDateString()}; horizons ${one.horizons_ms.map((ms) => `${ms / 60000} min`).join(", ")}`),
+    el("p", { class: "quiet" }, `${one.parameters.toLocaleString("en")} parameters, reads ${one.window_slots} samples, made ${new Date(one.created_at_ms).toISOString().slice(0, 10)}; horizons ${one.horizons_ms.map((ms) => `${ms / 60000} min`).join(", ")}`),
     metrics.length ? el("table", {}, el("tr", {}, el("th", {}, "Error relative to the last value's"), ...metrics.map((metric) => el("th", {}, metric))),
       ...forecasters.map((forecaster) => el("tr", {}, el("td", {}, forecaster), ...metrics.map((metric) => el("td", {}, score(metric, forecaster) == null ? "–" : score(metric, forecaster).toFixed(3)))))) : el("p", { class: "quiet" }, "Its manifest has no scores."));
 }
