@@ -148,9 +148,11 @@ def faults(span):
     """What a command line of `pba` names that is not there: a command, or an option."""
     command, path = typer.main.get_command(app), []
     for word in span.split("[")[0].split()[1:]:
+        if command.context_settings.get("ignore_unknown_options"):
+            return  # it has a parser of its own
         if word.startswith("-"):
             option = word.rstrip(",").partition("=")[0]
-            if not command.context_settings.get("ignore_unknown_options") and option not in {"--help"} | {name for one in command.params for name in one.opts}:
+            if option not in {"--help"} | {name for one in command.params for name in one.opts}:
                 yield f"{span}: no option {option}"
         elif hasattr(command, "commands") and re.fullmatch(r"[a-z-]+,?", word):
             command = command.commands.get(word.rstrip(","))
