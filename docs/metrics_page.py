@@ -58,7 +58,7 @@ BOUNDS = {
     "source": "sources of predictions: 3",
     "status": "ends of experiments, a few words",
     "use": "counted, left_out",
-    "version": "the model that serves, or the service: 1",
+    "version": "models in memory, some ten at most; of the service: 1",
     "what": "limits of callers: a few words",
 }
 """How many values a label may have."""

@@ -298,6 +298,26 @@ def models() -> dashboard.Dashboard:
             Query("dwcp_pba_models_revision", "{{instance}}"),
         ),
         graph(
+            "Skill of each model",
+            "How much less it errs on the links that it serves than repeating the last value, mean of metrics.",
+            "percentunit",
+            Query(
+                '1 - sum by (version) (rate(dwcp_pba_forecast_error_total{forecaster="served"}[1h])) '
+                '/ (sum by (version) (rate(dwcp_pba_forecast_error_total{forecaster="last"}[1h])) > 0)',
+                "{{version}}",
+            ),
+        ),
+        graph(
+            "Coverage of each model",
+            "Share of samples within the 90 % intervals of the links that it serves.",
+            "percentunit",
+            Query(
+                'sum by (version) (rate(dwcp_pba_intervals_total{inside="true"}[1h])) '
+                "/ (sum by (version) (rate(dwcp_pba_intervals_total[1h])) > 0)",
+                "{{version}}",
+            ),
+        ),
+        graph(
             "Evidence of experiments",
             "What whoever bet against the other hypothesis would have made of 1: at 1 over the error rate it decides.",
             "short",

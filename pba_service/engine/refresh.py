@@ -272,7 +272,8 @@ class Refresher:
             metrics.ledger_scored(scored, int(hits(said, came).sum()))
             last = np.array([entry.last for _, entry in scored])
             inside = np.array([entry.inside for _, entry in scored])
-            metrics.forecasts_judged(relative_error(said, came), relative_error(last, came), inside)
+            versions = [entry.model_version for _, entry in scored]
+            metrics.skill.judged(versions, relative_error(said, came), relative_error(last, came), inside)
         settled = [one.settled for one in kept if one.settled]
         if settled and self.on_settled:
             self.on_settled(settled)

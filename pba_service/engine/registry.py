@@ -308,6 +308,6 @@ class Registry:
         models = ModelSet(loaded, self.desired)
         was, now = self.models.default, models.default
         self._refresher.serve_with(models)
-        self._metrics.models_loaded(len(loaded))
+        self._metrics.models_loaded(loaded)
         if now is not None and now is not was:
             _log.info("model_serving", name=now.info.name, version=now.info.version)

@@ -12,7 +12,6 @@ from collections import Counter as Counts
 from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -25,11 +24,12 @@ from prometheus_client import (
 )
 
 from pba_service.observability.bulk import BulkHistogram
-from pba_service.observability.links import METRICS, LinkTable
+from pba_service.observability.links import LinkTable
 from pba_service.observability.retraining import RetrainingMetrics
+from pba_service.observability.skill import SkillMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from enum import Enum
 
     from numpy.typing import NDArray
@@ -175,19 +175,7 @@ class Metrics:
         )
         self._ledger = counter("dwcp_pba_ledger_entries_total", "Predictions compared with what came.", "hit")
 
-        self._errors = counter(
-            "dwcp_pba_forecast_error_total",
-            "Sum of forecasts' errors as shares of the larger of predicted and actual value, of what was served and of "
-            "repeating the last value; their quotient is the skill.",
-            "metric",
-            "forecaster",
-        )
-        self._intervals = counter(
-            "dwcp_pba_intervals_total",
-            "90 % intervals that met their sample, by whether it lay inside.",
-            "metric",
-            "inside",
-        )
+        self.skill = SkillMetrics(registry)
         self._refresh_size = histogram("dwcp_pba_refresh_batch_links", "Links brought up to date at once.", _SIZES)
         self._refresh_lag = BulkHistogram(
             "dwcp_pba_refresh_lag_seconds", "Time from a link's change to its stored prediction.", _LAG_S, registry
@@ -289,25 +277,6 @@ class Metrics:
             if self._links.follows(link_id):
                 self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
 
-    def forecasts_judged(
-        self, served: NDArray[np.float32], last: NDArray[np.float32], inside: NDArray[np.bool_]
-    ) -> None:
-        """Forecasts met their samples.
-
-        Args:
-            served: float32[n, 4], their errors as shares of the larger of the two values; NaN where not compared.
-            last: float32[n, 4], those of the last value.
-            inside: bool[n, 4], whether the sample lay in the 90 % interval.
-        """
-        compared = np.isfinite(served) & np.isfinite(last)
-        sums = [np.where(compared, errors, 0).sum(axis=0).tolist() for errors in (served, last)]
-        within, all_of = (inside & compared).sum(axis=0).tolist(), compared.sum(axis=0).tolist()
-        for place, metric in enumerate(METRICS):
-            self._errors.labels(metric, "served").inc(sums[0][place])
-            self._errors.labels(metric, "last").inc(sums[1][place])
-            self._intervals.labels(metric, "true").inc(within[place])
-            self._intervals.labels(metric, "false").inc(all_of[place] - within[place])
-
     def conditions(self, links: Mapping[str, int]) -> None:
         """So many links are in each condition."""
         for kind, count in links.items():
@@ -343,9 +312,10 @@ class Metrics:
         self._model_version.clear()
         self._model_version.labels(name, version).set(1)
 
-    def models_loaded(self, count: int) -> None:
-        """So many models are in memory."""
-        self._models_loaded.set(count)
+    def models_loaded(self, versions: Collection[str]) -> None:
+        """These models are in memory."""
+        self._models_loaded.set(len(versions))
+        self.skill.keep(versions)
 
     def models_converged(self, *, revision: int, missing: int) -> None:
         """A desired state is followed, but for so many of its models."""

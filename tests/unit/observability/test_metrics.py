@@ -262,20 +262,29 @@ def test_two_services_in_one_process_do_not_mix():
     assert other.get_sample_value("dwcp_pba_store_errors_total") == 0
 
 
-def test_skill_and_coverage_are_counted_from_what_was_compared(registry, metrics):
-    served = np.array([[0.1, NAN, 0, 0], [0.3, NAN, 0, 0]], np.float32)
-    last = np.array([[0.2, 0.5, 0, 0], [0.6, NAN, 0, 0]], np.float32)
-    inside = np.array([[True, True, True, True], [False, False, True, True]])
-    metrics.forecasts_judged(served, last, inside)
+def test_skill_and_coverage_are_counted_by_model_from_what_was_compared(registry, metrics):
+    served = np.array([[0.1, NAN, 0, 0], [0.3, NAN, 0, 0], [0.5, 0, 0, 0]], np.float32)
+    last = np.array([[0.2, 0.5, 0, 0], [0.6, NAN, 0, 0], [0.5, 0, 0, 0]], np.float32)
+    inside = np.array([[True, True, True, True], [False, False, True, True], [True] * 4])
 
-    def errors(forecaster, metric="bandwidth_mbps"):
-        return registry.get_sample_value("dwcp_pba_forecast_error_total", {"metric": metric, "forecaster": forecaster})
+    def errors(version, forecaster, metric="bandwidth_mbps"):
+        labels = {"version": version, "metric": metric, "forecaster": forecaster}
+        return registry.get_sample_value("dwcp_pba_forecast_error_total", labels)
 
     def intervals(inside, metric="bandwidth_mbps"):
-        return registry.get_sample_value("dwcp_pba_intervals_total", {"metric": metric, "inside": inside})
+        labels = {"version": "a", "metric": metric, "inside": inside}
+        return registry.get_sample_value("dwcp_pba_intervals_total", labels)
 
-    assert errors("served") == pytest.approx(0.4)
-    assert errors("last") == pytest.approx(0.8)
-    assert errors("last", "latency_ms") == 0
+    metrics.skill.judged(["a", "a", "b"], served, last, inside)
+    assert errors("a", "served") == pytest.approx(0.4)
+    assert errors("a", "last") == pytest.approx(0.8)
+    assert errors("a", "last", "latency_ms") == 0
+    assert errors("b", "served") == pytest.approx(0.5)
     assert (intervals("true"), intervals("false")) == (1, 1)
     assert (intervals("true", "latency_ms"), intervals("false", "latency_ms")) == (0, 0)
+
+    metrics.models_loaded(["a"])
+    assert registry.get_sample_value("dwcp_pba_models_loaded") == 1
+    assert errors("b", "served") is None
+    metrics.skill.judged(["a"], served[:1], last[:1], inside[:1])
+    assert errors("a", "served") == pytest.approx(0.5)

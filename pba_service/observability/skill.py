@@ -1,0 +1,71 @@
+"""What Prometheus is told of how right forecasts were, by the model that took part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import Counter
+
+from pba_service.observability.links import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+    from prometheus_client import CollectorRegistry
+
+
+class SkillMetrics:
+    """Counts errors and intervals; of models that are not in memory any more the series end."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Registers the metrics; each registry takes one of these."""
+        self._errors = Counter(
+            "dwcp_pba_forecast_error_total",
+            "Sum of forecasts' errors as shares of the larger of predicted and actual value, of what was served and of "
+            "repeating the last value, by the model that took part; their quotient is the skill.",
+            ["version", "metric", "forecaster"],
+            registry=registry,
+        )
+        self._intervals = Counter(
+            "dwcp_pba_intervals_total",
+            "90 % intervals that met their sample, by whether it lay inside, and by the model that took part.",
+            ["version", "metric", "inside"],
+            registry=registry,
+        )
+        self._judged: set[str] = set()
+
+    def judged(
+        self, versions: Sequence[str], served: NDArray[np.float32], last: NDArray[np.float32], inside: NDArray[np.bool_]
+    ) -> None:
+        """Forecasts met their samples.
+
+        Args:
+            versions: n, the model that took part in each.
+            served: float32[n, 4], their errors as shares of the larger of the two values; NaN where not compared.
+            last: float32[n, 4], those of the last value.
+            inside: bool[n, 4], whether the sample lay in the 90 % interval.
+        """
+        different = set(versions)
+        self._judged |= different
+        for version in different:
+            rows = slice(None) if len(different) == 1 else np.array([one == version for one in versions])
+            compared = np.isfinite(served[rows]) & np.isfinite(last[rows])
+            sums = [np.where(compared, errors[rows], 0).sum(axis=0).tolist() for errors in (served, last)]
+            within, all_of = (inside[rows] & compared).sum(axis=0).tolist(), compared.sum(axis=0).tolist()
+            for place, metric in enumerate(METRICS):
+                self._errors.labels(version, metric, "served").inc(sums[0][place])
+                self._errors.labels(version, metric, "last").inc(sums[1][place])
+                self._intervals.labels(version, metric, "true").inc(within[place])
+                self._intervals.labels(version, metric, "false").inc(all_of[place] - within[place])
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Ends the series of all other models."""
+        for version in self._judged - set(versions):
+            self._judged.discard(version)
+            for metric in METRICS:
+                for forecaster in ("served", "last"):
+                    self._errors.remove(version, metric, forecaster)
+                for inside in ("true", "false"):
+                    self._intervals.remove(version, metric, inside)
