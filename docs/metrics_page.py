@@ -59,6 +59,7 @@ BOUNDS = {
     "status": "ends of experiments, a few words",
     "use": "counted, left_out",
     "version": "models in memory, some ten at most; of the service: 1",
+    "way": "ways of measuring: 6",
     "what": "limits of callers: a few words",
 }
 """How many values a label may have."""

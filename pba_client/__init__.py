@@ -84,6 +84,7 @@ from pba_client.types import (
     Refusal,
     RefusalReason,
     Sample,
+    ValueSource,
     WatchUpdate,
 )
 from pba_client.watch import Watch
@@ -170,6 +171,7 @@ __all__ = [
     "TransferOutcome",
     "UnavailableError",
     "UnsupportedError",
+    "ValueSource",
     "Violation",
     "Watch",
     "WatchUpdate",

@@ -36,7 +36,15 @@ def sample_message(sample: types.Sample) -> types_pb2.Sample:
         node=sample.node,
         peer=sample.peer,
         region=sample.region,
+        sources=_sources(sample) if sample.sources else None,
     )
+
+
+def _sources(sample: types.Sample) -> types_pb2.ValueSources:
+    said = types_pb2.ValueSources()
+    for name, source in zip(("bandwidth", "latency", "packet_loss", "jitter"), sample.sources, strict=True):
+        setattr(said, name, source.value)
+    return said
 
 
 def push_requests(samples: Sequence[types.Sample]) -> Iterator[prediction_service_pb2.PushSamplesRequest]:
@@ -70,6 +78,8 @@ def _as_columns(batch: Sequence[types.Sample]) -> types_pb2.SampleColumns | None
         for position, value in enumerate(values):
             present[position] |= (value is not None) << bit
     columns.present = bytes(present)
+    if any(one.sources for one in batch):
+        columns.sources = b"".join(bytes(way.value for way in one.sources) or bytes(4) for one in batch)
     return columns
 
 
@@ -90,6 +100,7 @@ def column_requests(columns: types.Columns) -> Iterator[prediction_service_pb2.P
                 packet_loss_ratio=_plain(columns.packet_loss_ratio[part]),
                 jitter_ms=_plain(columns.jitter_ms[part]),
                 present=columns.present[part],
+                sources=columns.sources[4 * part.start : 4 * part.stop],
             )
         )
 

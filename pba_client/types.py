@@ -17,6 +17,17 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class ValueSource(Enum):
+    """How a value was obtained; `pba.v1.ValueSource` says more."""
+
+    UNSPECIFIED = 0
+    TRANSPORT = 1
+    PROBE = 2
+    PROBE_TWO_WAY = 3
+    PACKET_TRAIN = 4
+    OTHER = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One measurement of one link. A metric that was not measured is None, never 0.
@@ -31,6 +42,7 @@ class Sample:
         node: The node that measured.
         peer: The node at the other end.
         region: The region that the link belongs to.
+        sources: How bandwidth, latency, loss and jitter were obtained; empty: not said.
 
     Raises:
         ValueError: `measured_at` has no time zone.
@@ -45,6 +57,7 @@ class Sample:
     node: str = ""
     peer: str = ""
     region: str = ""
+    sources: tuple[ValueSource, ValueSource, ValueSource, ValueSource] | tuple[()] = ()
 
     def __post_init__(self) -> None:
         if self.measured_at.utcoffset() is None:
@@ -78,6 +91,8 @@ class Columns:
         jitter_ms: Interarrival jitters.
         present: For each sample a byte that says which of its values were measured: bit 0 bandwidth, 1 latency, 2 loss,
             3 jitter. Empty: every value of every column that is not empty.
+        sources: For each sample four bytes, the numbers of `ValueSource` for bandwidth, latency, loss and jitter.
+            Empty: not said.
     """
 
     links: Sequence[Link]
@@ -88,6 +103,7 @@ class Columns:
     packet_loss_ratio: Sequence[float] = ()
     jitter_ms: Sequence[float] = ()
     present: bytes = b""
+    sources: bytes = b""
 
     def __len__(self) -> int:
         """Number of samples."""

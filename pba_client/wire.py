@@ -55,13 +55,29 @@ def known(kind: type[EnumT], number: int) -> EnumT:
 
 def sample(message: types_pb2.Sample, link_id: str = "") -> types.Sample:
     """A row as a sample; `link_id` where the message leaves it out."""
+    metrics = _metrics(message)
     return types.Sample(
         link_id=message.link_id or link_id,
         measured_at=datetime_of(message.measured_at),
-        **_metrics(message),
+        bandwidth_mbps=metrics.get("bandwidth_mbps"),
+        latency_ms=metrics.get("latency_ms"),
+        packet_loss_ratio=metrics.get("packet_loss_ratio"),
+        jitter_ms=metrics.get("jitter_ms"),
         node=message.node,
         peer=message.peer,
         region=message.region,
+        sources=_sources(message.sources) if message.HasField("sources") else (),
+    )
+
+
+def _sources(
+    said: types_pb2.ValueSources,
+) -> tuple[types.ValueSource, types.ValueSource, types.ValueSource, types.ValueSource]:
+    return (
+        known(types.ValueSource, said.bandwidth),
+        known(types.ValueSource, said.latency),
+        known(types.ValueSource, said.packet_loss),
+        known(types.ValueSource, said.jitter),
     )
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from pba_client.agent.measurement import Source
 from pba_client.errors import DeadlineExceededError, PbaClientError
 from pba_client.options import Backoff
 from pba_client.resume import Retry
-from pba_client.types import RefusalReason, Sample
+from pba_client.types import RefusalReason, Sample, ValueSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,15 @@ BACKOFF = Backoff(initial_s=1.0, maximum_s=60.0)
 _CLOCK_SET_MS = 1000
 _PAUSE_S = (0.05, 0.3)
 """Between the batches of a backlog: a service that has just come back has others to hear, too."""
+
+_WAYS = {
+    Source.ABSENT: ValueSource.UNSPECIFIED,
+    Source.TCP: ValueSource.TRANSPORT,
+    Source.PROBE: ValueSource.PROBE,
+    Source.PROBE_TWO_WAY: ValueSource.PROBE_TWO_WAY,
+    Source.TRAIN: ValueSource.PACKET_TRAIN,
+}
+"""How a value was obtained, as the contract says it."""
 
 
 class Service(Protocol):
@@ -208,6 +218,7 @@ class Courier:
 
     def _sample(self, waiting: Waiting) -> Sample:
         one = waiting.measurement
+        bandwidth, latency, loss, jitter = one.sources
         known = next((link for link in self._config.links if link.link == one.link_id), None)
         return Sample(
             one.link_id,
@@ -221,6 +232,7 @@ class Courier:
             node=self._config.node,
             peer=known.peer if known else "",
             region=known.region if known else "",
+            sources=(_WAYS[bandwidth], _WAYS[latency], _WAYS[loss], _WAYS[jitter]),
         )
 
     def _ask(self) -> None:

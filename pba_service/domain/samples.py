@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +43,7 @@ class SampleBatch:
         measured_at_ms: int64[n], milliseconds since the Unix epoch, UTC.
         values: float32[n, 4] in the order of `METRICS`; where `present` is False it is NaN.
         present: bool[n, 4], which values were measured.
+        sources: uint8[n, 4], how each value was obtained (`ValueSource`); None: not said.
     """
 
     links: tuple[LinkInfo, ...]
@@ -50,6 +51,7 @@ class SampleBatch:
     measured_at_ms: NDArray[np.int64]
     values: NDArray[np.float32]
     present: NDArray[np.bool_]
+    sources: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -57,8 +59,9 @@ class SampleBatch:
 
     def take(self, keep: NDArray[np.bool_]) -> SampleBatch:
         """The samples where `keep` (bool[n]) is True; `links` stays as it is."""
+        sources = None if self.sources is None else self.sources[keep]
         return SampleBatch(
-            self.links, self.link_index[keep], self.measured_at_ms[keep], self.values[keep], self.present[keep]
+            self.links, self.link_index[keep], self.measured_at_ms[keep], self.values[keep], self.present[keep], sources
         )
 
 
@@ -90,6 +93,29 @@ class Series:
         times_ms, values = times_ms[order], values[order]
         last_of_time = np.append(times_ms[1:] != times_ms[:-1], True)[: len(times_ms)]
         return Series(times_ms[last_of_time], values[last_of_time])
+
+
+class ValueSource(IntEnum):
+    """How a value was obtained."""
+
+    UNSPECIFIED = 0
+    TRANSPORT = 1
+    PROBE = 2
+    PROBE_TWO_WAY = 3
+    PACKET_TRAIN = 4
+    OTHER = 5
+
+
+def told_sources(sources: NDArray[np.uint8], present: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many values were obtained in each way: int64[4, len(ValueSource)].
+
+    Args:
+        sources: uint8[n, 4]; ways that are not known here count as not said.
+        present: bool[n, 4], which values there are.
+    """
+    known = np.where(sources < len(ValueSource), sources, np.uint8(ValueSource.UNSPECIFIED))
+    of_metric = (known[present[:, m], m] for m in range(len(METRICS)))
+    return np.array([np.bincount(one, minlength=len(ValueSource)) for one in of_metric], np.int64)
 
 
 class Reason(Enum):

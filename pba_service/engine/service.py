@@ -17,7 +17,7 @@ from pba_service.domain.errors import (
     StoreUnavailableError,
 )
 from pba_service.domain.parameters import ParameterReason, ParametersAnswer
-from pba_service.domain.samples import validate
+from pba_service.domain.samples import told_sources, validate
 from pba_service.domain.window import MIN_SLOTS
 from pba_service.engine.advance import predict_window
 from pba_service.engine.advice import AdviceOptions, Adviser
@@ -133,6 +133,8 @@ class PbaService:
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
         self._observe(kept, changed)
+        if kept.sources is not None:
+            self._metrics.values_obtained(told_sources(kept.sources[changed], kept.present[changed]))
         new = np.bincount(kept.link_index[outcomes == Outcome.STORED], minlength=len(kept.links))
         for position in np.flatnonzero(new).tolist():
             self._metrics.link_samples_added(kept.links[position].link_id, int(new[position]))

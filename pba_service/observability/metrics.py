@@ -24,7 +24,7 @@ from prometheus_client import (
 )
 
 from pba_service.observability.bulk import BulkHistogram
-from pba_service.observability.links import LinkTable
+from pba_service.observability.links import METRICS, LinkTable
 from pba_service.observability.retraining import RetrainingMetrics
 from pba_service.observability.skill import SkillMetrics
 
@@ -43,6 +43,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 10_000)
 
 REASONS = ("missing", "not_finite", "out_of_range", "in_the_future", "too_old", "bad_text", "empty")
 REFUSALS = ("unreadable", "limits", "manifest", "checksum", "runtime", "signature", "golden")
+WAYS = ("unspecified", "transport", "probe", "probe_two_way", "packet_train", "other")
 SOURCES = ("model", "combined", "caller_window")
 """Labels that stand at 0 from the beginning, so that the first of each kind shows in a rate."""
 
@@ -142,6 +143,9 @@ class Metrics:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
         self._samples = counter("dwcp_pba_samples_total", "Pushed samples, by what became of them.", "outcome")
+        self._values = counter(
+            "dwcp_pba_values_total", "Values of pushed samples that say how they were obtained.", "metric", "way"
+        )
         self._refused = counter("dwcp_pba_samples_refused_total", "Refused samples, by the reason.", "reason")
         self._ingest_size = histogram("dwcp_pba_ingest_batch_samples", "Samples written to the store at once.", _SIZES)
 
@@ -241,6 +245,12 @@ class Metrics:
     def link_current(self, link_id: str, measured_at_ms: int, values: NDArray[np.float32]) -> None:
         """A sample (float32[4], NaN where absent) was stored; it is current if none newer is known."""
         self._links.current(link_id, measured_at_ms, values.tolist())
+
+    def values_obtained(self, counts: NDArray[np.int64]) -> None:
+        """Values of samples that said so were obtained in these ways: int64[4, len(WAYS)]."""
+        for metric, of_metric in zip(METRICS, counts.tolist(), strict=True):
+            for way, count in zip(WAYS, of_metric, strict=True):
+                self._values.labels(metric, way).inc(count)
 
     def link_samples_added(self, link_id: str, count: int) -> None:
         """So many new samples of a link were stored."""

@@ -29,6 +29,9 @@ _TEXTS = ("node", "peer", "region")
 _PRESENT_BITS = np.arange(len(METRICS), dtype=np.uint8)
 _Variant = tuple[str, str, str, str]
 _texts_of = attrgetter("link_id", *_TEXTS)
+_sources_of = attrgetter("bandwidth", "latency", "packet_loss", "jitter")
+_LARGEST_SOURCE = 255
+"""Numbers of sources are a byte in columns; what is not known counts as not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,16 @@ def read_rows(rows: Sequence[types.Sample]) -> Incoming:
         for index in np.flatnonzero((variant == position) & readable).tolist():
             refusals.append(Refusal(index, field, reason, description))
             readable[index] = False
-    batch = SampleBatch(links, link_of[variant], times_ms, values, present)
+    batch = SampleBatch(links, link_of[variant], times_ms, values, present, _row_sources(rows))
     return Incoming(batch.take(readable), np.flatnonzero(readable), refusals, in_columns=False)
+
+
+def _row_sources(rows: Sequence[types.Sample]) -> NDArray[np.uint8] | None:
+    """uint8[n, 4], how each value was obtained; None where no row says."""
+    if not any(row.HasField("sources") for row in rows):
+        return None
+    numbers = [_sources_of(row.sources) for row in rows]
+    return np.array(numbers, np.int64).clip(0, _LARGEST_SOURCE).astype(np.uint8)
 
 
 def _read_times(rows: Sequence[types.Sample]) -> tuple[NDArray[np.int64], list[Refusal]]:
@@ -170,6 +181,9 @@ def _read_columns(columns: types.SampleColumns) -> SampleBatch:
         for field, length, may_be_empty in lengths
         if length != count and (length or not may_be_empty)
     ]
+    if len(columns.sources) not in {0, count * len(METRICS)}:
+        fault = f"has {len(columns.sources)} bytes, {len(METRICS)} for each sample are {count * len(METRICS)}"
+        faults.append(Violation("columns.sources", fault))
     if faults:
         raise InvalidRequestError(*faults)
     links = tuple(LinkInfo(link.link_id, link.node, link.peer, link.region) for link in columns.links)
@@ -188,7 +202,8 @@ def _read_columns(columns: types.SampleColumns) -> SampleBatch:
             values[:, position] = column
     values[~present] = np.nan
     times_ms = np.array(columns.measured_at_ms, np.int64)
-    return SampleBatch(links, link_index.astype(np.int32), times_ms, values, present)
+    sources = np.frombuffer(columns.sources, np.uint8).reshape(-1, len(METRICS)) if columns.sources else None
+    return SampleBatch(links, link_index.astype(np.int32), times_ms, values, present, sources)
 
 
 def _check_named_once(links: Sequence[LinkInfo]) -> None:

@@ -25,6 +25,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ValueSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ValueSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VALUE_SOURCE_UNSPECIFIED: _ValueSource.ValueType  # 0
+    """Not said."""
+    VALUE_SOURCE_TRANSPORT: _ValueSource.ValueType  # 1
+    """From the connections of the transport itself, as the kernel keeps it (TCP_INFO): costs the link nothing."""
+    VALUE_SOURCE_PROBE: _ValueSource.ValueType  # 2
+    """From active probes; loss and jitter on the way there alone."""
+    VALUE_SOURCE_PROBE_TWO_WAY: _ValueSource.ValueType  # 3
+    """From active probes, there and back."""
+    VALUE_SOURCE_PACKET_TRAIN: _ValueSource.ValueType  # 4
+    """From trains of packets, or a transfer, made to measure."""
+    VALUE_SOURCE_OTHER: _ValueSource.ValueType  # 5
+    """In another way."""
+
+class ValueSource(_ValueSource, metaclass=_ValueSourceEnumTypeWrapper):
+    """How a value was obtained. A number that the service does not know counts as not said."""
+
+VALUE_SOURCE_UNSPECIFIED: ValueSource.ValueType  # 0
+"""Not said."""
+VALUE_SOURCE_TRANSPORT: ValueSource.ValueType  # 1
+"""From the connections of the transport itself, as the kernel keeps it (TCP_INFO): costs the link nothing."""
+VALUE_SOURCE_PROBE: ValueSource.ValueType  # 2
+"""From active probes; loss and jitter on the way there alone."""
+VALUE_SOURCE_PROBE_TWO_WAY: ValueSource.ValueType  # 3
+"""From active probes, there and back."""
+VALUE_SOURCE_PACKET_TRAIN: ValueSource.ValueType  # 4
+"""From trains of packets, or a transfer, made to measure."""
+VALUE_SOURCE_OTHER: ValueSource.ValueType  # 5
+"""In another way."""
+Global___ValueSource: _TypeAlias = ValueSource  # noqa: Y015
+
 class _PredictionSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -134,6 +170,7 @@ class Sample(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """The link, 1 to 128 bytes of UTF-8 without control characters. Required."""
     bandwidth_mbps: _builtins.float
@@ -156,6 +193,10 @@ class Sample(_message.Message):
         of the server, and not older than the retention (30 days unless configured). Required.
         """
 
+    @_builtins.property
+    def sources(self) -> Global___ValueSources:
+        """How each value was obtained. Counted (dwcp_pba_values_total), not kept with the sample. Absent: not said."""
+
     def __init__(
         self,
         *,
@@ -168,10 +209,11 @@ class Sample(_message.Message):
         node: _builtins.str = ...,
         peer: _builtins.str = ...,
         region: _builtins.str = ...,
+        sources: Global___ValueSources | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "measured_at", b"measured_at", "packet_loss_ratio", b"packet_loss_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "measured_at", b"measured_at", "packet_loss_ratio", b"packet_loss_ratio", "sources", b"sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "link_id", b"link_id", "measured_at", b"measured_at", "node", b"node", "packet_loss_ratio", b"packet_loss_ratio", "peer", b"peer", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps", "_jitter_ms", b"_jitter_ms", "_latency_ms", b"_latency_ms", "_packet_loss_ratio", b"_packet_loss_ratio", "bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "link_id", b"link_id", "measured_at", b"measured_at", "node", b"node", "packet_loss_ratio", b"packet_loss_ratio", "peer", b"peer", "region", b"region", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_mbps: _TypeAlias = _typing.Literal["bandwidth_mbps"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_mbps: _TypeAlias = _typing.Literal["_bandwidth_mbps", b"_bandwidth_mbps"]  # noqa: Y015
@@ -191,6 +233,40 @@ class Sample(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packet_loss_ratio) -> _WhichOneofReturnType__packet_loss_ratio | None: ...
 
 Global___Sample: _TypeAlias = Sample  # noqa: Y015
+
+@_typing.final
+class ValueSources(_message.Message):
+    """How the values of a sample were obtained; what is said of a value that is absent counts for nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANDWIDTH_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    PACKET_LOSS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    bandwidth: Global___ValueSource.ValueType
+    """Of Sample.bandwidth_mbps."""
+    latency: Global___ValueSource.ValueType
+    """Of Sample.latency_ms."""
+    packet_loss: Global___ValueSource.ValueType
+    """Of Sample.packet_loss_ratio."""
+    jitter: Global___ValueSource.ValueType
+    """Of Sample.jitter_ms."""
+    def __init__(
+        self,
+        *,
+        bandwidth: Global___ValueSource.ValueType = ...,
+        latency: Global___ValueSource.ValueType = ...,
+        packet_loss: Global___ValueSource.ValueType = ...,
+        jitter: Global___ValueSource.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth", b"bandwidth", "jitter", b"jitter", "latency", b"latency", "packet_loss", b"packet_loss"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueSources: _TypeAlias = ValueSources  # noqa: Y015
 
 @_typing.final
 class LinkRef(_message.Message):
@@ -243,9 +319,14 @@ class SampleColumns(_message.Message):
     PACKET_LOSS_RATIO_FIELD_NUMBER: _builtins.int
     JITTER_MS_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     present: _builtins.bytes
     """One byte per sample saying which of its values were measured: bit 0 bandwidth, 1 latency, 2 loss, 3 jitter. Values
     whose bit is 0 are ignored. Empty: every value of every non-empty column was measured.
+    """
+    sources: _builtins.bytes
+    """Four bytes per sample, the numbers of ValueSource for its bandwidth, latency, loss and jitter; as Sample.sources.
+    Empty: not said.
     """
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkRef]:
@@ -286,10 +367,11 @@ class SampleColumns(_message.Message):
         packet_loss_ratio: _abc.Iterable[_builtins.float] | None = ...,
         jitter_ms: _abc.Iterable[_builtins.float] | None = ...,
         present: _builtins.bytes = ...,
+        sources: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "link_index", b"link_index", "links", b"links", "measured_at_ms", b"measured_at_ms", "packet_loss_ratio", b"packet_loss_ratio", "present", b"present"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_mbps", b"bandwidth_mbps", "jitter_ms", b"jitter_ms", "latency_ms", b"latency_ms", "link_index", b"link_index", "links", b"links", "measured_at_ms", b"measured_at_ms", "packet_loss_ratio", b"packet_loss_ratio", "present", b"present", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

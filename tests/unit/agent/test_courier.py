@@ -13,12 +13,14 @@ from pba_client import (
     Refusal,
     RefusalReason,
     UnavailableError,
+    ValueSource,
 )
 from pba_client.agent import AgentConfig, LinkConfig, Measurement, Origin
 from pba_client.agent.clock import Clock
 from pba_client.agent.courier import BATCH, Courier
 from pba_client.agent.depot import Depot
 from pba_client.agent.guide import Guide
+from pba_client.agent.measurement import Source
 from pba_client.errors import Details
 from pba_client.resume import Retry
 from tests.unit.agent.test_guide import said
@@ -137,6 +139,13 @@ def test_a_sample_arrives_with_its_own_time_and_what_is_said_of_the_link(node):
     assert (one.link_id, one.peer, one.region, one.latency_ms) == ("fra-ams", "ams-1", "eu", 8.5)
     assert node.history == node.measured
     assert node.service.asked == 1
+
+
+def test_a_sample_says_how_each_of_its_values_was_obtained(node):
+    node.measure(bandwidth_mbps=90.0, jitter_ms=0.2, sources=(Source.TRAIN, Source.TCP, Source.ABSENT, Source.PROBE))
+    node.run(60)
+    (one,) = node.service.stored.values()
+    assert one.sources == (ValueSource.PACKET_TRAIN, ValueSource.TRANSPORT, ValueSource.UNSPECIFIED, ValueSource.PROBE)
 
 
 def test_what_waited_arrives_in_order_and_once(node):

@@ -12,7 +12,7 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2
 
 import pba_client
-from pba_client import Columns, Link, PushResult, Refusal, RefusalReason, Sample, requests, wire
+from pba_client import Columns, Link, PushResult, Refusal, RefusalReason, Sample, ValueSource, requests, wire
 
 T0 = datetime(2025, 6, 15, 14, 0, tzinfo=UTC)
 
@@ -27,6 +27,7 @@ samples = st.builds(
     packet_loss_ratio=values,
     jitter_ms=values,
     region=st.sampled_from(["", "eu"]),
+    sources=st.just(()) | st.tuples(*[st.sampled_from(ValueSource)] * 4),
 )
 
 
@@ -38,6 +39,7 @@ def as_rows(request):
             one.measured_at.ToMilliseconds(),
             *(getattr(one, name) if one.HasField(name) else None for name in METRICS),
             one.region,
+            bytes([one.sources.bandwidth, one.sources.latency, one.sources.packet_loss, one.sources.jitter]),
         )
         for one in request.samples
     ]
@@ -48,7 +50,7 @@ def as_rows(request):
             column = getattr(columns, name)
             there = column and (not columns.present or columns.present[i] >> bit & 1)
             row.append(column[i] if there else None)
-        rows.append((*row, columns.links[link].region))
+        rows.append((*row, columns.links[link].region, columns.sources[4 * i : 4 * i + 4] or bytes(4)))
     return rows
 
 
@@ -61,6 +63,7 @@ def expected(sample):
         wire.epoch_ms(sample.measured_at),
         *(getattr(sample, name) for name in METRICS),
         sample.region,
+        bytes(way.value for way in sample.sources) or bytes(4),
     )
 
 
@@ -102,10 +105,14 @@ def test_columns_may_be_lists_or_arrays(make):
         measured_at_ms=make([1_750_000_000_000 + i for i in range(count)]),
         latency_ms=make([i / 4 for i in range(count)]),
         present=bytes([2, 0] * (count // 2)),
+        sources=bytes([0, 1, 0, 0, 0, 3, 0, 0] * (count // 2)),
     )
     rows = [row for request in requests.column_requests(columns) for row in as_rows(request)]
     assert rows == [
-        ("ab"[i % 2], 1_750_000_000_000 + i, None, None if i % 2 else i / 4, None, None, ("", "eu")[i % 2])
+        (
+            *("ab"[i % 2], 1_750_000_000_000 + i, None, None if i % 2 else i / 4, None, None, ("", "eu")[i % 2]),
+            bytes([0, 1 + 2 * (i % 2), 0, 0]),
+        )
         for i in range(count)
     ]
 

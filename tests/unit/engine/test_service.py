@@ -458,6 +458,26 @@ async def test_a_link_without_bandwidth_gets_defaults_and_is_told_why():
         assert ParameterReason.METRIC_ABSENT in answer.reasons
 
 
+async def test_ways_of_measuring_are_counted_once_of_values_that_are_there():
+    async with running() as world:
+        times = [world.clock.now_ms, world.clock.now_ms - MINUTE]
+        values = np.array([[90, 8, np.nan, 1], [91, 8, np.nan, np.nan]], np.float32)
+        batch = replace(
+            one_link_batch(LinkInfo("a"), times, values),
+            sources=np.array([[4, 1, 2, 2], [4, 250, 2, 2]], np.uint8),
+        )
+        for _ in range(2):  # the second time they are duplicates
+            await world.service.push(batch)
+
+        def counted(metric, way):
+            return world.read("dwcp_pba_values_total", metric=metric, way=way)
+
+        assert counted("bandwidth_mbps", "packet_train") == 2
+        assert (counted("latency_ms", "transport"), counted("latency_ms", "unspecified")) == (1, 1)
+        assert counted("packet_loss_ratio", "probe") == 0
+        assert counted("jitter_ms", "probe") == 1
+
+
 async def test_a_callers_window_is_predicted_and_nothing_is_stored():
     async with running() as world:
         times = np.array([world.clock.now_ms - (19 - i) * MINUTE for i in range(20)])

@@ -14,7 +14,7 @@ from pba_service.domain.retraining import Outcome
 from pba_service.domain.samples import Reason
 from pba_service.observability import links, retraining
 from pba_service.observability.links import accuracy_of
-from pba_service.observability.metrics import REASONS, SOURCES, Metrics, service_registry
+from pba_service.observability.metrics import REASONS, SOURCES, WAYS, Metrics, service_registry
 
 NAN = float("nan")
 DOCUMENTED = {
@@ -91,6 +91,7 @@ def test_counters_stand_at_zero_from_the_beginning(registry, metrics):
 def test_labels_are_those_of_the_domain():
     assert tuple(reason.name.lower() for reason in Reason) == REASONS
     assert tuple(source.name.lower() for source in Source) == SOURCES
+    assert tuple(way.name.lower() for way in samples.ValueSource) == WAYS
     assert links.METRICS == samples.METRICS
     assert tuple(one.value for one in Outcome if one is not Outcome.NONE) == retraining.OUTCOMES
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
+import pba_client
 from pba_service.domain.errors import InvalidRequestError
-from pba_service.domain.samples import METRICS, LinkInfo, Reason
+from pba_service.domain.samples import METRICS, LinkInfo, Reason, ValueSource
 from pba_service.engine.api import PushOutcome
 from pba_service.serving.batches import MAX_SAMPLES, read_batch
 from pba_service.serving.convert import push_response, timestamp
@@ -54,6 +55,30 @@ def test_rows():
     np.testing.assert_array_equal(batch.values, [[5, nan, nan, 0], [nan, 7, 0.5, nan], [5, nan, nan, nan]])
     np.testing.assert_array_equal(batch.present, np.isfinite(batch.values))
     assert (incoming.places.tolist(), incoming.refusals, len(incoming)) == ([0, 1, 2], [], 3)
+
+
+def test_rows_and_columns_say_how_values_were_obtained():
+    said = types.ValueSources(bandwidth=types.VALUE_SOURCE_PACKET_TRAIN, jitter=77)
+    negative = types.ValueSources(latency=-1)
+    batch = rows(row(), row("b", sources=said), row("c", sources=negative)).batch
+    assert batch.sources.tolist() == [[0, 0, 0, 0], [4, 0, 0, 77], [0, 0, 0, 0]]
+    assert columns(bandwidth_mbps=[1], sources=bytes([1, 2, 3, 200])).batch.sources.tolist() == [[1, 2, 3, 200]]
+    assert rows(row()).batch.sources is None
+    assert columns(bandwidth_mbps=[1]).batch.sources is None
+    kept = rows(row(), types.Sample(link_id="late", sources=said), row("b", sources=said)).batch
+    assert kept.sources.tolist() == [[0, 0, 0, 0], [4, 0, 0, 77]]
+
+
+def test_columns_say_it_of_every_sample_or_of_none():
+    with pytest.raises(InvalidRequestError) as error:
+        columns(bandwidth_mbps=[1], sources=bytes(3))
+    assert faults_of(error) == {"columns.sources": "has 3 bytes, 4 for each sample are 4"}
+
+
+def test_the_ways_of_the_contract_are_those_of_the_domain_and_of_the_client():
+    of_the_contract = {name.removeprefix("VALUE_SOURCE_"): number for name, number in types.ValueSource.items()}
+    assert {one.name: one.value for one in ValueSource} == of_the_contract
+    assert {one.name: one.value for one in pba_client.ValueSource} == of_the_contract
 
 
 def test_types_are_the_domains():
