@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts a container of the server image, and asks what an orchestrator and a node would: its health probe answers, links
-# are fed, a prediction comes, it is not root, and it ends by itself when told. Prints what it saw; fails where it must.
+# are fed, a prediction comes, it is not root, and it ends by itself when told. Then the agent's: one answers probes, one
+# measures the path to it. Prints what it saw; fails where it must.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if docker info >/dev/null 2>&1; then
@@ -38,3 +39,27 @@ done
 inside pba predict sim/wan-1
 stop
 echo "stopped in order"
+
+agents='
+set -eu
+cd /tmp
+head -c 32 /dev/urandom >key
+link="{link: here, address: 127.0.0.1}"
+printf "node: far\nkey_file: key\nstate_dir: far\nlinks: [%s]\nrespond: {host: 127.0.0.1}\n" "$link" >far.yaml
+printf "node: near\nkey_file: key\nstate_dir: near\ninterval: 5s\nlinks: [%s]\n" "$link" >near.yaml
+id -u
+python3 -m pba_client.agent respond --config far.yaml &
+python3 -m pba_client.agent measure --config near.yaml --samples 1
+kill $!
+wait || true
+'
+if [ "$engine" = docker ]; then
+  said=$(docker run --rm --read-only --tmpfs /tmp --entrypoint sh pba-agent -c "$agents")
+else
+  agent=$(buildah from --pull-never localhost/pba-agent)
+  trap 'finish; buildah rm "$agent" >/dev/null' EXIT
+  said=$(buildah run "$agent" -- sh -c "$agents")
+fi
+echo "agent: $said"
+[ "$(head -n 1 <<<"$said")" = 10001 ]
+grep -q '"latency_ms"' <<<"$said"
