@@ -86,7 +86,7 @@ class Row:
         """As a row of the results file."""
         path = self.path
         numbers = (round(v, 6) for v in (self.measured, self.truth, self.low, self.high))
-        link = [path.rate_mbps, path.rtt_ms, path.loss_ratio, path.jitter_ms]
+        link = [f"{v:g}" for v in (path.rate_mbps, path.rtt_ms, path.loss_ratio, path.jitter_ms)]
         return [*link, self.load, self.metric, self.source, *numbers]
 
 
