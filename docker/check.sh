@@ -49,6 +49,7 @@ printf "node: far\nkey_file: key\nstate_dir: far\nlinks: [%s]\nrespond: {host: 1
 printf "node: near\nkey_file: key\nstate_dir: near\ninterval: 5s\nlinks: [%s]\n" "$link" >near.yaml
 id -u
 python3 -m pba_client.agent respond --config far.yaml &
+sleep 1
 python3 -m pba_client.agent measure --config near.yaml --samples 1
 kill $!
 wait || true
