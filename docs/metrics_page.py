@@ -58,7 +58,7 @@ BOUNDS = {
     "source": "sources of predictions: 3",
     "status": "ends of experiments, a few words",
     "use": "counted, left_out",
-    "version": "models in memory, some ten at most; of the service: 1",
+    "version": "models in memory: the active one, those pinned or tried, the one before; of the service: 1",
     "way": "ways of measuring: 6",
     "what": "limits of callers: a few words",
 }

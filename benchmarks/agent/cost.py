@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import tempfile
@@ -152,7 +153,13 @@ def table(costs: list[Cost]) -> str:
     ]
     lines += [
         f"| {one.links} | {one.load} | {one.core_ratio:.2%} | {one.rss_mib:.1f} | {one.anonymous_mib:.1f} | "
-        f"{one.sent_mb_per_link_hour:.2f} | {one.received_mb_per_link_hour:.2f} | {one.service_kb_per_link_hour:.1f} |"
+        f"{_cell(one.sent_mb_per_link_hour)} | {_cell(one.received_mb_per_link_hour)} | "
+        f"{one.service_kb_per_link_hour:.1f} |"
         for one in costs
     ]
     return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    """Blank where it was not measured."""
+    return "" if math.isnan(value) else f"{value:.2f}"

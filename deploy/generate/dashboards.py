@@ -299,7 +299,7 @@ def models() -> dashboard.Dashboard:
         ),
         graph(
             "Skill of each model",
-            "How much less it errs on the links that it serves than repeating the last value, mean of metrics.",
+            "How much less it errs on the links that it serves than repeating the last value, all metrics together.",
             "percentunit",
             Query(
                 '1 - sum by (version) (rate(dwcp_pba_forecast_error_total{forecaster="served"}[1h])) '
@@ -350,9 +350,9 @@ def models() -> dashboard.Dashboard:
         ),
         graph(
             "Until the next retraining",
-            "Below 0 it is overdue, and an alert fires after half an interval more.",
+            "Below 0 it is overdue, and an alert fires after half an interval more. Empty where nobody retrains.",
             "s",
-            Query("max(dwcp_pba_retrain_due_timestamp_seconds) - time()", "until it is due"),
+            Query("max(dwcp_pba_retrain_due_timestamp_seconds > 0) - time()", "until it is due"),
         ),
     )
 

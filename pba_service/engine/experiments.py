@@ -198,10 +198,10 @@ class Experiments:
     async def _go_on(self, one: lifecycle.Experiment) -> Record:
         """Shares this replica's counts, and adds what is over to the record."""
         document = PREFIX + one.name
-        over = await self._counts.shared(document, one.key)
+        fields, over = await self._counts.shared(document, one.key)
         record = await self._change(one.name, lambda old: self._next(old or self._fresh(one), over))
         if record.observations:
-            await self._counts.drop(document, one.key, record.observations[-1][0])
+            await self._counts.drop(document, one.key, record.observations[-1][0], fields)
         self._metrics.experiment(one.name, record.evidence(self._options.rule))
         return record
 
@@ -243,16 +243,21 @@ class Experiments:
         if not desired.active or content == desired.active.encode():
             return
         if desired.previous:
-            try:
-                await self._models.prepare(desired.previous[0])
-                record = await self._start(Kind.WATCH, desired.active, desired.previous[0], 0.0)
-                _log.info("model_watched", version=desired.active, beside=desired.previous[0], experiment=record.name)
-            except (ModelConflictError, ModelUnknownError) as error:
-                if (await self._models.change(lambda now: now)).active != desired.active:
-                    return  # the next one has come meanwhile
-                _log.warning("model_not_watched", version=desired.active, reason=str(error))
+            await self._watch(desired.active, desired.previous[0])
+        if self._models.desired.active != desired.active:
+            return  # the next one has come meanwhile
         # only now: who dies before has left it to others, who find at worst that it runs already
         await self._documents.write(_WATCHED, desired.active.encode(), read_version=read)
+
+    async def _watch(self, version: str, before: str) -> None:
+        """Begins a watch, or logs why there is none. What is desired is read anew on the way."""
+        try:
+            await self._models.prepare(before)
+            record = await self._start(Kind.WATCH, version, before, 0.0)
+            _log.info("model_watched", version=version, beside=before, experiment=record.name)
+        except (ModelConflictError, ModelUnknownError) as error:
+            if (await self._models.change(lambda now: now)).active == version:
+                _log.warning("model_not_watched", version=version, reason=str(error))
 
     async def _note_watched(self, version: str) -> None:
         """Remembers that nothing need be done about the active version."""

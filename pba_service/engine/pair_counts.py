@@ -14,7 +14,7 @@ import numpy as np
 from pba_service.domain.experiments import Scales, Tally, decode_tallies, encode_tally, period_of, tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pba_service.domain.trials import Settled
     from pba_service.engine.documents import Documents
@@ -58,20 +58,24 @@ class PairCounts:
         if waiting and running:
             await asyncio.to_thread(self._add, waiting, running)
 
-    async def shared(self, document: str, key: int) -> dict[int, Tally]:
-        """Writes this replica's counts beside an experiment's document; the sums of all over periods that are over."""
+    async def shared(self, document: str, key: int) -> tuple[list[str], dict[int, Tally]]:
+        """Writes this replica's counts beside an experiment's document.
+
+        Returns:
+            The fields that are there now, and the sums over all replicas of the periods that are over.
+        """
         own = self._own.get(key, {})
         await self._documents.set_fields(
             document, {f"{period}/{self._replica}": encode_tally(counted) for period, counted in own.items()}
         )
-        return self._over(document, await self._documents.fields(document))
+        fields = await self._documents.fields(document)
+        return list(fields), self._over(document, fields)
 
-    async def drop(self, document: str, key: int, last: int) -> None:
-        """Takes away what was counted of periods up to one that the experiment's record has."""
+    async def drop(self, document: str, key: int, last: int, fields: Iterable[str]) -> None:
+        """Takes away what was counted of periods up to one that the experiment's record has, of these fields."""
         own = self._own.get(key, {})
         for period in [period for period in own if period <= last]:
             del own[period]
-        fields = await self._documents.fields(document)
         await self._documents.drop_fields(document, [name for name in fields if _period(name) <= last])
 
     def _add(self, settled: list[Settled], running: set[int]) -> None:

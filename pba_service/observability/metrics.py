@@ -10,6 +10,7 @@ import contextlib
 import platform
 from collections import Counter as Counts
 from importlib import metadata
+from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
@@ -221,6 +222,8 @@ class Metrics:
         )
         for outcome in ("stored", "duplicate", "replaced", "refused"):
             self._samples.labels(outcome)
+        for metric, way in product(METRICS, WAYS):
+            self._values.labels(metric, way)
         for reason in REFUSALS:
             self._models_refused.labels(reason)
         for reason in REASONS:

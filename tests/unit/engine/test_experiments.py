@@ -191,16 +191,25 @@ async def test_a_replica_that_has_not_heard_of_the_newest_version_does_not_watch
     await world.first._models.change(lambda desired: desired.activated("new"))
     late = world.shared.desired
     await world.first._models.change(lambda desired: desired.activated("other"))
-    behind = world.replicas[1]._models
 
-    class Behind(type(behind)):
+    class Behind(Models):
+        """Hears of what is desired only when it changes something itself."""
+
+        heard = late
+
         @property
         def desired(self):
-            return late
+            return self.heard
+
+        async def change(self, step):
+            self.heard = await super().change(step)
+            return self.heard
 
     world.replicas[1]._models = Behind(world.shared)
+    noted = dict(world.documents.documents)
     await world.replicas[1].turn()
     assert world.shared.desired.experiments == ()
+    assert world.documents.documents == noted
     await world.first.turn()
     [watch] = world.shared.desired.experiments
     assert (watch.champion, watch.challenger) == ("other", "new")

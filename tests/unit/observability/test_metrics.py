@@ -82,6 +82,8 @@ def test_counters_stand_at_zero_from_the_beginning(registry, metrics):
     assert read("dwcp_pba_store_errors_total") == 0
     assert read("dwcp_pba_predictions_total", {"source": "combined"}) == 0
     assert read("dwcp_pba_samples_total", {"outcome": "stored"}) == 0
+    for way in WAYS:
+        assert read("dwcp_pba_values_total", {"metric": "jitter_ms", "way": way}) == 0
     for outcome in retraining.OUTCOMES:
         assert read("dwcp_pba_retrain_runs_total", {"outcome": outcome}) == 0
     for reason in Reason:
