@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ MAX_LINKS = 100_000
 MAX_PLANS = 100_000
 """Different questions about transport parameters whose answers are kept, about 1 KB each."""
 
-PLAN_FOR_S = 60.0
-"""How long a plan is given again to who asks the same, at most. A sample of its link makes a new prediction and so a
-new plan at once, wherever it was pushed, and so does an outcome, wherever it was reported."""
+PLAN_FOR_S = (30.0, 60.0)
+"""How long a plan is given again to who asks the same, at most: drawn by lot in between, since plans that were made
+together would otherwise end together, and making them takes hundreds of times as long as giving them again. A sample
+of its link makes a new prediction and so a new plan at once, wherever it was pushed, and so does an outcome, wherever
+it was reported."""
 
 UPDATES_KEPT = 16
 """Messages of streams that are kept, about 150 KB each at most: subscribers that get the same get it at one time."""
@@ -59,9 +62,14 @@ class ReadyAnswers:
     """The newest answers for each link, as bytes, and the messages of streams that are made of them."""
 
     def __init__(
-        self, max_links: int = MAX_LINKS, max_plans: int = MAX_PLANS, clock: Callable[[], float] = time.time
+        self,
+        max_links: int = MAX_LINKS,
+        max_plans: int = MAX_PLANS,
+        clock: Callable[[], float] = time.time,
+        seed: int = 0,
     ) -> None:
         """Keeps answers for so many links, and so many plans; `clock` gives seconds since the epoch."""
+        self._rng = random.Random(seed)  # noqa: S311 - no secret
         self._max_links = max_links
         self._clock = clock
         self._max_plans = max_plans
@@ -121,7 +129,7 @@ class ReadyAnswers:
             heard: What `Store.outcomes_heard` said of the link before the answer was looked for.
         """
         message, now_s = convert.parameters(answer), self._clock()
-        until_s = min(now_s + PLAN_FOR_S, answer.holds_until_ms / 1000)
+        until_s = min(now_s + self._rng.uniform(*PLAN_FOR_S), answer.holds_until_ms / 1000)
         if answer.prediction is None or answer.prediction.stale_since_ms is not None or until_s <= now_s:
             return message.SerializeToString()
         message.ClearField("apply_at")

@@ -1,5 +1,6 @@
 """An answer is serialised once for each prediction."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -111,15 +112,15 @@ class TestPlans:
         written = ready.keep_plan(b"ask", self.planned(made), self.HEARD)
         assert self.read(written) == convert.parameters(self.planned(made))
         assert ready.plan(b"ask", made, self.HEARD) == written
-        self.now_s += PLAN_FOR_S
+        self.now_s += PLAN_FOR_S[1]
         assert ready.plan(b"ask", made, self.HEARD) is None
 
     def test_what_is_to_be_changed_at_once_is_so_whenever_it_is_given(self, ready):
         made = prediction("a")
         ready.keep_plan(b"ask", self.planned(made), self.HEARD)
-        self.now_s += 30.25
+        self.now_s += 25.25
         given = self.read(ready.plan(b"ask", made, self.HEARD))
-        assert given.apply_at == convert.timestamp(int((self.NOW_S + 30.25) * 1000))
+        assert given.apply_at == convert.timestamp(int((self.NOW_S + 25.25) * 1000))
         expected = convert.parameters(self.planned(made))
         expected.apply_at.CopyFrom(given.apply_at)
         assert given == expected
@@ -131,6 +132,19 @@ class TestPlans:
             self.now_s = self.NOW_S + passed_s
             given = self.read(ready.plan(b"ask", made, self.HEARD))
             assert given.apply_at == convert.timestamp(int((self.NOW_S + apply_in_s) * 1000))
+
+    def test_plans_made_at_one_time_do_not_end_at_one_time(self):
+        self.now_s = self.NOW_S
+        ready, made = ReadyAnswers(clock=lambda: self.now_s), prediction("a")
+        asks = [str(i).encode() for i in range(100)]
+        for ask in asks:
+            ready.keep_plan(ask, self.planned(made), self.HEARD)
+        left = []
+        for _ in range(10):
+            left.append(sum(ready.plan(ask, made, self.HEARD) is not None for ask in asks))
+            self.now_s += PLAN_FOR_S[1] / 10
+        assert left[:5] == [100] * 5
+        assert all(most - least <= 40 for most, least in itertools.pairwise(left))
 
     def test_it_is_not_given_to_another_question_or_for_another_prediction(self, ready):
         made = prediction("a")
