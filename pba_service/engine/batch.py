@@ -37,6 +37,10 @@ MAX_HOT_LINKS = 100_000
 UNFIT_FOR = 4
 """How often a link that cannot be advanced from what is remembered is read as a whole before that is tried again."""
 
+AT_ONCE = 256
+"""Windows that links are advanced over on the event loop; what takes longer (a backlog, a history) is left to a thread,
+so that callers are answered meanwhile."""
+
 _CADENCES_KEPT = 200_000
 
 
@@ -106,8 +110,8 @@ class Batches:
                     jobs.append(prepared)
                     in_use.append(prepared.links)
             for prepared in jobs:
-                outputs = await self._infer(prepared)
-                parts.append(Computed(prepared.links.link_ids, finish(prepared, outputs), prepared.links, memory))
+                advanced = await self._finish(prepared, await self._infer(prepared))
+                parts.append(Computed(prepared.links.link_ids, advanced, prepared.links, memory))
             if rest:
                 parts.append(await self._from_store(rest, routes, slots))
         except BaseException:
@@ -122,6 +126,11 @@ class Batches:
             return await work
         with self._tracing.step("inference", **{"pba.batch.size": len(prepared.links.link_ids)}):
             return await work
+
+    async def _finish(self, prepared: Prepared, outputs: Outputs) -> list[Advanced]:
+        if len(prepared.link) <= AT_ONCE:
+            return finish(prepared, outputs)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, finish, prepared, outputs)
 
     def end(self, part: Computed, won: Collection[str]) -> None:
         """Takes over what became of a part; `won` are the links whose commits the store has taken."""

@@ -40,6 +40,10 @@ MAX_TOGETHER = 128
 UNDER_WAY = 3
 """Batches that are under way at a time: one is prepared, one inferred, one written."""
 
+WORTH_A_BATCH = 96
+"""Links that begin a batch while another is under way; fewer wait until it ends. A batch costs as much as some 20 of
+its links before the first of them, so that small ones after one another keep up with less."""
+
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
 
@@ -250,8 +254,10 @@ class Refresher:
         return await self._batches.read(link_ids, slots)
 
     def _take(self) -> dict[str, _Mark]:
-        """Marked links of which none is under way."""
+        """Marked links of which none is under way; none while there are few and others are."""
         running = self._running
+        if running and len(self._marked) < WORTH_A_BATCH:
+            return {}
         chosen = list(islice((link_id for link_id in self._marked if link_id not in running), MAX_TOGETHER))
         taken = {link_id: self._marked.pop(link_id) for link_id in chosen}
         running |= taken

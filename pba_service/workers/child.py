@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pba_service.access.watched import FileRefusedError
-from pba_service.app import Part, running
+from pba_service.app import Part, keep_from_collection, running
 from pba_service.domain.errors import DurabilityUnmetError, ModelRefusedError
 from pba_service.observability.logs import configure_logs
 from pba_service.serving.server import ListenError
@@ -72,6 +72,7 @@ async def _serve(task: Task, lifeline: int, on_serving: Callable[[], None]) -> N
         loop.add_signal_handler(kind, stop.set)
     loop.add_reader(lifeline, stop.set)  # readable only at its end: nothing more is written to it
     async with running(task.settings, task.part):
+        keep_from_collection()
         on_serving()
         await stop.wait()
         loop.remove_reader(lifeline)
