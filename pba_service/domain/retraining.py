@@ -8,7 +8,8 @@ whatever its clock says.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any, Self
 
@@ -244,14 +245,36 @@ class Record:
 
     @classmethod
     def decode(cls, content: bytes) -> Self:
-        """What `encode` gave."""
-        said = json.loads(content)
-        run = said["run"]
-        if run:
-            run |= {"trigger": Trigger(run["trigger"]), "phase": Phase(run["phase"])}
-            run |= {"outcome": Outcome(run["outcome"])}
-        ended = tuple((str(name), int(count)) for name, count in said["ended"])
-        return cls(**{**said, "run": Run(**run) if run else None, "ended": ended})
+        """What `encode` gave. Raises `ValueError` for anything else."""
+        try:
+            said = json.loads(content)
+            return cls(
+                since_ms=int(said["since_ms"]),
+                run=_run(said["run"]) if said["run"] else None,
+                asked=bool(said["asked"]),
+                asked_from_scratch=bool(said["asked_from_scratch"]),
+                settled_at_ms=int(said["settled_at_ms"]),
+                trained_at_ms=int(said["trained_at_ms"]),
+                ended=tuple((str(name), int(count)) for name, count in said["ended"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"no record of retraining: {error}") from error
+
+
+def _run(said: dict[str, Any]) -> Run:
+    """A run out of JSON, each field as its type. Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
+    run = Run(**said)
+    kinds = {"trigger": Trigger, "phase": Phase, "outcome": Outcome}
+    typed: dict[str, Any] = {
+        one.name: kinds.get(one.name, type(one.default))(getattr(run, one.name))
+        for one in fields(Run)
+        if one.default is not MISSING or one.name in kinds
+    }
+    typed |= {name: int(getattr(run, name)) for name in ("token", "started_at_ms", "expires_at_ms")}
+    run = replace(run, holder=str(run.holder), from_scratch=bool(run.from_scratch), **typed)
+    if not math.isfinite(run.done_ratio):
+        raise ValueError("done_ratio is no number")
+    return run
 
 
 def _counted(ended: tuple[tuple[str, int], ...], outcome: Outcome, more: int) -> tuple[tuple[str, int], ...]:
