@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pba_service.domain.errors import ModelConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LEASE_MS = 30_000
 """A run that was not heard of for so long is taken for dead."""
@@ -261,17 +264,26 @@ class Record:
             raise ValueError(f"no record of retraining: {error}") from error
 
 
-def _run(said: dict[str, Any]) -> Run:
-    """A run out of JSON, each field as its type. Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
-    run = Run(**said)
-    kinds = {"trigger": Trigger, "phase": Phase, "outcome": Outcome}
-    typed: dict[str, Any] = {
-        one.name: kinds.get(one.name, type(one.default))(getattr(run, one.name))
-        for one in fields(Run)
-        if one.default is not MISSING or one.name in kinds
-    }
-    typed |= {name: int(getattr(run, name)) for name in ("token", "started_at_ms", "expires_at_ms")}
-    run = replace(run, holder=str(run.holder), from_scratch=bool(run.from_scratch), **typed)
+def _run(said: Mapping[str, Any]) -> Run:
+    """A run out of JSON. Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
+    run = Run(
+        token=int(said["token"]),
+        holder=str(said["holder"]),
+        trigger=Trigger(said["trigger"]),
+        from_scratch=bool(said["from_scratch"]),
+        started_at_ms=int(said["started_at_ms"]),
+        expires_at_ms=int(said["expires_at_ms"]),
+        phase=Phase(said["phase"]),
+        done_ratio=float(said["done_ratio"]),
+        ended_at_ms=int(said["ended_at_ms"]),
+        outcome=Outcome(said["outcome"]),
+        reason=str(said["reason"]),
+        links=int(said["links"]),
+        samples=int(said["samples"]),
+        parent=str(said["parent"]),
+        version=str(said["version"]),
+        experiment=str(said["experiment"]),
+    )
     if not math.isfinite(run.done_ratio):
         raise ValueError("done_ratio is no number")
     return run
