@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from pba_service.domain import drift, parts, retraining, trials
+from pba_service.domain import drift, online, parts, retraining, trials
 from pba_service.domain.amst.feedback import TransferOutcome
 from pba_service.domain.columns import Columns
 from pba_service.domain.experiments import Kind, Record, Rule, Tally, decode_tally, encode_tally
@@ -47,9 +47,10 @@ def _pairs(data):
 
 
 def _sections(data):
-    online, sections = parts.split(data)
-    again, same = parts.split(parts.join(online, sections))
-    assert (again, same) == (online, {name: content for name, content in sections.items() if content})
+    state, sections = parts.split(data)
+    online.decode([state])
+    again = parts.split(parts.join(b"state", sections))
+    assert again == (b"state", {name: content for name, content in sections.items() if content})
 
 
 def _experiment(data):
@@ -78,6 +79,11 @@ _DESIRED = Desired(
     experiments=(Experiment("e", "v1", "v2", 0.5, NOW_MS),),
 )
 _RECORD = Record("e", next(iter(Kind)), "v1", "v2", 0.5, NOW_MS, observations=((1, 0.1, 5), (2, -0.2, 7)))
+_RETRAINING = retraining.Record(
+    NOW_MS,
+    retraining.Run(5, "r1", retraining.Trigger.DRIFT, True, NOW_MS, NOW_MS + 30_000, links=4, version="v2"),  # noqa: FBT003 - of a dataclass
+    ended=(("trained", 3),),
+)
 _REPORT = ReplicaReport("r", "v1", ("v1",), {"v2": "no"}, 3, NOW_MS)
 
 TARGETS = {
@@ -94,6 +100,6 @@ TARGETS = {
         registry_codec.decode_report, (StoredDataError,), (registry_codec.encode_report(_REPORT),)
     ),
     "experiments": Target(_experiment, (ValueError,), (_RECORD.encode(),)),
-    "retrainings": Target(_run, (ValueError,), (retraining.Record(since_ms=NOW_MS).encode(),)),
+    "retrainings": Target(_run, (ValueError,), (_RETRAINING.encode(),)),
     "tallies": Target(_tally, (ValueError,), (encode_tally(Tally()), json.dumps([1, 2, 3, [[1, 2, 3]] * 4]).encode())),
 }
