@@ -81,7 +81,7 @@ _DESIRED = Desired(
 _RECORD = Record("e", next(iter(Kind)), "v1", "v2", 0.5, NOW_MS, observations=((1, 0.1, 5), (2, -0.2, 7)))
 _RETRAINING = retraining.Record(
     NOW_MS,
-    retraining.Run(5, "r1", retraining.Trigger.DRIFT, True, NOW_MS, NOW_MS + 30_000, links=4, version="v2"),  # noqa: FBT003 - of a dataclass
+    retraining.Run(5, "r1", retraining.Trigger.DRIFT, True, NOW_MS, NOW_MS + 30_000, links=4, version="v2"),
     ended=(("trained", 3),),
 )
 _REPORT = ReplicaReport("r", "v1", ("v1",), {"v2": "no"}, 3, NOW_MS)
