@@ -234,5 +234,5 @@ def read_spent(path: Path) -> dict[str, list[tuple[float, int]]]:
             str(link): sorted((min(float(at) - offset_s, now_s), int(count)) for at, count in found)
             for link, found in stored.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

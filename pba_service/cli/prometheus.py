@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import http.client
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pba_service.cli.told import CommandError, ExitCode, tell
 from pba_service.domain.samples import METRICS
-from pba_service.files.scraped import TIME, VALUES, new_samples
+from pba_service.files.scraped import TIME, VALUES, new_samples, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +41,14 @@ VALUES_PER_ANSWER = 500_000
 COLUMNS = ("measured_at_ms", "link_id", *METRICS)
 SUFFIXES = (".csv", ".parquet")
 
+MAX_ANSWER_BYTES = 256 << 20
+"""Of one answer; for a larger one less is asked for at a time."""
+
 _TIMEOUT_S = 60.0
 _WAITS_S = (1.0, 2.0, 4.0)
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _TOO_MUCH = 422
+_MAX_REASON_BYTES = 65_536
 
 
 class TooMuchError(Exception):
@@ -61,7 +66,9 @@ class Source(Protocol):
 class Prometheus:
     """A Prometheus server, over its HTTP API."""
 
-    def __init__(self, url: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, url: str, sleep: Callable[[float], None] = time.sleep, max_answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         """Takes its address; a name and a password in it are sent as such, and never told.
 
         Raises:
@@ -78,6 +85,7 @@ class Prometheus:
             given = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(given.encode()).decode()}"
         self._sleep = sleep
+        self._max_answer_bytes = max_answer_bytes
 
     def range(self, expr: str, start_s: float, end_s: float, step_s: float) -> Answer:
         """The series of an expression, both ends included. Raises `TooMuchError` and `CommandError`."""
@@ -88,15 +96,17 @@ class Prometheus:
         for wait_s in (*_WAITS_S, None):
             try:
                 with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
-                    found: Answer = json.load(answer)["data"]["result"]
-                    return found
+                    data = answer.read(self._max_answer_bytes + 1)
+                    if len(data) > self._max_answer_bytes:
+                        raise TooMuchError(f"an answer of more than {self._max_answer_bytes} bytes")
+                    return read_answer(data)
             except urllib.error.HTTPError as refused:
                 why = _reason(refused)
                 if refused.code == _TOO_MUCH:
                     raise TooMuchError(why) from None
                 if refused.code not in _BUSY:
                     raise CommandError(f"{self.shown} refused: {why}") from None
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 why = str(getattr(error, "reason", error)) or type(error).__name__
             if wait_s is not None:
                 self._sleep(wait_s)
@@ -105,8 +115,8 @@ class Prometheus:
 
 def _reason(refused: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(refused)["error"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(refused.read(_MAX_REASON_BYTES))["error"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
         return f"{refused.code} {refused.reason}"
 
 

@@ -285,6 +285,7 @@ def _running(flags: NDArray[np.bool_]) -> int:
 _HEAD = struct.Struct("<Iq?")  # checksum, newest sample of the newest block, whether anything is told
 _BODY = struct.Struct(f"<IBB2f{2 * (OLD + NEW)}f")
 _TOLD = struct.Struct("<BqfBq")
+_KINDS = frozenset(ConditionKind)
 
 
 def encode(record: Record) -> bytes:
@@ -308,13 +309,18 @@ def encode(record: Record) -> bytes:
 
 def decode(blob: bytes) -> Record:
     """The record that `encode` was given; a fresh one for anything else."""
-    if len(blob) < _HEAD.size + _BODY.size or zlib.crc32(blob[4:]) != int.from_bytes(blob[:4], "little"):
+    told_bytes = len(blob) - _HEAD.size - _BODY.size
+    if told_bytes < 0 or told_bytes % _TOLD.size or zlib.crc32(blob[4:]) != int.from_bytes(blob[:4], "little"):
         return Record()
     _, block_ms, _ = _HEAD.unpack_from(blob)
     blocks, first, second, *numbers = _BODY.unpack_from(blob, _HEAD.size)
+    if max(first, second) > OLD + NEW:
+        return Record()
     levels = (tuple(numbers[2 : 2 + first]), tuple(numbers[2 + OLD + NEW : 2 + OLD + NEW + second]))
     record = Record(block_ms, blocks, levels, tuple(numbers[:2]))
     for kind, since_ms, strength, shown, until_ms in _TOLD.iter_unpack(blob[_HEAD.size + _BODY.size :]):
+        if kind not in _KINDS:
+            continue
         names = tuple(name for metric, name in enumerate(METRICS) if shown >> metric & 1)
         told = Condition(ConditionKind(kind), since_ms, strength, names)
         if told.kind is ConditionKind.LEVEL_SHIFT:

@@ -8,11 +8,15 @@ whatever its clock says.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pba_service.domain.errors import ModelConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LEASE_MS = 30_000
 """A run that was not heard of for so long is taken for dead."""
@@ -244,14 +248,45 @@ class Record:
 
     @classmethod
     def decode(cls, content: bytes) -> Self:
-        """What `encode` gave."""
-        said = json.loads(content)
-        run = said["run"]
-        if run:
-            run |= {"trigger": Trigger(run["trigger"]), "phase": Phase(run["phase"])}
-            run |= {"outcome": Outcome(run["outcome"])}
-        ended = tuple((str(name), int(count)) for name, count in said["ended"])
-        return cls(**{**said, "run": Run(**run) if run else None, "ended": ended})
+        """What `encode` gave. Raises `ValueError` for anything else."""
+        try:
+            said = json.loads(content)
+            return cls(
+                since_ms=int(said["since_ms"]),
+                run=_run(said["run"]) if said["run"] else None,
+                asked=bool(said["asked"]),
+                asked_from_scratch=bool(said["asked_from_scratch"]),
+                settled_at_ms=int(said["settled_at_ms"]),
+                trained_at_ms=int(said["trained_at_ms"]),
+                ended=tuple((str(name), int(count)) for name, count in said["ended"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"no record of retraining: {error}") from error
+
+
+def _run(said: Mapping[str, Any]) -> Run:
+    """A run out of JSON. Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
+    run = Run(
+        token=int(said["token"]),
+        holder=str(said["holder"]),
+        trigger=Trigger(said["trigger"]),
+        from_scratch=bool(said["from_scratch"]),
+        started_at_ms=int(said["started_at_ms"]),
+        expires_at_ms=int(said["expires_at_ms"]),
+        phase=Phase(said["phase"]),
+        done_ratio=float(said["done_ratio"]),
+        ended_at_ms=int(said["ended_at_ms"]),
+        outcome=Outcome(said["outcome"]),
+        reason=str(said["reason"]),
+        links=int(said["links"]),
+        samples=int(said["samples"]),
+        parent=str(said["parent"]),
+        version=str(said["version"]),
+        experiment=str(said["experiment"]),
+    )
+    if not math.isfinite(run.done_ratio):
+        raise ValueError("done_ratio is no number")
+    return run
 
 
 def _counted(ended: tuple[tuple[str, int], ...], outcome: Outcome, more: int) -> tuple[tuple[str, int], ...]:

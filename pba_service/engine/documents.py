@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+_T = TypeVar("_T")
+
+_MOST_SAID = 200
+
+_log = structlog.get_logger(__name__)
 
 
 class Documents(Protocol):
@@ -41,3 +49,18 @@ class Documents(Protocol):
     async def drop_fields(self, name: str, fields: Sequence[str]) -> None:
         """Takes fields out of the document's table."""
         ...
+
+
+def readable(name: str, decode: Callable[[bytes], _T], content: bytes) -> _T | None:
+    """What a document or a field holds; None, as if it were not there, where that is none of ours. The log says so.
+
+    Args:
+        name: Of the document.
+        decode: Reads it, and raises `ValueError` for what is none.
+        content: What is stored.
+    """
+    try:
+        return decode(content)
+    except ValueError as error:
+        _log.warning("document_unreadable", document=name, error=str(error)[:_MOST_SAID])
+        return None

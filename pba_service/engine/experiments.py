@@ -25,6 +25,7 @@ from pba_service.domain.experiments import (
     Tally,
     Verdict,
 )
+from pba_service.engine.documents import readable
 from pba_service.engine.pair_counts import PairCounts
 
 if TYPE_CHECKING:
@@ -175,9 +176,9 @@ class Experiments:
     async def get(self, name: str) -> tuple[Record, Evidence]:
         """An experiment and what it has shown. Raises `ModelUnknownError`."""
         version, content = await self._documents.read(PREFIX + name)
-        if not version:
+        record = readable(PREFIX + name, Record.decode, content) if version else None
+        if record is None:
             raise ModelUnknownError(f"experiment {name!r}")
-        record = Record.decode(content)
         return record, record.evidence(self._options.rule)
 
     async def known(self) -> list[tuple[Record, Evidence]]:
@@ -185,8 +186,7 @@ class Experiments:
         found = []
         for name in await self._documents.names(PREFIX):
             version, content = await self._documents.read(name)
-            if version:
-                record = Record.decode(content)
+            if version and (record := readable(name, Record.decode, content)):
                 found.append((record, record.evidence(self._options.rule)))
         return sorted(found, key=lambda one: one[0].started_at_ms, reverse=True)
 
@@ -268,7 +268,7 @@ class Experiments:
     async def _change(self, name: str, step: Callable[[Record | None], Record]) -> Record:
         for _ in range(_ATTEMPTS):
             version, content = await self._documents.read(PREFIX + name)
-            before = Record.decode(content) if version else None
+            before = readable(PREFIX + name, Record.decode, content) if version else None
             after = step(before)
             if after == before or await self._documents.write(PREFIX + name, after.encode(), read_version=version):
                 return after

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.experiments import Scales, Tally, decode_tallies, encode_tally, period_of, tally
+from pba_service.domain.experiments import Scales, Tally, decode_tally, encode_tally, period_of, tally
+from pba_service.engine.documents import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pba_service.observability.metrics import Metrics
 
 _WAITING_MOST = 100_000
+_MOST_DIGITS = 16
+_OF_NONE = -1
+"""The period of a field that none of us has written."""
 
 
 class PairCounts:
@@ -107,6 +111,7 @@ class PairCounts:
         by_period: dict[int, list[bytes]] = {}
         for field, content in sorted(fields.items()):
             by_period.setdefault(_period(field), []).append(content)
+        by_period.pop(_OF_NONE, None)
         now_s = asyncio.get_running_loop().time()
         over, at_rest = {}, True
         for period in sorted(by_period)[:-1]:
@@ -117,10 +122,13 @@ class PairCounts:
             self._seen[document, period] = (content, since_s)
             at_rest = at_rest and now_s - since_s >= self._settle_s
             if at_rest:  # periods close in order
-                over[period] = decode_tallies(by_period[period])
+                over[period] = Tally()
+                for content in by_period[period]:
+                    over[period].add(readable(document, decode_tally, content) or Tally())
                 del self._seen[document, period]
         return over
 
 
 def _period(field: str) -> int:
-    return int(field.split("/", maxsplit=1)[0])
+    number = field.split("/", maxsplit=1)[0]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < _MOST_DIGITS else _OF_NONE

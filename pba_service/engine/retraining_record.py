@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pba_service.domain.errors import ModelConflictError
 from pba_service.domain.retraining import Record
+from pba_service.engine.documents import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class RetrainingRecords:
     async def read(self) -> Record:
         """The record; an empty one where there is none yet."""
         version, content = await self._documents.read(DOCUMENT)
-        return Record.decode(content) if version else Record(since_ms=self._clock())
+        return (readable(DOCUMENT, Record.decode, content) if version else None) or Record(since_ms=self._clock())
 
     async def change(self, step: Callable[[Record], Record]) -> Record:
         """Changes the record, whoever else does so at the same time; raises what `step` raises.
@@ -40,7 +41,7 @@ class RetrainingRecords:
         """
         for _ in range(_ATTEMPTS):
             version, content = await self._documents.read(DOCUMENT)
-            before = Record.decode(content) if version else None
+            before = readable(DOCUMENT, Record.decode, content) if version else None
             after = step(before or Record(since_ms=self._clock()))
             if after == before or await self._documents.write(DOCUMENT, after.encode(), read_version=version):
                 return after

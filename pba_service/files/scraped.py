@@ -7,6 +7,7 @@ were asked for only the last is seen.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,8 +25,24 @@ LINK = "link"
 Answer: TypeAlias = "Sequence[Mapping[str, Any]]"
 """A range query's `result`: series with `metric`, their labels, and `values`, pairs of seconds and a number as text."""
 
+_LATEST_MS = 2**53
+_LARGEST = float(np.finfo(np.float32).max)
+
 _Source: TypeAlias = tuple[tuple[str, str], ...]
 _Point: TypeAlias = tuple[_Source, float]
+
+
+def read_answer(data: bytes) -> Answer:
+    """The series of a range query's answer, as it came over HTTP. Raises `ValueError` when it is none."""
+    try:
+        found = json.loads(data)["data"]["result"]
+        for series in found:
+            if not all(isinstance(text, str) for text in series["metric"].values()):
+                raise ValueError("not what a range query answers: a label is no text")
+            _numbers(series["values"])
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not what a range query answers ({type(error).__name__})") from error
+    return list(found)
 
 
 def new_samples(times: Answer, values: Sequence[Answer], newest_ms: dict[str, int]) -> dict[str, Series]:
@@ -40,8 +57,10 @@ def new_samples(times: Answer, values: Sequence[Answer], newest_ms: dict[str, in
     found: dict[str, dict[int, tuple[float, ...]]] = {}
     for (source, at_s), measured_s in _points(times):
         link = dict(source).get(LINK, "")
+        if not link or not newest_ms.get(link, -1) / 1000 < measured_s < _LATEST_MS / 1000:
+            continue
         measured_ms = round(measured_s * 1000)
-        if not link or measured_ms <= newest_ms.get(link, -1):
+        if measured_ms <= newest_ms.get(link, -1):
             continue
         row = tuple(one.get((source, at_s), math.nan) for one in told)
         # what was told first of a sample counts: a scrape may meet the values of the next one under the old time
@@ -56,11 +75,13 @@ def new_samples(times: Answer, values: Sequence[Answer], newest_ms: dict[str, in
 
 
 def _points(answer: Answer) -> list[tuple[_Point, float]]:
-    """Each finite value, under the labels that series of one source have in common and its time."""
+    """Each value that a float32 holds, under the labels that series of one source have in common and its time."""
     points: list[tuple[_Point, float]] = []
     for series in answer:
         source = tuple(sorted((name, text) for name, text in series["metric"].items() if name != "__name__"))
-        points += [
-            ((source, float(at_s)), value) for at_s, text in series["values"] if math.isfinite(value := float(text))
-        ]
+        points += [((source, at_s), value) for at_s, value in _numbers(series["values"]) if abs(value) <= _LARGEST]
     return points
+
+
+def _numbers(values: Sequence[Sequence[Any]]) -> list[tuple[float, float]]:
+    return [(float(at_s), float(text)) for at_s, text in values]

@@ -11,7 +11,7 @@ from pba_service.engine.model_ports import ReplicaReport
 from pba_service.engine.ports import ModelInfo, TrainingData
 from pba_service.storage.codec import StoredDataError
 
-_FAULTS = (ValueError, KeyError, TypeError, AttributeError)
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def encode_desired(desired: Desired) -> bytes:

@@ -3,8 +3,6 @@
 import json
 import random
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +25,12 @@ from pba_service.serving.scan import CHECKS
 from pba_service.settings import SHIPPED_MODELS, Settings, SettingsError
 from pba_service.storage import address, codec
 from pba_service.storage.codec import StoredDataError
+from tests.fuzz import nodes, records
 from tests.fuzz.mutate import message
+from tests.fuzz.target import Target, in_file
 
 MAX_FAULT_CHARS = 20_000
 NOW_MS = 1_800_000_000_000
-
-
-@dataclass(frozen=True)
-class Target:
-    """One of them.
-
-    Attributes:
-        run: Takes any bytes; returns, or raises one of `faults`.
-        faults: What it may raise.
-        seeds: Good inputs to begin with.
-    """
-
-    run: Callable[[bytes], object]
-    faults: tuple[type[Exception], ...]
-    seeds: tuple[bytes, ...]
 
 
 def _stored_samples(data):
@@ -65,17 +50,6 @@ def _state(data):
 
 def _codes(data):
     unpack(np.frombuffer(data, np.int8))
-
-
-def _in_file(suffix, read):
-    def run(data):
-        with tempfile.TemporaryDirectory(prefix="pba-fuzz-") as folder:
-            path = Path(folder) / f"file{suffix}"
-            path.write_bytes(data)
-            path.chmod(0o600)
-            return read(path)
-
-    return run
 
 
 def _measurements(path):
@@ -171,15 +145,15 @@ TARGETS = {
     "model graphs": Target(
         scan_graph, (GraphFaultError,), ((SHIPPED_MODELS / "bandwidth_lstm" / "model.onnx").read_bytes()[-6_000:],)
     ),
-    "CSV": Target(_in_file(".csv", _measurements), (MeasurementFileError,), (_CSV,)),
-    "JSONL": Target(_in_file(".jsonl", _measurements), (MeasurementFileError,), (_JSONL,)),
-    "JSONL, compressed": Target(_in_file(".jsonl.gz", _measurements), (MeasurementFileError,), ()),
-    "parquet": Target(_in_file(".parquet", _measurements), (MeasurementFileError,), (_parquet(),)),
+    "CSV": Target(in_file(".csv", _measurements), (MeasurementFileError,), (_CSV,)),
+    "JSONL": Target(in_file(".jsonl", _measurements), (MeasurementFileError,), (_JSONL,)),
+    "JSONL, compressed": Target(in_file(".jsonl.gz", _measurements), (MeasurementFileError,), ()),
+    "parquet": Target(in_file(".parquet", _measurements), (MeasurementFileError,), (_parquet(),)),
     "settings": Target(_environment, (SettingsError,), (_ENVIRONMENT,)),
     "Redis URLs": Target(_url, (ValueError,), (b"rediss+sentinel://u:p@a:1,b:2/primary/0?ssl_cert_reqs=none",)),
     "signed tokens": Target(_token, (TokenRefusedError,), (_TOKEN,)),
-    "key sets": Target(_in_file(".json", lambda path: read_verifier(path, "i", "a")), (FileRefusedError,), (_JWKS,)),
-    "callers' files": Target(_in_file(".toml", read_directory), (FileRefusedError,), (_TOML,)),
+    "key sets": Target(in_file(".json", lambda path: read_verifier(path, "i", "a")), (FileRefusedError,), (_JWKS,)),
+    "callers' files": Target(in_file(".toml", read_directory), (FileRefusedError,), (_TOML,)),
     "batches": _wired(pb.PushSamplesRequest, read_batch, "PushSamples"),
     "windows": _wired(pb.PredictRequest, requests.read_window, "Predict"),
     "parameters": _wired(pb.GetOptimalParametersRequest, requests.read_ask),
@@ -189,6 +163,8 @@ TARGETS = {
     "pages": _wired(pb.ListLinksRequest, requests.read_page),
     "transfers": _wired(pb.EstimateTransferRequest, transfers.read_ask),
     "outcomes": _wired(pb.TransferOutcome, transfers.read_outcome),
+    **records.TARGETS,
+    **nodes.TARGETS,
 }
 
 

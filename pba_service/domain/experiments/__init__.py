@@ -16,7 +16,7 @@ from pba_service.domain.experiments.pairing import (
     period_of,
     tally,
 )
-from pba_service.domain.experiments.record import OUTCOMES, Kind, Record, Status, decode_tallies, encode_tally
+from pba_service.domain.experiments.record import OUTCOMES, Kind, Record, Status, decode_tally, encode_tally
 from pba_service.domain.experiments.scales import Scales
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "Verdict",
     "advantage",
     "counts",
-    "decode_tallies",
+    "decode_tally",
     "encode_tally",
     "judge",
     "period_of",

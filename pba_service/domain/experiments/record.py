@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +16,7 @@ from pba_service.domain.experiments.pairing import Tally
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pba_service.domain.experiments.betting import Evidence, Rule
 
@@ -36,6 +38,9 @@ class Status(Enum):
     STOPPED = "stopped"
     SUPERSEDED = "superseded"
 
+
+_NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading somebody else's JSON as ours may raise."""
 
 OUTCOMES = {
     Verdict.PROMOTE: Status.PROMOTED,
@@ -103,13 +108,26 @@ class Record:
     def decode(cls, content: bytes) -> Self:
         """What `encode` gave. Raises `ValueError` for anything else."""
         try:
-            fields = json.loads(content)
-            fields["kind"], fields["status"] = Kind(fields["kind"]), Status(fields["status"])
-            for name in ("observations", "by_metric"):
-                fields[name] = tuple(tuple(row) for row in fields[name])
-            return cls(**fields)
-        except (TypeError, KeyError) as error:
+            said = json.loads(content)
+            record = cls(
+                name=str(said["name"]),
+                kind=Kind(said["kind"]),
+                champion=str(said["champion"]),
+                challenger=str(said["challenger"]),
+                share=float(said["share"]),
+                started_at_ms=int(said["started_at_ms"]),
+                ended_at_ms=int(said["ended_at_ms"]),
+                status=Status(said["status"]),
+                automatic=bool(said["automatic"]),
+                observations=tuple((int(at), float(value), int(count)) for at, value, count in said["observations"]),
+                by_metric=tuple((float(count), float(one), float(other)) for count, one, other in said["by_metric"]),
+            )
+        except _NOT_OURS as error:
             raise ValueError(f"no experiment: {error}") from error
+        numbers = [record.share, *(value for _, value, _ in record.observations), *itertools.chain(*record.by_metric)]
+        if len(record.by_metric) != len(METRICS) or not all(map(math.isfinite, numbers)):
+            raise ValueError("no experiment: its numbers are none")
+        return record
 
 
 def encode_tally(tally: Tally) -> bytes:
@@ -118,10 +136,14 @@ def encode_tally(tally: Tally) -> bytes:
     return json.dumps(parts, separators=(",", ":")).encode()
 
 
-def decode_tallies(contents: Iterable[bytes]) -> Tally:
-    """The sum of what several replicas counted."""
-    total = Tally()
-    for content in contents:
+def decode_tally(content: bytes) -> Tally:
+    """What `encode_tally` was given. Raises `ValueError` for anything else."""
+    try:
         weight, value, targets, by_metric = json.loads(content)
-        total.add(Tally(weight, value, targets, np.array(by_metric, np.float64)))
-    return total
+        tally = Tally(float(weight), float(value), int(targets), np.array(by_metric, np.float64))
+    except _NOT_OURS as error:
+        raise ValueError(f"no tally: {error}") from error
+    numbers = np.array([tally.weight, tally.sum, *tally.by_metric.ravel()])
+    if tally.by_metric.shape != Tally().by_metric.shape or not np.isfinite(numbers).all() or tally.weight < 0:
+        raise ValueError("no tally: its numbers are none")
+    return tally

@@ -60,8 +60,9 @@ def test_what_trains_used_survives_a_restart(tmp_path):
     (tmp_path / "spent").write_text('{"fra/ams": [[1e18, 70]]}')
     ((at, count),) = read_spent(tmp_path / "spent")["fra/ams"]
     assert at < 1e9, "what is of the future by the wall clock counts as of now"
-    (tmp_path / "spent").write_text("[7")
-    assert read_spent(tmp_path / "spent") == {}
+    for foreign in ("[7", '{"a": [[0, 1e999]]}', "[" * 100_000, "null"):
+        (tmp_path / "spent").write_text(foreign)
+        assert read_spent(tmp_path / "spent") == {}
 
 
 def page_config(folder):

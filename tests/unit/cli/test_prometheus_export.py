@@ -1,12 +1,16 @@
 """Exports from Prometheus: every sample once at its own time, in stretches, and on after an interruption."""
 
+import contextlib
 import csv
+import http.server
+import json
+import threading
 
 import pytest
 
 from pba_service.cli.prometheus import MAX_POINTS, Prometheus, PrometheusExport, TooMuchError
 from pba_service.cli.told import CommandError
-from pba_service.files.scraped import TIME, VALUES, new_samples
+from pba_service.files.scraped import TIME, VALUES, new_samples, read_answer
 
 NOW_S = 1_800_000_000.0
 STEP_S = 30.0
@@ -134,6 +138,78 @@ def test_a_replica_that_lags_takes_nothing_back():
 def test_a_format_that_is_not_written_is_refused(tmp_path, name):
     with pytest.raises(CommandError, match="must end in"):
         export(tmp_path / name, Scraped())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"data": {"result": [7]}}',
+        b'{"data": {"result": [{"metric": {"link": {}}, "values": []}]}}',
+        b'{"data": {"result": [{"metric": {}, "values": [[1]]}]}}',
+        b'{"data": {"result": [{"metric": {}, "values": [[1, "x"]]}]}}',
+    ],
+)
+def test_an_answer_that_is_none_is_refused(body):
+    with pytest.raises(ValueError, match=r"."):
+        read_answer(body)
+
+
+def test_times_and_values_that_nobody_can_have_measured_are_left_out():
+    def answer(*values):
+        points = [[at, value] for at, value in enumerate(values)]
+        body = {"data": {"result": [{"metric": {"link": "a"}, "values": points}]}}
+        return read_answer(json.dumps(body).encode())
+
+    times = answer("1e300", "-5", "10", "NaN", "20")
+    found = new_samples(times, [answer("1", "1", "1e300", "1", "7"), [], [], []], {})
+    assert found["a"].times_ms.tolist() == [20_000]
+    assert found["a"].values[0, 0] == 7
+
+
+class Hostile(http.server.BaseHTTPRequestHandler):
+    """Answers every query with the same bytes."""
+
+    body, status = b"", 200
+
+    def do_POST(self):
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.body)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@contextlib.contextmanager
+def answering(body, status=200, **bounds):
+    handler = type("Here", (Hostile,), {"body": body, "status": status})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield Prometheus(f"http://127.0.0.1:{server.server_port}", sleep=lambda _: None, **bounds)
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"[]", 200), (b"\xff", 200), (b"[" * 99_999, 400), (b"[]", 400), (b"", 503)]
+)
+def test_a_server_that_is_no_prometheus_is_said(body, status):
+    with answering(body, status) as source, pytest.raises(CommandError):
+        source.range("up", 0, 60, 30)
+
+
+def test_less_is_asked_for_when_an_answer_is_too_large():
+    with answering(b" " * 2_000, max_answer_bytes=1_000) as source, pytest.raises(TooMuchError):
+        source.range("up", 0, 60, 30)
 
 
 def test_passwords_of_an_address_are_not_shown():

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -185,6 +188,26 @@ def test_damaged_bytes_are_a_fresh_record(at, flip):
     blob = bytearray(encode(Record(5, 3, ((1.0,), (2.0,)), (0.1, 0.2))))
     blob[at % len(blob)] ^= flip
     assert decode(bytes(blob)) == Record()
+
+
+def sealed(blob):
+    """With the checksum that goes with whatever was done to it."""
+    return zlib.crc32(blob[4:]).to_bytes(4, "little") + blob[4:]
+
+
+@pytest.mark.parametrize("levels", [(33, 1), (1, 255)])
+def test_a_record_that_claims_more_levels_than_there_is_room_for_is_a_fresh_one(levels):
+    blob = bytearray(encode(Record(5, 3, ((1.0,), (2.0,)), (0.1, 0.2))))
+    struct.pack_into("<BB", blob, 17, *levels)
+    assert decode(sealed(bytes(blob))) == Record()
+
+
+def test_what_is_told_in_part_or_is_of_no_known_kind_is_left_out():
+    fault = Condition(ConditionKind.OUTAGE, 1, 0.0, ("bandwidth_mbps",))
+    blob = bytearray(encode(Record(5, 3, ((1.0,), (2.0,)), (0.1, 0.2), fault=fault)))
+    assert decode(sealed(bytes(blob[:-3]))) == Record()
+    blob[-22] = 200
+    assert decode(sealed(bytes(blob))) == Record(5, 3, ((1.0,), (2.0,)), decode(sealed(bytes(blob))).usual)
 
 
 @settings(max_examples=50)

@@ -1,6 +1,7 @@
 """Experiments over several replicas: counted once, decided once, acted on once, whoever dies in between."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from pba_service.domain import trials
 from pba_service.domain.errors import ModelConflictError, ModelUnknownError, StoreUnavailableError
-from pba_service.domain.experiments import PERIOD_MS, Kind, Record, Rule, Status
+from pba_service.domain.experiments import PERIOD_MS, Kind, Record, Rule, Status, decode_tally
 from pba_service.domain.lifecycle import Desired
 from pba_service.engine.experiments import PREFIX, ExperimentOptions, Experiments
 from pba_service.engine.stock import Known
@@ -227,6 +228,38 @@ async def test_replicas_count_every_pair_once_however_often_they_write():
         (500_001, 9 * 45), (500_002, 9 * 45),
     ]  # fmt: skip
     assert [value for _, value, _ in closed] == pytest.approx([0.1, 0.1], abs=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[" * 100_000, b"\xff", b"null"])
+async def test_records_and_counts_that_none_of_us_wrote_are_left_out(content):
+    world = World()
+    record = await world.first.start("new")
+    await world.documents.write(f"{PREFIX}foreign", content, read_version=0)
+    await world.documents.set_fields(PREFIX + record.name, {"500001/other": content, "x/y": content, "9" * 99: b"1"})
+    for number in range(4):
+        world.hour(number, better=0.1)
+        await world.turns(3)
+    assert [one.name for one, _ in await world.first.known()] == [record.name]
+    with pytest.raises(ModelUnknownError):
+        await world.first.get("foreign")
+    assert [value for _, value, _ in world.record(record.name).observations] == pytest.approx([0.1, 0.1], abs=1e-6)
+
+
+@pytest.mark.parametrize("field", ["share", "observations", "by_metric", "status"])
+def test_an_experiment_whose_numbers_are_none_is_none(field):
+    said = json.loads(Record("e", Kind.TRIAL, "a", "b", 0.5, 1, observations=((1, 0.1, 5),)).encode())
+    assert Record.decode(json.dumps(said).encode()).observations == ((1, 0.1, 5),)
+    nan = {"share": float("nan"), "observations": [[1, 1e999, 5]], "by_metric": [[0, 0, 0]], "status": "x"}
+    with pytest.raises(ValueError, match="no experiment"):
+        Record.decode(json.dumps(said | {field: nan[field]}).encode())
+
+
+@pytest.mark.parametrize(
+    "parts", [[1, 2], [float("nan"), 0, 1, [[0.0] * 3] * 4], [-1, 0, 1, [[0.0] * 3] * 4], [1, 1, 1, []]]
+)
+def test_a_tally_whose_numbers_are_none_is_none(parts):
+    with pytest.raises(ValueError, match="no tally"):
+        decode_tally(json.dumps(parts).encode())
 
 
 async def test_what_was_observed_survives_every_replica():

@@ -17,6 +17,7 @@ from pba_service.domain.retraining import (
     Record,
     Trigger,
 )
+from pba_service.domain.retraining import Record as RetrainingRecord
 from pba_service.engine.retraining import Retraining
 from pba_service.engine.retraining_record import Lease, RetrainingRecords
 from tests.fakes import MemoryDocuments
@@ -180,6 +181,18 @@ async def test_a_model_that_cannot_be_loaded_is_told_and_not_tried(world, refusa
     assert (run.outcome, run.reason) == (Outcome.REFUSED, str(refusal))
     assert one.models.trials == []
     assert dict(one.metrics.record.ended) == {"refused": 1, "trained": 0}
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[" * 100_000, b'{"since_ms": 1e999}', b'{"run": {"x": 1}}', b"\xff"])
+async def test_a_record_that_none_of_us_wrote_counts_as_none(world, content):
+    await world.documents.write("retraining", content, read_version=0)
+    assert await world.records.read() == RetrainingRecord(since_ms=world.clock())
+    one = world.replica()
+    await one.turn()
+    world.clock.now_ms += DAY_MS
+    await one.turn()
+    assert len(one.trainer.launched) == 1
+    assert (await world.records.read()).run.holder == "r1"
 
 
 async def test_many_shifted_links_begin_one_run_from_scratch(world):
