@@ -200,7 +200,8 @@ async def sentinels(folder):
                 first.kill()
                 await asyncio.to_thread(servers.wait_until, lambda: group.primary is not first)
                 await asyncio.to_thread(first.start)
-                await asyncio.to_thread(servers.wait_until, lambda: following(first))
+                # Sentinels take their time over a primary that comes back: they look every ten seconds
+                await asyncio.to_thread(servers.wait_until, lambda: following(first), 60.0)
 
             async def frozen():
                 first = group.primary
