@@ -104,10 +104,10 @@ class Offers:
         raise RuntimeError(f"not even {SEARCHED[-1]:g} of {most:.0f} calls a second are answered in time")
 
 
-def measure(method: str, rounds: int, seconds: float) -> Found:
+def measure(method: str, rounds: int, seconds: float, settings: dict[str, str]) -> Found:
     """Everything, in turn."""
     found = Found()
-    with Generator() as generator, service() as ours, service(UNBOUNDED) as control, bare() as refusing:
+    with Generator() as generator, service(settings) as ours, service(UNBOUNDED) as control, bare() as refusing:
         for one in (ours, control):
             generator.run(
                 "benchmarks.harness.feed:fill", target=one.target, links=LINKS, samples=SAMPLES, end_ms=now_ms()
@@ -174,9 +174,11 @@ def main() -> None:
     parser.add_argument("--method", choices=REQUESTS, default="GetOptimalParameters")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--waiting", type=int, help="PBA_MAX_WAITING of the service; as shipped without this")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args()
-    text = report(options.method, measure(options.method, options.rounds, options.seconds))
+    settings = {} if options.waiting is None else {"PBA_MAX_WAITING": str(options.waiting)}
+    text = report(options.method, measure(options.method, options.rounds, options.seconds, settings))
     print(text)
     if options.write:
         put_into_page("overload", text)
