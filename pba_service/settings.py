@@ -262,7 +262,7 @@ class Settings(AccessSettings):
     )
     max_waiting: int = _row(
         "PBA_MAX_WAITING",
-        "32",
+        "64",
         Whole(16, 1_000_000, "calls"),
         "Calls and streams that may wait in gRPC for the service to take them, in each process; gRPC itself turns more "
         "of them away with CANCELLED, which costs next to nothing and which the shipped clients try again.",
