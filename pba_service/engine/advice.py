@@ -206,4 +206,10 @@ def robust(recent: Series, ask: ParametersAsk) -> Conditions:
 def _medians(recent: Series) -> NDArray[np.float32]:
     """float32[4], NaN where nothing was measured."""
     columns = [column[np.isfinite(column)] for column in recent.values.T]
-    return np.array([np.median(column) if len(column) else np.nan for column in columns], np.float32)
+    return np.array([_median(column) if len(column) else np.nan for column in columns], np.float32)
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """`np.median`, which takes ten times as long over a dozen values."""
+    ordered, half = np.sort(values), len(values) // 2
+    return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2)

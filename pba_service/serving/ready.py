@@ -24,7 +24,7 @@ MAX_LINKS = 100_000
 MAX_PLANS = 100_000
 """Different questions about transport parameters whose answers are kept, about 1 KB each."""
 
-PLAN_FOR_S = (30.0, 60.0)
+PLAN_FOR_S = (120.0, 240.0)
 """How long a plan is given again to who asks the same, at most: drawn by lot in between, since plans that were made
 together would otherwise end together, and making them takes hundreds of times as long as giving them again. A sample
 of its link makes a new prediction and so a new plan at once, wherever it was pushed, and so does an outcome, wherever
