@@ -90,6 +90,13 @@ def _first_asks(bench: Bench, target: str, method: tuple[str, str, list[str]], s
     bench.show(section)
 
 
+def _ask_before(bench: Bench, name: str, targets: dict[str, Any]) -> None:
+    """Of parameters each question has been asked before, as has that about each prediction."""
+    if name == "GetOptimalParameters":
+        target, path, bodies = targets[name]
+        bench.load("once", target=target, path=path, bodies=bodies, callers=16)
+
+
 def _saturation(
     bench: Bench, targets: dict[str, Any], callers: int, section: Section, pid: int
 ) -> dict[str, list[float]]:
@@ -100,8 +107,7 @@ def _saturation(
         target, path, bodies = targets[name]
 
         def work(_turn: int) -> float:
-            if name == "GetOptimalParameters":  # each question has been asked before, as has that about each prediction
-                bench.load("once", target=target, path=path, bodies=bodies, callers=16)
+            _ask_before(bench, name, targets)
             before = cpu_s(pid)
             found = bench.load(
                 "closed", target=target, path=path, bodies=bodies, callers=callers, seconds=bench.seconds(1.5)
@@ -142,6 +148,7 @@ def _half_load(bench: Bench, targets: dict[str, Any], rates: dict[str, list[floa
         target, path, bodies = targets[name]
 
         def work(turn: int) -> float:
+            _ask_before(bench, name, targets)
             answer = bench.load("paced", target=target, path=path, bodies=bodies, rate=rate, seconds=bench.seconds(2.0))
             if turn >= 0:
                 found.append(answer["p50_ms"])
