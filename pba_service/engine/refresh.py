@@ -9,6 +9,7 @@ one link at once: the store lets one of them win, and the other reads again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -41,8 +42,11 @@ UNDER_WAY = 3
 """Batches that are under way at a time: one is prepared, one inferred, one written."""
 
 WORTH_A_BATCH = 96
-"""Links that begin a batch while another is under way; fewer wait until it ends. A batch costs as much as some 20 of
-its links before the first of them, so that small ones after one another keep up with less."""
+"""Links that begin a batch while another is under way; fewer wait until it ends, or for `PATIENCE_S`. A batch costs as
+much as some 20 of its links before the first of them, so that small ones after one another keep up with less."""
+
+PATIENCE_S = 0.1
+"""How long few links wait for others: a batch may be slow, or wait for the store."""
 
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
@@ -70,6 +74,7 @@ class Refresher:
         worker: Runs what takes long, so that the event loop stays free.
         metrics: Told of what is done.
         inference: Runs the models; by default `worker`.
+        patience_s: How long few links wait for a batch that is under way.
         tracing: Makes spans of batches; None: nothing does.
 
     Attributes:
@@ -88,7 +93,9 @@ class Refresher:
         *,
         inference: Executor | None = None,
         tracing: Tracing | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self._tracing = tracing
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
@@ -164,7 +171,9 @@ class Refresher:
                 await slots.acquire()
                 while not (taken := self._take()):
                     self._arrived.clear()
-                    await self._arrived.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._wait_s()):
+                            await self._arrived.wait()
                 tasks.create_task(self._turn(taken)).add_done_callback(lambda _: slots.release())
 
     async def _turn(self, taken: dict[str, _Mark]) -> None:
@@ -254,14 +263,19 @@ class Refresher:
         return await self._batches.read(link_ids, slots)
 
     def _take(self) -> dict[str, _Mark]:
-        """Marked links of which none is under way; none while there are few and others are."""
+        """Marked links of which none is under way; none while few of them have waited shortly for a batch to end."""
         running = self._running
-        if running and len(self._marked) < WORTH_A_BATCH:
+        if running and len(self._marked) < WORTH_A_BATCH and self._wait_s() != 0:
             return {}
         chosen = list(islice((link_id for link_id in self._marked if link_id not in running), MAX_TOGETHER))
         taken = {link_id: self._marked.pop(link_id) for link_id in chosen}
         running |= taken
         return taken
+
+    def _wait_s(self) -> float | None:
+        """How long the oldest link that may be taken still waits for others; None where there is none."""
+        since_s = next((mark.since_s for link_id, mark in self._marked.items() if link_id not in self._running), None)
+        return None if since_s is None else max(since_s + self._patience_s - asyncio.get_running_loop().time(), 0.0)
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
         metrics = self._metrics

@@ -49,11 +49,15 @@ class HeldStore(MemoryStore):
 class Rig:
     """A refresher and what it works with."""
 
-    def __init__(self, worker):
+    def __init__(self, worker, patience_s):
         self.clock = Clock()
         self.store = HeldStore(self.clock)
         self.refresher = Refresher(
-            self.store, Options(base_ms=MINUTE, catch_up=480), worker, Metrics(CollectorRegistry(), 10)
+            self.store,
+            Options(base_ms=MINUTE, catch_up=480),
+            worker,
+            Metrics(CollectorRegistry(), 10),
+            patience_s=patience_s,
         )
 
     async def push(self, *link_ids, samples=12):
@@ -76,9 +80,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def working():
+async def working(patience_s=3_600.0):
     with ThreadPoolExecutor(1) as worker:
-        rig = Rig(worker)
+        rig = Rig(worker, patience_s)
         rig.refresher.serve_with(ModelSet.of(LastValueModel()))
         running = asyncio.create_task(rig.refresher.run())
         try:
@@ -108,6 +112,32 @@ async def test_few_links_wait_for_the_batch_under_way_and_then_go_together():
         rig.store.free.set()
         await rig.begun(2)
         assert rig.store.begun == [{"first"}, {"a", "b", "c"}]
+
+
+async def test_few_links_wait_for_a_slow_batch_only_so_long():
+    async with working(patience_s=0.02) as rig:
+        rig.store.free.clear()
+        await rig.push("first")
+        await rig.begun(1)
+        await rig.push("a", "b")
+        await rig.begun(2)
+        assert rig.store.begun == [{"first"}, {"a", "b"}]
+        rig.store.free.set()
+
+
+async def test_a_link_that_is_being_advanced_is_taken_again_once_that_is_done():
+    async with working(patience_s=0.0) as rig:
+        rig.store.free.clear()
+        await rig.push("a")
+        await rig.begun(1)
+        rig.refresher.mark(["a"])
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert rig.store.begun == [{"a"}]
+        assert rig.refresher.marked == 1
+        rig.store.free.set()
+        await rig.refresher.settled(["a"], 20)
+        assert rig.refresher.marked == 0
 
 
 async def test_many_links_do_not_wait_for_the_batch_under_way():
