@@ -22,6 +22,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading somebody else's JSON as ours may raise."""
+
 
 class PbaError(Exception):
     """Any failure that a caller can be told about. Its text is fit for the caller's eyes."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-from pba_service.domain.errors import ModelConflictError
+from pba_service.domain.errors import NOT_OURS, ModelConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -260,7 +260,7 @@ class Record:
                 trained_at_ms=int(said["trained_at_ms"]),
                 ended=tuple((str(name), int(count)) for name, count in said["ended"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except NOT_OURS as error:
             raise ValueError(f"no record of retraining: {error}") from error
 
 

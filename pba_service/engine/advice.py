@@ -210,6 +210,6 @@ def _medians(recent: Series) -> NDArray[np.float32]:
 
 
 def _median(values: NDArray[np.float32]) -> float:
-    """`np.median`, which takes ten times as long over a dozen values."""
+    """As `np.median`, which is made for more than a dozen values."""
     ordered, half = np.sort(values), len(values) // 2
     return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2)

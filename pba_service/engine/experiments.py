@@ -175,8 +175,7 @@ class Experiments:
 
     async def get(self, name: str) -> tuple[Record, Evidence]:
         """An experiment and what it has shown. Raises `ModelUnknownError`."""
-        version, content = await self._documents.read(PREFIX + name)
-        record = readable(PREFIX + name, Record.decode, content) if version else None
+        _, record = await self._read(PREFIX + name)
         if record is None:
             raise ModelUnknownError(f"experiment {name!r}")
         return record, record.evidence(self._options.rule)
@@ -185,8 +184,8 @@ class Experiments:
         """The experiments that run or have ended lately, the latest first."""
         found = []
         for name in await self._documents.names(PREFIX):
-            version, content = await self._documents.read(name)
-            if version and (record := readable(name, Record.decode, content)):
+            _, record = await self._read(name)
+            if record is not None:
                 found.append((record, record.evidence(self._options.rule)))
         return sorted(found, key=lambda one: one[0].started_at_ms, reverse=True)
 
@@ -265,10 +264,14 @@ class Experiments:
         if content != version.encode():
             await self._documents.write(_WATCHED, version.encode(), read_version=read)
 
+    async def _read(self, document: str) -> tuple[int, Record | None]:
+        """The version of an experiment's document, and the experiment; None where there is none."""
+        version, content = await self._documents.read(document)
+        return version, readable(document, Record.decode, content) if version else None
+
     async def _change(self, name: str, step: Callable[[Record | None], Record]) -> Record:
         for _ in range(_ATTEMPTS):
-            version, content = await self._documents.read(PREFIX + name)
-            before = readable(PREFIX + name, Record.decode, content) if version else None
+            version, before = await self._read(PREFIX + name)
             after = step(before)
             if after == before or await self._documents.write(PREFIX + name, after.encode(), read_version=version):
                 return after

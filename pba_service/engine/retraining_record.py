@@ -30,8 +30,14 @@ class RetrainingRecords:
 
     async def read(self) -> Record:
         """The record; an empty one where there is none yet."""
+        return (await self._read())[1] or self._new()
+
+    async def _read(self) -> tuple[int, Record | None]:
         version, content = await self._documents.read(DOCUMENT)
-        return (readable(DOCUMENT, Record.decode, content) if version else None) or Record(since_ms=self._clock())
+        return version, readable(DOCUMENT, Record.decode, content) if version else None
+
+    def _new(self) -> Record:
+        return Record(since_ms=self._clock())
 
     async def change(self, step: Callable[[Record], Record]) -> Record:
         """Changes the record, whoever else does so at the same time; raises what `step` raises.
@@ -40,9 +46,8 @@ class RetrainingRecords:
             ModelConflictError: Others changed it all the time.
         """
         for _ in range(_ATTEMPTS):
-            version, content = await self._documents.read(DOCUMENT)
-            before = readable(DOCUMENT, Record.decode, content) if version else None
-            after = step(before or Record(since_ms=self._clock()))
+            version, before = await self._read()
+            after = step(before or self._new())
             if after == before or await self._documents.write(DOCUMENT, after.encode(), read_version=version):
                 return after
         raise ModelConflictError("the record of retraining was changed by others all the time")

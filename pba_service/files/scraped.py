@@ -25,7 +25,7 @@ LINK = "link"
 Answer: TypeAlias = "Sequence[Mapping[str, Any]]"
 """A range query's `result`: series with `metric`, their labels, and `values`, pairs of seconds and a number as text."""
 
-_LATEST_MS = 2**53
+_LATEST_S = 2.0**43
 _LARGEST = float(np.finfo(np.float32).max)
 
 _Source: TypeAlias = tuple[tuple[str, str], ...]
@@ -57,7 +57,7 @@ def new_samples(times: Answer, values: Sequence[Answer], newest_ms: dict[str, in
     found: dict[str, dict[int, tuple[float, ...]]] = {}
     for (source, at_s), measured_s in _points(times):
         link = dict(source).get(LINK, "")
-        if not link or not newest_ms.get(link, -1) / 1000 < measured_s < _LATEST_MS / 1000:
+        if not link or not 0 <= measured_s < _LATEST_S:
             continue
         measured_ms = round(measured_s * 1000)
         if measured_ms <= newest_ms.get(link, -1):

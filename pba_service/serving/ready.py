@@ -26,7 +26,7 @@ MAX_PLANS = 100_000
 
 PLAN_FOR_S = (120.0, 240.0)
 """How long a plan is given again to who asks the same, at most: drawn by lot in between, since plans that were made
-together would otherwise end together, and making them takes hundreds of times as long as giving them again. A sample
+together would otherwise end together, and making them takes much longer than giving them again. A sample
 of its link makes a new prediction and so a new plan at once, wherever it was pushed, and so does an outcome, wherever
 it was reported."""
 
@@ -66,10 +66,8 @@ class ReadyAnswers:
         max_links: int = MAX_LINKS,
         max_plans: int = MAX_PLANS,
         clock: Callable[[], float] = time.time,
-        seed: int = 0,
     ) -> None:
         """Keeps answers for so many links, and so many plans; `clock` gives seconds since the epoch."""
-        self._rng = random.Random(seed)  # noqa: S311 - no secret
         self._max_links = max_links
         self._clock = clock
         self._max_plans = max_plans
@@ -129,7 +127,7 @@ class ReadyAnswers:
             heard: What `Store.outcomes_heard` said of the link before the answer was looked for.
         """
         message, now_s = convert.parameters(answer), self._clock()
-        until_s = min(now_s + self._rng.uniform(*PLAN_FOR_S), answer.holds_until_ms / 1000)
+        until_s = min(now_s + random.uniform(*PLAN_FOR_S), answer.holds_until_ms / 1000)  # noqa: S311 - no secret
         if answer.prediction is None or answer.prediction.stale_since_ms is not None or until_s <= now_s:
             return message.SerializeToString()
         message.ClearField("apply_at")

@@ -6,12 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from pba_service.domain.errors import NOT_OURS
 from pba_service.domain.lifecycle import Desired, Experiment, Pin, Scope
 from pba_service.engine.model_ports import ReplicaReport
 from pba_service.engine.ports import ModelInfo, TrainingData
 from pba_service.storage.codec import StoredDataError
-
-_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def encode_desired(desired: Desired) -> bytes:
@@ -41,7 +40,7 @@ def decode_desired(blob: bytes) -> Desired:
             configured=str(fields["configured"]),
             offers=tuple(map(str, fields["offers"])),
         )
-    except _FAULTS as error:
+    except NOT_OURS as error:
         raise StoredDataError(f"no desired state: {error}") from error
 
 
@@ -79,7 +78,7 @@ def decode_info(blob: bytes) -> ModelInfo:
             parent=str(fields["parent"]),
             training=TrainingData(**training) if training else None,
         )
-    except _FAULTS as error:
+    except NOT_OURS as error:
         raise StoredDataError(f"no description of a model: {error}") from error
 
 
@@ -100,7 +99,7 @@ def decode_report(blob: bytes) -> ReplicaReport:
             revision=int(fields["revision"]),
             started_at_ms=int(fields["started_at_ms"]),
         )
-    except _FAULTS as error:
+    except NOT_OURS as error:
         raise StoredDataError(f"no report of a replica: {error}") from error
 
 

@@ -30,11 +30,7 @@ def _conditions(data):
     for blob in (data, _sealed(data[4:])):
         record = drift.decode(blob)
         assert drift.decode(drift.encode(record)) is not None
-        drift.follow([blob], _columns(series), [60_000])
-
-
-def _columns(series):
-    return Columns.of([series])
+        drift.follow([blob], Columns.of([series]), [60_000])
 
 
 def _pairs(data):

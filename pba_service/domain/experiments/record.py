@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pba_service.domain.errors import NOT_OURS
 from pba_service.domain.experiments.betting import Verdict, judge
 from pba_service.domain.experiments.pairing import Tally
 from pba_service.domain.samples import METRICS
@@ -38,9 +39,6 @@ class Status(Enum):
     STOPPED = "stopped"
     SUPERSEDED = "superseded"
 
-
-_NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading somebody else's JSON as ours may raise."""
 
 OUTCOMES = {
     Verdict.PROMOTE: Status.PROMOTED,
@@ -122,7 +120,7 @@ class Record:
                 observations=tuple((int(at), float(value), int(count)) for at, value, count in said["observations"]),
                 by_metric=tuple((float(count), float(one), float(other)) for count, one, other in said["by_metric"]),
             )
-        except _NOT_OURS as error:
+        except NOT_OURS as error:
             raise ValueError(f"no experiment: {error}") from error
         numbers = [record.share, *(value for _, value, _ in record.observations), *itertools.chain(*record.by_metric)]
         if len(record.by_metric) != len(METRICS) or not all(map(math.isfinite, numbers)):
@@ -141,7 +139,7 @@ def decode_tally(content: bytes) -> Tally:
     try:
         weight, value, targets, by_metric = json.loads(content)
         tally = Tally(float(weight), float(value), int(targets), np.array(by_metric, np.float64))
-    except _NOT_OURS as error:
+    except NOT_OURS as error:
         raise ValueError(f"no tally: {error}") from error
     numbers = np.array([tally.weight, tally.sum, *tally.by_metric.ravel()])
     if tally.by_metric.shape != Tally().by_metric.shape or not np.isfinite(numbers).all() or tally.weight < 0:
