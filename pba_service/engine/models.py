@@ -129,6 +129,17 @@ class ModelSet:
             self._routes[key] = Route(serving, trials)
         return self._routes[key]
 
+    @property
+    def only_route(self) -> Route | None:
+        """The models of every link, where nothing is pinned or tried; None where that depends on the link.
+
+        Raises:
+            ModelUnavailableError: None is loaded.
+        """
+        if self._pins or self.desired.experiments:
+            return None
+        return self.route(LinkInfo(""))
+
     def _fitting(self, link: LinkInfo) -> Iterator[Pin]:
         if pin := self._pins.get((Scope.LINK, link.link_id)):
             yield pin
@@ -170,6 +181,8 @@ class Router:
             StoreUnavailableError: What links are had to be read and could not be.
         """
         models = self.models
+        if only := models.only_route:
+            return [only] * len(link_ids)
         if not models.by_info:
             return [models.route(LinkInfo(link_id)) for link_id in link_ids]
         now = asyncio.get_running_loop().time()

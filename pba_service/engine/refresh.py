@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -56,13 +57,25 @@ _BACKOFF_S = (0.1, 5.0)
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Mark:
-    """A link whose samples changed: done when that has been taken into account, since when it waits."""
+    """A link whose samples changed.
 
-    done: asyncio.Future[None]
+    Attributes:
+        since_s: Since when it waits.
+        origin: What changed them.
+        done: For whoever waits until that has been taken into account; made for the first who does.
+    """
+
     since_s: float
     origin: Origin | None = None
+    done: asyncio.Future[None] | None = None
+
+    def wait(self) -> asyncio.Future[None]:
+        """Ends when the change has been taken into account, or was given up."""
+        if self.done is None:
+            self.done = asyncio.get_running_loop().create_future()
+        return self.done
 
 
 class Refresher:
@@ -122,12 +135,13 @@ class Refresher:
 
     def mark(self, link_ids: Iterable[str]) -> None:
         """Says that samples of these links changed."""
-        loop = asyncio.get_running_loop()
+        now_s = asyncio.get_running_loop().time()
         origin = self._tracing.here() if self._tracing else None
+        marked = self._marked
         for link_id in link_ids:
-            if link_id not in self._marked:
-                self._marked[link_id] = _Mark(loop.create_future(), loop.time(), origin)
-        if self._marked:
+            if link_id not in marked:
+                marked[link_id] = _Mark(now_s, origin)
+        if marked:
             self._arrived.set()
 
     @property
@@ -142,7 +156,7 @@ class Refresher:
     async def settled(self, link_ids: Iterable[str], timeout_s: float) -> None:
         """Returns once changes of links marked before this call are taken into account or given up, or time is up."""
         waiting = [
-            mark.done for link_id in link_ids if (mark := self._marked.get(link_id) or self._running.get(link_id))
+            mark.wait() for link_id in link_ids if (mark := self._marked.get(link_id) or self._running.get(link_id))
         ]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
@@ -185,9 +199,9 @@ class Refresher:
             else:
                 await self._refresh_marked(list(taken))
             self._delay_s = _BACKOFF_S[0]
-            now = asyncio.get_running_loop().time()
-            for mark in taken.values():
-                self._metrics.refresh_lag(now - mark.since_s)
+            now_s = asyncio.get_running_loop().time()
+            for since_s, links in Counter(mark.since_s for mark in taken.values()).items():
+                self._metrics.refresh_lag(now_s - since_s, links)
         except PbaError:
             self._metrics.store_failed()
             await asyncio.sleep(self._delay_s)
@@ -196,7 +210,7 @@ class Refresher:
         finally:
             for link_id, mark in taken.items():
                 del self._running[link_id]
-                if not mark.done.done():
+                if mark.done and not mark.done.done():
                     mark.done.set_result(None)
             self._arrived.set()
 
@@ -285,15 +299,17 @@ class Refresher:
         metrics.predictions_made(made)
         if self.on_made:
             self.on_made(made)
-        scored = [(one.commit.link_id, entry) for one in kept if one.commit for entry in one.commit.ledger]
+        scored = [entry for one in kept if one.commit for entry in one.commit.ledger]
         if scored:
-            came = np.array([entry.actual for _, entry in scored])
-            said = np.array([entry.predicted for _, entry in scored])
-            metrics.ledger_scored(scored, int(hits(said, came).sum()))
-            last = np.array([entry.last for _, entry in scored])
-            inside = np.array([entry.inside for _, entry in scored])
-            versions = [entry.model_version for _, entry in scored]
-            metrics.skill.judged(versions, relative_error(said, came), relative_error(last, came), inside)
+            came = np.array([entry.actual for entry in scored])
+            said = np.array([entry.predicted for entry in scored])
+            link_ids = [one.commit.link_id for one in kept if one.commit for _ in one.commit.ledger]
+            errors = relative_error(said, came)
+            metrics.ledger_scored(link_ids, errors, int(hits(said, came).sum()))
+            last = np.array([entry.last for entry in scored])
+            inside = np.array([entry.inside for entry in scored])
+            versions = [entry.model_version for entry in scored]
+            metrics.skill.judged(versions, errors, relative_error(last, came), inside)
         settled = [one.settled for one in kept if one.settled]
         if settled and self.on_settled:
             self.on_settled(settled)

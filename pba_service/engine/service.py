@@ -132,12 +132,9 @@ class PbaService:
         self._metrics.samples_pushed(
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
-        self._observe(kept, changed)
+        self._observe(kept, outcomes)
         if kept.sources is not None:
             self._metrics.values_obtained(told_sources(kept.sources[changed], kept.present[changed]))
-        new = np.bincount(kept.link_index[outcomes == Outcome.STORED], minlength=len(kept.links))
-        for position in np.flatnonzero(new).tolist():
-            self._metrics.link_samples_added(kept.links[position].link_id, int(new[position]))
         return PushOutcome(stored=stored, replaced=replaced, duplicates=duplicates, refusals=refusals)
 
     async def predict(self, link_id: str) -> Prediction:
@@ -281,16 +278,16 @@ class PbaService:
         quiet = silence(result.made_at_ms, result.step_ms, now_ms)
         return replace(result, condition=quiet) if quiet else result
 
-    def _observe(self, batch: SampleBatch, changed: NDArray[np.bool_]) -> None:
-        """Shows the newest of the changed samples of each link as its current values."""
-        newest: dict[int, int] = {}
-        times = batch.measured_at_ms
-        for row in np.flatnonzero(changed).tolist():
-            link = int(batch.link_index[row])
-            if link not in newest or times[row] >= times[newest[link]]:
-                newest[link] = row
-        for link, row in newest.items():
-            self._metrics.link_current(batch.links[link].link_id, int(times[row]), batch.values[row])
+    def _observe(self, batch: SampleBatch, outcomes: NDArray[np.uint8]) -> None:
+        """Shows the newest of the changed samples of each link as its current values, and counts the new ones."""
+        changed = np.flatnonzero(outcomes != Outcome.DUPLICATE)
+        order = np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))  # stable: the later given is last
+        rows = changed[order]
+        newest = rows[np.diff(batch.link_index[rows], append=-1) != 0]
+        links = batch.link_index[newest]
+        added = np.bincount(batch.link_index[outcomes == Outcome.STORED], minlength=len(batch.links))[links]
+        names = [batch.links[link].link_id for link in links.tolist()]
+        self._metrics.links_pushed(names, batch.measured_at_ms[newest], batch.values[newest], added)
 
 
 def _is_behind(snapshot: Snapshot, model_version: str | None) -> bool:

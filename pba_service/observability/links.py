@@ -68,10 +68,6 @@ class LinkTable(Collector):
         self._links: dict[str, _Link] = {}
         self._unlabelled: set[int] = set()
 
-    def follows(self, link_id: str) -> bool:
-        """Whether a link has labels, or could have; one that cannot is counted."""
-        return self._link(link_id) is not None
-
     def current(self, link_id: str, measured_at_ms: int, values: Sequence[float]) -> None:
         """The values of a sample; those of the newest sample stay."""
         link = self._link(link_id)
@@ -82,35 +78,50 @@ class LinkTable(Collector):
     def predicted(self, link_id: str, confidence: float, quantiles: NDArray[np.float32]) -> None:
         """A link's newest prediction: its confidence, and float32[4, 5] at 0.05, 0.1, 0.5, 0.9 and 0.95."""
         if link := self._link(link_id):
-            link.confidence = confidence
-            link.quantiles = quantiles
+            link.confidence, link.quantiles = confidence, quantiles
 
     def labelled(self) -> set[str]:
         """The links that have labels."""
         return set(self._links)
 
-    def samples_added(self, link_id: str, count: int) -> None:
-        """So many samples of a link were new; what trimming takes is told by the next `sample_count`."""
-        if link := self._link(link_id):
-            link.sample_count = count + (0 if math.isnan(link.sample_count) else link.sample_count)
+    def pushed(
+        self,
+        link_ids: Sequence[str],
+        measured_at_ms: Sequence[int],
+        values: Sequence[Sequence[float]],
+        added: Sequence[int],
+    ) -> None:
+        """Of each of some links the newest of the samples that were stored, and how many of them were new.
+
+        What trimming takes is told by the next `sample_count`.
+        """
+        for link_id, at_ms, newest, count in zip(link_ids, measured_at_ms, values, added, strict=True):
+            if link := self._link(link_id):
+                if at_ms >= link.measured_at_ms:
+                    link.current = newest
+                    link.measured_at_ms = at_ms
+                if count:
+                    link.sample_count = count + (0 if math.isnan(link.sample_count) else link.sample_count)
 
     def sample_count(self, link_id: str, count: int) -> None:
         """How many samples of a link are stored."""
         if link := self._link(link_id):
             link.sample_count = count
 
-    def scored(self, link_id: str, predicted: Sequence[float], actual: Sequence[float]) -> None:
-        """What was predicted, and what came."""
-        if (link := self._link(link_id)) is None:
-            return
-        for metric, (said, came) in enumerate(zip(predicted, actual, strict=True)):
-            accuracy = accuracy_of(said, came)
-            if math.isnan(accuracy):
+    def scored(self, link_ids: Sequence[str], errors: Sequence[Sequence[float]]) -> None:
+        """By which share of the larger of predicted and actual value predictions of some links were off; NaN: unknown.
+
+        A link may come several times. What is shown is one minus that.
+        """
+        for link_id, of_link in zip(link_ids, errors, strict=True):
+            if (link := self._link(link_id)) is None:
                 continue
-            link.scored[metric] += 1
-            weight = max(ACCURACY_WEIGHT, 1 / link.scored[metric])
-            before = link.accuracy[metric] if link.scored[metric] > 1 else 0.0
-            link.accuracy[metric] = before + weight * (accuracy - before)
+            means, counts = link.accuracy, link.scored
+            for metric, error in enumerate(of_link):
+                if error == error:  # noqa: PLR0124 - NaN is not itself
+                    counts[metric] += 1
+                    before = means[metric] if counts[metric] > 1 else 0.0
+                    means[metric] = before + max(ACCURACY_WEIGHT, 1 / counts[metric]) * (1 - error - before)
 
     def forget(self, link_id: str) -> None:
         """A link that is no more; its label is free for another."""
@@ -158,15 +169,6 @@ class LinkTable(Collector):
         if link is None:
             self._unlabelled.add(hash(link_id))  # the hash: a million ids would weigh more than their count is worth
         return link
-
-
-def accuracy_of(predicted: float, actual: float) -> float:
-    """1 - |predicted - actual| / max(predicted, actual): 1 is exact, 0 as wrong as can be; NaN where either is absent.
-
-    The larger of the two is the measure, not the actual value alone, so that losses and outages of 0 have an accuracy.
-    """
-    largest = max(predicted, actual)
-    return 1.0 - abs(predicted - actual) / largest if largest > 0 else 1.0 + 0.0 * (predicted - actual)
 
 
 def _predictions(links: list[tuple[str, _Link]], metric: int) -> Iterator[tuple[tuple[str, ...], float]]:

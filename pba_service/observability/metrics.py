@@ -73,20 +73,6 @@ class ExperimentEvidence(Protocol):
         ...
 
 
-class ScoredEntry(Protocol):
-    """A ledger entry."""
-
-    @property
-    def predicted(self) -> NDArray[np.float32]:
-        """float32[4], NaN where nothing was predicted."""
-        ...
-
-    @property
-    def actual(self) -> NDArray[np.float32]:
-        """float32[4], NaN where nothing was measured."""
-        ...
-
-
 class MadePrediction(Protocol):
     """A prediction."""
 
@@ -255,9 +241,22 @@ class Metrics:
             for way, count in zip(WAYS, of_metric, strict=True):
                 self._values.labels(metric, way).inc(count)
 
-    def link_samples_added(self, link_id: str, count: int) -> None:
-        """So many new samples of a link were stored."""
-        self._links.samples_added(link_id, count)
+    def links_pushed(
+        self,
+        link_ids: Sequence[str],
+        measured_at_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        added: NDArray[np.int64],
+    ) -> None:
+        """Samples of n links were stored.
+
+        Args:
+            link_ids: The links.
+            measured_at_ms: int64[n], of the newest sample of each.
+            values: float32[n, 4], that sample; NaN where absent. It is current if none newer is known.
+            added: int64[n], how many of each link's samples were new.
+        """
+        self._links.pushed(link_ids, measured_at_ms.tolist(), values.tolist(), added.tolist())
 
     def link_sample_count(self, link_id: str, count: int) -> None:
         """So many samples of a link are stored now."""
@@ -276,20 +275,23 @@ class Metrics:
         for source, count in Counts(prediction.source for prediction in predictions).items():
             self._predictions.labels(source.name.lower()).inc(count)
         for prediction in predictions:
-            if self._links.follows(prediction.link_id):
-                self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
+            self._links.predicted(prediction.link_id, prediction.confidence, prediction.quantiles)
 
     def prediction_latency(self, seconds: float, predictions: int = 1) -> None:
         """Each of some predictions, made together, took so long from the start of its making until it could be used."""
         self._latency.observe(seconds * 1000, predictions)
 
-    def ledger_scored(self, scored: Sequence[tuple[str, ScoredEntry]], hits: int) -> None:
-        """Targets of predictions of some links came, so many of them as hits, and the entries were stored."""
+    def ledger_scored(self, link_ids: Sequence[str], errors: NDArray[np.float32], hits: int) -> None:
+        """Targets of predictions came and the entries were stored.
+
+        Args:
+            link_ids: k, the link of each; one may come several times.
+            errors: float32[k, 4], shares of the larger of the predicted and the actual value; NaN where not compared.
+            hits: How many came true.
+        """
         self._ledger.labels("true").inc(hits)
-        self._ledger.labels("false").inc(len(scored) - hits)
-        for link_id, entry in scored:
-            if self._links.follows(link_id):
-                self._links.scored(link_id, entry.predicted.tolist(), entry.actual.tolist())
+        self._ledger.labels("false").inc(len(link_ids) - hits)
+        self._links.scored(link_ids, errors.tolist())
 
     def conditions(self, links: Mapping[str, int]) -> None:
         """So many links are in each condition."""
@@ -348,9 +350,9 @@ class Metrics:
         """So many links were brought up to date at once."""
         self._refresh_size.observe(links)
 
-    def refresh_lag(self, seconds: float) -> None:
-        """A link's change was taken into account so long after it was known."""
-        self._refresh_lag.observe(seconds)
+    def refresh_lag(self, seconds: float, links: int = 1) -> None:
+        """Each of some links' changes was taken into account so long after it was known."""
+        self._refresh_lag.observe(seconds, links)
 
     def outcome_reported(self, effectiveness: float | None, retransmitted_ratio: float) -> None:
         """A node told what came of its transport parameters; effectiveness None: nothing was expected of them."""

@@ -41,6 +41,7 @@ HEAD = struct.Struct("<BI")
 _log = structlog.get_logger(__name__)
 _HEAD = np.dtype([("flags", "u1"), ("changes", "<u4")])
 _WIRE_BYTES = codec.SAMPLE_WIRE.itemsize
+_NOTHING_SAID = bytes(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,14 @@ async def _put_afresh(server: Server, piece: Piece, head: tuple[Any, ...]) -> by
     return reply
 
 
+def _said(info: LinkInfo) -> bytes:
+    """A link's node, peer and region, as the script takes them."""
+    if not (info.node or info.peer or info.region):
+        return _NOTHING_SAID
+    texts = (info.node.encode(), info.peer.encode(), info.region.encode())
+    return b"".join((bytes(map(len, texts)), *texts))
+
+
 def _calls(
     pieces: Sequence[Piece], head: tuple[Any, ...], links_per_call: int
 ) -> Iterator[tuple[list[bytes], list[Any]]]:
@@ -177,7 +186,7 @@ def _calls(
             yield keys, args
             keys, args, rows = [], [*head], 0
         keys.append(link_key(piece.info.link_id))
-        args += (piece.info.node, piece.info.peer, piece.info.region, piece.rows)
+        args.append(_said(piece.info) + piece.rows)
         rows += len(piece)
     if keys:
         yield keys, args

@@ -4,7 +4,7 @@ local FLOOR, RETENTION, KEPT, ENDED, ROW = tonumber(ARGV[1]), ARGV[2], tonumber(
 
 return for_each(#KEYS, function(i)
   local counters = call('HGET', KEYS[i] .. ':m', 'k')
-  if not counters or load(counters).newest < FLOOR then return false end
+  if newest_of(counters) < FLOOR then return false end
   local key = KEYS[i] .. ':o'
   call('ZREMRANGEBYSCORE', key, ENDED, ENDED)
   call('ZADD', key, ENDED, ROW)

@@ -14,32 +14,33 @@ for i = 1, LINKS do
   position = position + 5 + 3 * tonumber(ARGV[position + 4])
 end
 
--- The number that stands for a model version in the ledger rows of a link.
-local function model_number(base, version, ttl)
-  local key = base .. ':v'
+-- The number that stands for a model version in the ledger rows of a link, and whether it is new.
+local function model_number(key, version)
   local number = call('HGET', key, version)
-  if not number then
+  local new = not number
+  if new then
     number = call('HLEN', key)
     call('HSET', key, version, number)
   end
-  if call('PTTL', key) < ttl then call('PEXPIRE', key, string.format('%.0f', ttl)) end
-  return tonumber(number) or error(FOREIGN .. 'the number of a model version')
+  return tonumber(number) or error(FOREIGN .. 'the number of a model version'), new
 end
 
 local function write_ledger(base, version, day, row)
   local ttl = (tonumber(day) + 1) * DAY_MS + RETENTION - NOW
   if ttl <= 0 then return end
-  local number = model_number(base, version, ttl)
-  local key = base .. ':l:' .. day
+  local key, numbers, expiry = base .. ':l:' .. day, base .. ':v', string.format('%.0f', ttl)
+  local number, new = model_number(numbers, version)
   local _, existed = merge(key, DAY_MS, 0, sub(row, 1, LEDGER_BYTES - 4) .. pack('<I4', number), LEDGER_BYTES, {})
-  if not existed then call('PEXPIRE', key, string.format('%.0f', ttl)) end
+  if not existed then call('PEXPIRE', key, expiry) end
+  -- The numbers outlive every row that was written with them.
+  if (new or not existed) and call('PTTL', numbers) < ttl then call('PEXPIRE', numbers, expiry) end
 end
 
 local function commit_link(i)
   local base, at = KEYS[i], begins[i]
   local read_version, version, blob, prediction = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local counters = call('HGET', base .. ':m', 'k')
-  if not counters or load(counters).newest < FLOOR then return 0 end -- the link's last sample has expired
+  if newest_of(counters) < FLOOR then return 0 end -- the link's last sample has expired
   local key = base .. ':s'
   local stored = call('HMGET', key, 'v', 't')
   local current = stored[1] or '0'

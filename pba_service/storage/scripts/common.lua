@@ -4,7 +4,8 @@
 -- (other bytes, another type), that entry is an error, and the other links are left alone.
 
 local call, pack, unpack_at = redis.call, struct.pack, struct.unpack
-local sub, find, char, concat, floor_of = string.sub, string.find, string.char, table.concat, math.floor
+local sub, find, char, byte, concat, floor_of =
+  string.sub, string.find, string.char, string.byte, table.concat, math.floor
 
 local SAMPLE_BYTES, LEDGER_BYTES = 20, 52
 local FOREIGN = 'not ours: '
@@ -36,6 +37,14 @@ local function load(blob)
   end
   if layout ~= LAYOUT then error(FOREIGN .. 'counters of another layout') end
   return s
+end
+
+-- The time of the newest sample, by a link's counters; -1 where there are none.
+local function newest_of(blob)
+  if not blob then return -1 end
+  if #blob ~= COUNTERS_BYTES then return load(blob).newest end
+  local layout, _, _, _, _, newest = unpack_at(COUNTERS, blob)
+  return layout == LAYOUT and newest or load(blob).newest
 end
 
 local function save(s)
@@ -70,6 +79,11 @@ local function merge(key, span, dead, rows, width, outcomes)
   if existed and (#last < width or offset_of(last, 0, width) >= span) then error(FOREIGN .. 'the rows of ' .. key) end
   local stored, have = '', 0
   local appending = not existed or offset_of(last, 0, width) < offset_of(rows, 0, width)
+  if appending and #rows == width then -- what nearly every call is
+    call('APPEND', key, rows)
+    outcomes[#outcomes + 1] = char(STORED)
+    return 1, existed
+  end
   if not appending then
     stored = call('GET', key)
     have = floor_of(#stored / width)

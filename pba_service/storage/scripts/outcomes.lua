@@ -4,6 +4,6 @@ local FLOOR = tonumber(ARGV[1])
 
 return for_each(#KEYS, function(i)
   local counters = call('HGET', KEYS[i] .. ':m', 'k')
-  if not counters or load(counters).newest < FLOOR then return false end
+  if newest_of(counters) < FLOOR then return false end
   return { 1, unpack(call('ZRANGEBYSCORE', KEYS[i] .. ':o', ARGV[1], '+inf')) }
 end)

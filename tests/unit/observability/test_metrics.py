@@ -9,11 +9,10 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pba_service.domain import samples
-from pba_service.domain.forecast import LedgerEntry, Prediction, Source
+from pba_service.domain.forecast import Prediction, Source, relative_error
 from pba_service.domain.retraining import Outcome
 from pba_service.domain.samples import Reason
 from pba_service.observability import links, retraining
-from pba_service.observability.links import accuracy_of
 from pba_service.observability.metrics import REASONS, SOURCES, WAYS, Metrics, service_registry
 
 NAN = float("nan")
@@ -51,8 +50,8 @@ def prediction(link="a", confidence=0.75, source=Source.COMBINED, quantiles=None
     return Prediction(link, 0, 60_000, 900_000, values(1, 2, 0, 1), quantiles, confidence, "m-1", source)
 
 
-def entry(predicted, actual):
-    return LedgerEntry(0, 900_000, 900_000, values(*predicted), values(*actual), 0.5, "m-1")
+def score(metrics, link, predicted, actual, hits):
+    metrics.ledger_scored([link], relative_error(values(*predicted), values(*actual))[None], hits)
 
 
 def names(registry):
@@ -68,7 +67,7 @@ def test_every_documented_name_is_exposed_verbatim(registry, metrics):
     metrics.link_sample_count("a", 7)
     metrics.predictions_made([prediction()])
     metrics.prediction_latency(0.004)
-    metrics.ledger_scored([("a", entry((10, 20, 0, 1), (10, 20, 0, 1)))], hits=1)
+    score(metrics, "a", (10, 20, 0, 1), (10, 20, 0, 1), hits=1)
     metrics.model_serving("pba_lstm", "pba_lstm-1")
     exposed = names(registry)
     histogram = {name.removesuffix("_count") for name in exposed if name.endswith("_count")}
@@ -146,7 +145,7 @@ def test_the_first_links_get_labels_and_the_others_are_counted_once(registry, me
         for link in "abcde":
             metrics.link_current(link, 1000, values(1, 2, 0, 1))
             metrics.predictions_made([prediction(link)])
-            metrics.ledger_scored([(link, entry((1, 2, 0, 1), (1, 2, 0, 1)))], hits=1)
+            score(metrics, link, (1, 2, 0, 1), (1, 2, 0, 1), hits=1)
     shown = {link for link in "abcde" if current(registry, link) is not None}
     assert shown == set("abc")
     assert registry.get_sample_value("dwcp_pba_links_unlabelled") == 2
@@ -175,8 +174,7 @@ def test_a_link_named_with_quotes_and_newlines_breaks_nothing(registry, metrics)
     [(10, 10, 1), (8, 10, 0.8), (10, 8, 0.8), (0, 0, 1), (0, 5, 0), (5, 0, 0), (NAN, 5, NAN), (5, NAN, NAN)],
 )
 def test_accuracy_is_symmetric_and_between_0_and_1(predicted, actual, accuracy):
-    assert accuracy_of(predicted, actual) == pytest.approx(accuracy, nan_ok=True)
-    assert accuracy_of(NAN, 0) != accuracy_of(NAN, 0)
+    assert 1 - relative_error(values(predicted), values(actual)) == pytest.approx(accuracy, nan_ok=True)
 
 
 def accuracy(registry, metric, link="a"):
@@ -184,14 +182,14 @@ def accuracy(registry, metric, link="a"):
 
 
 def test_accuracy_starts_as_a_mean_and_then_follows_the_newest(registry, metrics):
-    metrics.ledger_scored([("a", entry((8, 10, NAN, 1), (10, 10, 0, 1)))], hits=0)
+    score(metrics, "a", (8, 10, NAN, 1), (10, 10, 0, 1), hits=0)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.8)
     assert accuracy(registry, "packet_loss_ratio") is None
-    metrics.ledger_scored([("a", entry((4, 10, 0, 1), (10, 10, 0, 1)))], hits=0)
+    score(metrics, "a", (4, 10, 0, 1), (10, 10, 0, 1), hits=0)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.6)
     assert accuracy(registry, "packet_loss_ratio") == 1
     for _ in range(300):
-        metrics.ledger_scored([("a", entry((9, 10, 0, 1), (10, 10, 0, 1)))], hits=1)
+        score(metrics, "a", (9, 10, 0, 1), (10, 10, 0, 1), hits=1)
     assert accuracy(registry, "bandwidth_mbps") == pytest.approx(0.9, abs=0.005)
     assert registry.get_sample_value("dwcp_pba_ledger_entries_total", {"hit": "true"}) == 300
     assert registry.get_sample_value("dwcp_pba_ledger_entries_total", {"hit": "false"}) == 2
