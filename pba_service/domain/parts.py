@@ -30,11 +30,14 @@ def join(online: bytes, sections: Mapping[bytes, bytes]) -> bytes:
         online: The online state.
         sections: By name, each of four bytes; empty ones are left out.
     """
-    kept = {name: content for name, content in sections.items() if content}
-    if not kept:
+    pieces = [online]
+    for name, content in sections.items():
+        if content:
+            pieces += (_SECTION.pack(name, len(content)), content)
+    if len(pieces) == 1:
         return online
-    body = b"".join(_SECTION.pack(name, len(content)) + content for name, content in kept.items())
-    return b"".join((online, body, _TAIL.pack(len(online), len(body), _MAGIC)))
+    body_bytes = sum(map(len, pieces)) - len(online)
+    return b"".join((*pieces, _TAIL.pack(len(online), body_bytes, _MAGIC)))
 
 
 def split(blob: bytes) -> tuple[bytes, dict[bytes, bytes]]:

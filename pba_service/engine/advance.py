@@ -9,6 +9,8 @@ samples was corrected or came late) is predicted again from its newest sample.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import repeat
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +26,11 @@ from pba_service.engine.ports import Commit
 from pba_service.engine.trying import try_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from pba_service.domain.drift import Condition
     from pba_service.domain.forecast import LedgerEntry
     from pba_service.domain.online.state import States
     from pba_service.domain.samples import Series
@@ -53,7 +56,10 @@ class Options:
     catch_up: int
 
 
-@dataclass(frozen=True, slots=True)
+NO_EXTRA: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+@dataclass(eq=False, slots=True)
 class Advanced:
     """What became of one link.
 
@@ -61,12 +67,14 @@ class Advanced:
         commit: What to write; None when there was too little history for anything.
         prediction: The prediction from the newest sample, or why there is none.
         step_ms: The link's cadence.
+        extra: What is written with the state (`domain.parts`).
         settled: What became of pairs of forecasts that are tried against each other; None where none met its sample.
     """
 
     commit: Commit | None
     prediction: Prediction | HistoryTooShortError
     step_ms: int
+    extra: Mapping[bytes, bytes]
     settled: trials.Settled | None = None
 
 
@@ -117,7 +125,7 @@ class Links:
     columns: Columns
     states: States
     versions: Sequence[int]
-    extras: Sequence[dict[bytes, bytes]]
+    extras: Sequence[Mapping[bytes, bytes]]
 
     @staticmethod
     def of(snapshots: Sequence[Snapshot]) -> Links:
@@ -184,28 +192,26 @@ def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
     """Advances the states over the windows, in order of time; one result per link, in order."""
     links, windows = prepared.links, prepared.windows
     usable = np.flatnonzero(windows.usable)
-    made = _go_on(prepared, usable, outputs[id(prepared.route.serving)])
-    every = np.arange(len(links.link_ids))
-    advanced = np.isin(every, prepared.link[usable])
-    newest_window = np.searchsorted(prepared.link, every, side="right") - 1
+    newest_window = np.searchsorted(prepared.link, np.arange(len(links.link_ids)), side="right") - 1
     steps = windows.step_ms[newest_window].tolist()
     records, conditions = drift.follow([extra.get(parts.DRIFT, b"") for extra in links.extras], links.columns, steps)
+    made = _go_on(prepared, usable, outputs[id(prepared.route.serving)], conditions)
+    advanced = np.zeros(len(links.link_ids), np.bool_)
+    advanced[prepared.link[usable]] = True
     results = []
-    for i, (link_id, blob) in enumerate(zip(links.link_ids, online.encode(links.states), strict=True)):
-        if (newest := made.predictions[i]) and conditions[i]:
-            made.predictions[i] = replace(newest, condition=conditions[i])
+    for i, (link_id, blob, is_advanced) in enumerate(
+        zip(links.link_ids, online.encode(links.states), advanced.tolist(), strict=True)
+    ):
         prediction = made.predictions[i] or _too_short(link_id, windows, int(newest_window[i]))
-        if not advanced[i]:
-            results.append(Advanced(None, prediction, steps[i]))
+        if not is_advanced:
+            results.append(Advanced(None, prediction, steps[i], NO_EXTRA))
             continue
         extra, settled = links.extras[i], None
         if parts.TRIALS in extra or prepared.route.trials:
             extra, settled = _tried(prepared, i, usable, outputs)
         extra = {**extra, parts.DRIFT: records[i]}
-        commit = Commit(
-            link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], tuple(made.entries[i])
-        )
-        results.append(Advanced(commit, prediction, steps[i], settled))
+        commit = Commit(link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], made.entries[i])
+        results.append(Advanced(commit, prediction, steps[i], extra, settled))
     return results
 
 
@@ -234,8 +240,13 @@ class _Made:
     entries: list[list[LedgerEntry]]
 
 
-def _go_on(prepared: Prepared, usable: NDArray[np.intp], output: NDArray[np.float32]) -> _Made:
-    """Advances the states, each link by one window at a time, the oldest first."""
+def _go_on(
+    prepared: Prepared,
+    usable: NDArray[np.intp],
+    output: NDArray[np.float32],
+    conditions: Sequence[Condition | None],
+) -> _Made:
+    """Advances the states, each link by one window at a time, the oldest first; conditions go with the newest one."""
     links, windows, info = prepared.links, prepared.windows, prepared.route.serving.info
     link = prepared.link[usable]
     starts = np.flatnonzero(np.diff(link, prepend=-1))
@@ -260,13 +271,19 @@ def _go_on(prepared: Prepared, usable: NDArray[np.intp], output: NDArray[np.floa
         )
         if not every:
             links.states[rows] = result.states
-        names = [links.link_ids[i] for i in rows.tolist()]
-        predictions = _predictions(names, made_at, step, result.forecasts, info.version)
-        of_newest = newest[window].tolist()
-        for i, prediction, closed, last in zip(rows.tolist(), predictions, result.entries, of_newest, strict=True):
-            made.entries[i].extend(closed)
-            if last:
-                made.predictions[i] = prediction
+        for i, closed in zip(rows.tolist(), result.entries, strict=True):
+            made.entries[i] += closed
+        last = np.flatnonzero(newest[window])
+        forecasts = result.forecasts
+        if len(last) < len(rows):
+            rows, made_at, step, forecasts = rows[last], made_at[last], step[last], forecasts.take(last)
+        places = rows.tolist()
+        names, told = [links.link_ids[i] for i in places], [conditions[i] for i in places]
+        predictions = _predictions(
+            names, made_at_ms=made_at, step_ms=step, forecasts=forecasts, model_version=info.version, conditions=told
+        )
+        for i, prediction in zip(places, predictions, strict=True):
+            made.predictions[i] = prediction
     return made
 
 
@@ -314,23 +331,30 @@ def predict_window(link_id: str, series: Series, model: Model, options: Options)
         model_output=output,
         levels=model.info.quantile_levels,
     )
-    [made] = _predictions([link_id], window.made_at_ms, window.step_ms, forecasts, model.info.version)
+    [made] = _predictions(
+        [link_id],
+        made_at_ms=window.made_at_ms,
+        step_ms=window.step_ms,
+        forecasts=forecasts,
+        model_version=model.info.version,
+        conditions=[None],
+    )
     return replace(made, source=Source.CALLER_WINDOW)
 
 
 def _predictions(
     link_ids: Sequence[str],
+    *,
     made_at_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     forecasts: online.Forecasts,
     model_version: str,
+    conditions: Sequence[Condition | None],
 ) -> list[Prediction]:
     times = (made_at_ms.tolist(), step_ms.tolist(), forecasts.target_ms.tolist())
     said = (forecasts.values, forecasts.quantiles, forecasts.confidence.tolist())
-    return [
-        Prediction(link_id, made_at, step, target, values, quantiles, sure, model_version, Source.COMBINED)
-        for link_id, made_at, step, target, values, quantiles, sure in zip(link_ids, *times, *said, strict=True)
-    ]
+    always = (repeat(model_version), repeat(Source.COMBINED), repeat(None))
+    return list(map(Prediction, link_ids, *times, *said, *always, conditions))
 
 
 def _too_short(link_id: str, windows: Windows, position: int = 0) -> HistoryTooShortError:

@@ -135,8 +135,8 @@ class Batches:
     def end(self, part: Computed, won: Collection[str]) -> None:
         """Takes over what became of a part; `won` are the links whose commits the store has taken."""
         if part.remembered and part.memory:
-            commits = [one.commit if one.commit and one.commit.link_id in won else None for one in part.advanced]
-            part.memory.done(part.remembered, commits)
+            written = [one if one.commit and one.commit.link_id in won else None for one in part.advanced]
+            part.memory.done(part.remembered, written)
         if len(self._cadence_ms) > _CADENCES_KEPT:
             self._cadence_ms.clear()
         self._cadence_ms.update(zip(part.link_ids, [one.step_ms for one in part.advanced], strict=True))

@@ -25,17 +25,17 @@ from pba_service.domain.online.pending import PATIENCE
 from pba_service.domain.online.state import STATE
 from pba_service.domain.samples import METRICS
 from pba_service.domain.window import CADENCE_INTERVALS, MAX_FILL_SLOTS, horizon_ms
-from pba_service.engine.advance import DAY_MS, Links
+from pba_service.engine.advance import DAY_MS, NO_EXTRA, Links
 from pba_service.engine.ports import CHANGES_MODULUS, UNKNOWN_CHANGES, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from pba_service.domain.samples import SampleBatch
-    from pba_service.engine.advance import Prepared
-    from pba_service.engine.ports import Commit, PutResult, Snapshot
+    from pba_service.engine.advance import Advanced, Prepared
+    from pba_service.engine.ports import PutResult, Snapshot
 
 ROOM = (24, 48)
 """For how many further samples there is room: then a link is read again. Drawn by lot, so that links that came together
@@ -94,7 +94,7 @@ class HotLinks:
         self._times = np.empty((max_links, places), np.int64)
         self._values = np.empty((max_links, places, len(METRICS)), np.float32)
         self._states = np.empty(max_links, STATE)
-        self._extras: dict[int, dict[bytes, bytes]] = {}
+        self._extras: list[Mapping[bytes, bytes]] = [NO_EXTRA] * max_links
         self._versions = [0] * max_links
         self._middle = np.empty(max_links, np.intp)  # where the newest samples begin
         self._last = np.empty(max_links, np.intp)
@@ -154,12 +154,8 @@ class HotLinks:
         for one in fitting[: len(self._free)]:
             rows.append(self._free.pop())
             self._row[one.snapshot.link_id] = rows[-1]
-            blob, extra = parts.split(one.snapshot.state.blob)
+            blob, self._extras[rows[-1]] = parts.split(one.snapshot.state.blob)
             blobs.append(blob)
-            if extra:
-                self._extras[rows[-1]] = extra
-            else:
-                self._extras.pop(rows[-1], None)
             self._fill(rows[-1], one)
         if rows:
             self._states[rows] = online.decode(blobs)
@@ -186,7 +182,7 @@ class HotLinks:
             Columns(self._times, self._values, rows, np.zeros_like(rows), self._last[rows]),
             self._states[rows],
             [self._versions[row] for row in rows.tolist()],
-            [self._extras.get(row, {}) for row in rows.tolist()],
+            [self._extras[row] for row in rows.tolist()],
         )
 
     def covers(self, prepared: Prepared) -> NDArray[np.bool_]:
@@ -206,21 +202,20 @@ class HotLinks:
         covered[prepared.link[~enough]] = False
         return covered
 
-    def done(self, links: Links, written: Sequence[Commit | None]) -> None:
-        """Ends what `links` began: `written` are the commits that the store has taken."""
+    def done(self, links: Links, written: Sequence[Advanced | None]) -> None:
+        """Ends what `links` began: `written` are those of the links whose commits the store has taken."""
         rows = links.columns.row
         np.subtract.at(self._uses, rows, 1)
-        get, versions, kept = self._row.get, self._versions, []
-        for i, (commit, row) in enumerate(zip(written, rows.tolist(), strict=True)):
-            if commit and get(commit.link_id) == row and versions[row] == commit.read_version:
+        get, versions, extras, kept = self._row.get, self._versions, self._extras, []
+        for i, (one, row) in enumerate(zip(written, rows.tolist(), strict=True)):
+            if one and (commit := one.commit) and get(commit.link_id) == row and versions[row] == commit.read_version:
                 versions[row] += 1
                 kept.append(i)
-                _, extra = parts.split(commit.blob)
-                if extra:
-                    self._extras[row] = extra
-                else:
-                    self._extras.pop(row, None)
-        self._states[rows[kept]] = links.states[kept]
+                extras[row] = one.extra
+        if len(kept) == len(rows):
+            self._states[rows] = links.states
+        else:
+            self._states[rows[kept]] = links.states[kept]
         over = [row for row in self._forgotten if not self._uses[row]]
         self._forgotten.difference_update(over)
         self._free += over

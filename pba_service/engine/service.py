@@ -281,7 +281,8 @@ class PbaService:
     def _observe(self, batch: SampleBatch, outcomes: NDArray[np.uint8]) -> None:
         """Shows the newest of the changed samples of each link as its current values, and counts the new ones."""
         changed = np.flatnonzero(outcomes != Outcome.DUPLICATE)
-        order = np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))  # stable: the later given is last
+        # of a link's samples of the same time the one that was given last comes last
+        order = np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))
         rows = changed[order]
         newest = rows[np.diff(batch.link_index[rows], append=-1) != 0]
         links = batch.link_index[newest]

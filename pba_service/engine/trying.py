@@ -12,7 +12,7 @@ from pba_service.domain.samples import MAXIMA
 from pba_service.domain.window import horizon_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,7 +26,7 @@ Outputs = dict[int, "NDArray[np.float32]"]
 
 
 def try_on(
-    extra: dict[bytes, bytes], series: Series, windows: Windows, tried: Sequence[Trial], outputs: Outputs
+    extra: Mapping[bytes, bytes], series: Series, windows: Windows, tried: Sequence[Trial], outputs: Outputs
 ) -> tuple[dict[bytes, bytes], trials.Met | None]:
     """Remembers what both sides of each trial forecast, and settles what came true.
 

@@ -10,10 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 
-from pba_service.domain.drift import ConditionKind
-from pba_service.domain.forecast import Source
 from pba_service.domain.parameters import ParameterReason, ParametersSource
 from pba_service.domain.samples import METRICS, Reason
+from pba_service.serving import wire
+from pba_service.serving.wire import LEVEL_FIELDS, QUANTILE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from numpy.typing import NDArray
 
-    from pba_service.domain.drift import Condition
     from pba_service.domain.forecast import LedgerEntry, Prediction
     from pba_service.domain.online import LinkRecord
     from pba_service.domain.parameters import ParametersAnswer, TransportParameters
@@ -31,16 +30,10 @@ if TYPE_CHECKING:
     from pba_service.engine.insight import PathPoint, PredictionExplained
     from pba_service.engine.ports import LinkSummary
 
-_QUANTILE_FIELDS = ("bandwidth_quantiles", "latency_quantiles", "packet_loss_quantiles", "jitter_quantiles")
-_LEVEL_FIELDS = ("p05", "p10", "p50", "p90", "p95")
-
 # The domain's enums are named as the contract's values, whatever the numbers.
-_SOURCES = {source: types.PredictionSource.Value(f"PREDICTION_SOURCE_{source.name}") for source in Source}
 _REFUSAL_REASONS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}") for reason in Reason}
 _PARAMETERS_SOURCES = {s: pb.ParametersSource.Value(f"PARAMETERS_SOURCE_{s.name}") for s in ParametersSource}
 _PARAMETER_REASONS = {r: pb.ParameterReason.Value(f"PARAMETER_REASON_{r.name}") for r in ParameterReason}
-
-_CONDITION_KINDS = {kind: types.LinkConditionKind.Value(f"LINK_CONDITION_KIND_{kind.name}") for kind in ConditionKind}
 
 _MIN_SECONDS = -62_135_596_800  # 0001-01-01, as google.protobuf.Timestamp documents
 _MAX_SECONDS = 253_402_300_799  # 9999-12-31
@@ -67,31 +60,8 @@ def read_timestamp(message: Timestamp) -> int | None:
 
 
 def prediction(forecast: Prediction) -> types.Prediction:
-    """A prediction. Set field by field: with sub-messages made first and handed over it took four times as long."""
-    message = types.Prediction(
-        link_id=forecast.link_id,
-        confidence=forecast.confidence,
-        model_version=forecast.model_version,
-        source=_SOURCES[forecast.source],
-    )
-    _set_ms(message.made_at, forecast.made_at_ms)
-    _set_ms(message.horizon, forecast.horizon_ms)
-    _set_ms(message.valid_until, forecast.target_ms)
-    _set_ms(message.cadence, forecast.step_ms)
-    if forecast.stale_since_ms is not None:
-        _set_ms(message.stale_since, forecast.stale_since_ms)
-    if forecast.condition is not None:
-        message.condition.CopyFrom(condition(forecast.condition))
-    _set(message, METRICS, forecast.values.tolist())
-    _set_quantiles(message, forecast.quantiles)
-    return message
-
-
-def condition(told: Condition) -> types.LinkCondition:
-    """What is wrong with a link."""
-    message = types.LinkCondition(kind=_CONDITION_KINDS[told.kind], strength=told.strength, metrics=told.metrics)
-    _set_ms(message.since, told.since_ms)
-    return message
+    """A prediction."""
+    return types.Prediction.FromString(wire.prediction(forecast))
 
 
 def path(points: Iterable[PathPoint]) -> list[types.HorizonForecast]:
@@ -103,10 +73,10 @@ def path(points: Iterable[PathPoint]) -> list[types.HorizonForecast]:
     return messages
 
 
-def _set_quantiles(message: types.Prediction | types.HorizonForecast, quantiles: NDArray[np.float32]) -> None:
+def _set_quantiles(message: types.HorizonForecast, quantiles: NDArray[np.float32]) -> None:
     """Sets float32[4, 5]; touching a sub-message without setting anything in it leaves it absent."""
-    for field, row in zip(_QUANTILE_FIELDS, quantiles.tolist(), strict=True):
-        _set(getattr(message, field), _LEVEL_FIELDS, row)
+    for field, row in zip(QUANTILE_FIELDS, quantiles.tolist(), strict=True):
+        _set(getattr(message, field), LEVEL_FIELDS, row)
 
 
 def _set(message: Message, fields: tuple[str, ...], values: list[float]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pba.v1 import prediction_service_pb2 as pb
 
-from pba_service.serving import convert
+from pba_service.serving import convert, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class ReadyAnswers:
             return known[1]
         if known is None and len(self._answers) >= self._max_links:
             self._answers.clear()
-        written = pb.PredictResponse(prediction=convert.prediction(prediction)).SerializeToString()
+        written = wire.predict_response(prediction)
         self._answers[prediction.link_id] = prediction, written
         return written
 

@@ -60,6 +60,10 @@ class Forecasts:
     confidence: NDArray[np.float32]
     target_ms: NDArray[np.int64]
 
+    def take(self, rows: NDArray[np.intp]) -> Forecasts:
+        """Those of some of the links."""
+        return Forecasts(self.values[rows], self.quantiles[rows], self.confidence[rows], self.target_ms[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Advance:
