@@ -60,6 +60,12 @@ class Columns:
         times: NDArray[np.int64] = self.times_ms[self.row, self.last]
         return times
 
+    @property
+    def oldest_ms(self) -> NDArray[np.int64]:
+        """int64[n], when the oldest sample of each stretch was measured."""
+        times: NDArray[np.int64] = self.times_ms[self.row, self.first]
+        return times
+
     @staticmethod
     def of(series: Sequence[Series]) -> Columns:
         """A table of its own for some series, each of at least one sample."""

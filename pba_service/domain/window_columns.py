@@ -45,8 +45,11 @@ def steps_of(columns: Columns, base_ms: int) -> NDArray[np.int64]:
 def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
     """The window that ends at the newest sample of each stretch; arguments as those of `window.windows_at`."""
     made_at, step = columns.newest_ms, steps_of(columns, base_ms)
-    age = np.arange(slots - 1, -1, -1)
-    slot_time = made_at[:, None] - age * step[:, None]  # int64[n, slots]
+    every_slot_time = made_at[:, None] - np.arange(slots - 1, -1, -1) * step[:, None]  # int64[n, slots]
+    # Links that are new hold nothing in the older slots: none of those is looked for.
+    reached = int(((made_at - columns.oldest_ms) // step).max(initial=0)) + 2
+    near = min(reached, slots)
+    age, slot_time = np.arange(near - 1, -1, -1), every_slot_time[:, slots - near :]
     places = _places(columns, slot_time + step[:, None] // 2, age)
     row, first = columns.row[:, None], columns.first[:, None]
     sources = np.maximum(places, first)
@@ -55,17 +58,19 @@ def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
     values = columns.values[row, sources]
 
     out = np.empty((len(columns), slots, len(FEATURES)), np.float32)
-    out[..., len(METRICS) :] = clock_features(slot_time)
+    out[..., len(METRICS) :] = clock_features(every_slot_time)
+    out[:, : slots - near, : len(METRICS)] = np.nan
     # What is older than a gap does not belong to the window.
     if fresh.all():
-        run, unbroken = np.full(len(columns), slots), fresh
+        run, unbroken = np.full(len(columns), near), fresh
     else:
         unbroken = np.logical_and.accumulate(fresh[:, ::-1], axis=1)
         run = unbroken.sum(axis=1)
         unbroken = unbroken[:, ::-1]
     sparse = (unbroken[..., None] & ~np.isfinite(values)).any(axis=(1, 2)) | (run == 0)
     known = unbroken & (run >= MIN_SLOTS)[:, None]
-    out[..., : len(METRICS)] = values if known.all() else np.where(known[..., None], values, np.float32(np.nan))
+    filled = values if known.all() else np.where(known[..., None], values, np.float32(np.nan))
+    out[:, slots - near :, : len(METRICS)] = filled
     windows = Windows(made_at, step, out, run)
     # A metric that is measured now and then is filled from its own last value: that is looked at link by link.
     for position in np.flatnonzero(sparse).tolist():

@@ -163,7 +163,9 @@ def prepare(links: Links, route: Route, options: Options) -> Prepared:
     """The windows that end at the samples which each link's state has not seen; at the newest where it saw all."""
     columns = links.columns
     every = np.arange(len(columns))
-    first_new = columns.places_after(online.last_made_at_ms(links.states), every)
+    # A window that ends before there can be `MIN_SLOTS` tells nothing.
+    too_early_ms = columns.oldest_ms + int((MIN_SLOTS - 1.5) * options.base_ms) - 1
+    first_new = columns.places_after(np.maximum(online.last_made_at_ms(links.states), too_early_ms), every)
     oldest = np.maximum(columns.last + 1 - options.catch_up, columns.first)
     start = np.maximum(np.minimum(first_new, columns.last), oldest)
     count = columns.last + 1 - start

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pba_service.engine.advance import Advanced, Prepared
     from pba_service.engine.ports import PutResult, Snapshot
 
-ROOM = (24, 48)
+ROOM = (48, 96)
 """For how many further samples there is room: then a link is read again. Drawn by lot, so that links that came together
 are not read again together."""
 

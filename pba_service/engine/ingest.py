@@ -38,6 +38,10 @@ _log = structlog.get_logger(__name__)
 class Listener(Protocol):
     """Who is told what became of batches, before those who pushed them."""
 
+    def storing(self, samples: int) -> None:
+        """So many samples are being stored now; 0: none."""
+        ...
+
     def stored(self, batch: SampleBatch, result: PutResult) -> None:
         """A batch has been stored."""
         ...
@@ -128,6 +132,7 @@ class Ingest:
             elif live:
                 await self._store_together(live)
         finally:
+            self._listener.storing(0)
             self._samples_waiting -= sum(len(waiting.batch) for waiting in taken)
             if not self._samples_waiting:
                 self._idle.set()
@@ -135,6 +140,7 @@ class Ingest:
     async def _store_together(self, live: Sequence[_Waiting]) -> None:
         together = merge([waiting.batch for waiting in live])
         try:
+            self._listener.storing(len(together))
             self._metrics.ingest_batch(len(together))
             result = await self._store.put(together)
             self._listener.stored(together, result)

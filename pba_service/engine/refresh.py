@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pba_service.observability.metrics import Metrics
     from pba_service.observability.spans import Origin, Tracing
 
-MAX_TOGETHER = 128
+MAX_TOGETHER = 256
 """Links advanced at a time: larger batches gain little, and what is computed of them holds other calls up."""
 
 UNDER_WAY = 3
@@ -48,6 +48,12 @@ much as some 20 of its links before the first of them, so that small ones after 
 
 PATIENCE_S = 0.1
 """How long few links wait for others: a batch may be slow, or wait for the store."""
+
+MANY_SAMPLES = 2_000
+"""Samples in one write to the store that marked links wait for, `YIELD_S` at most: whoever pushed them waits for the
+answer, and would share the processor with predictions."""
+
+YIELD_S = 0.5
 
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
@@ -119,6 +125,7 @@ class Refresher:
         self._marked: dict[str, _Mark] = {}
         self._running: dict[str, _Mark] = {}
         self._delay_s = _BACKOFF_S[0]
+        self._storing = 0
         self._arrived = asyncio.Event()
 
     def serve_with(self, models: ModelSet) -> None:
@@ -160,6 +167,12 @@ class Refresher:
         ]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
+
+    def storing(self, samples: int) -> None:
+        """So many samples are being stored now; 0: none."""
+        self._storing = samples
+        if self._marked:
+            self._arrived.set()
 
     def stored(self, batch: SampleBatch, result: PutResult) -> None:
         """Adds samples that have been stored to what is remembered, and marks their links."""
@@ -277,9 +290,9 @@ class Refresher:
         return await self._batches.read(link_ids, slots)
 
     def _take(self) -> dict[str, _Mark]:
-        """Marked links of which none is under way; none while few of them have waited shortly for a batch to end."""
+        """Marked links of which none is under way; none while they may still wait for something."""
         running = self._running
-        if running and len(self._marked) < WORTH_A_BATCH and self._wait_s() != 0:
+        if self._wait_s() != 0:
             return {}
         chosen = list(islice((link_id for link_id in self._marked if link_id not in running), MAX_TOGETHER))
         taken = {link_id: self._marked.pop(link_id) for link_id in chosen}
@@ -287,9 +300,16 @@ class Refresher:
         return taken
 
     def _wait_s(self) -> float | None:
-        """How long the oldest link that may be taken still waits for others; None where there is none."""
+        """How long the oldest link that may be taken still waits, for others or for samples that are being stored.
+
+        None where there is no such link.
+        """
         since_s = next((mark.since_s for link_id, mark in self._marked.items() if link_id not in self._running), None)
-        return None if since_s is None else max(since_s + self._patience_s - asyncio.get_running_loop().time(), 0.0)
+        if since_s is None:
+            return None
+        few = self._running and len(self._marked) < WORTH_A_BATCH
+        until_s = since_s + max(self._patience_s if few else 0, YIELD_S if self._storing >= MANY_SAMPLES else 0)
+        return max(until_s - asyncio.get_running_loop().time(), 0.0)
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
         metrics = self._metrics

@@ -31,6 +31,8 @@ Call = tuple["Sequence[bytes]", "Sequence[Any]"]
 """The keys and the arguments of one run of a script."""
 
 _CALLS_TOGETHER = 16
+_PARTS_AT_ONCE = 4
+"""Round trips of one run that are under way at a time: the next calls are packed while the server works on those before."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -102,9 +104,18 @@ class Server(ABC):
         Raises:
             StoreUnavailableError: The server is away, slow, or refuses.
         """
+        parts = [calls[first : first + self._together] for first in range(0, len(calls), self._together)]
+        if len(parts) < 2:  # noqa: PLR2004 - nothing to do at the same time
+            return [reply for part in parts for reply in await self._guard(script.name, self._run(script, part))]
         replies: list[Any] = []
-        for first in range(0, len(calls), self._together):
-            replies += await self._guard(script.name, self._run(script, calls[first : first + self._together]))
+        for first in range(0, len(parts), _PARTS_AT_ONCE):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    some = parts[first : first + _PARTS_AT_ONCE]
+                    tasks = [group.create_task(self._guard(script.name, self._run(script, part))) for part in some]
+            except* StoreUnavailableError as errors:
+                raise errors.exceptions[0] from None
+            replies += [reply for task in tasks for reply in task.result()]
         return replies
 
     async def run_for_links(

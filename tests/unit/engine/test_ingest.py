@@ -40,6 +40,9 @@ class Listener:
     def __init__(self):
         self.told = []
 
+    def storing(self, samples):
+        self.under_way = samples
+
     def stored(self, batch, result):
         self.told.append(("stored", [link.link_id for link in batch.links]))
 
