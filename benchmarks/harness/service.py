@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_LOOK_S, _IDLE_SHARE = 0.3, 0.1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -85,6 +86,14 @@ def cpu_s(pid: int) -> float:
     """Processor time of a process so far, without that of its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def settle(pid: int) -> None:
+    """Returns once a process has nothing left to do."""
+    before, now = -1.0, cpu_s(pid)
+    while now - before > _IDLE_SHARE * _LOOK_S:
+        time.sleep(_LOOK_S)
+        before, now = now, cpu_s(pid)
 
 
 def rss_bytes(pid: int) -> int:

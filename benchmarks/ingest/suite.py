@@ -11,7 +11,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from benchmarks.harness.feed import MINUTE_MS
-from benchmarks.harness.service import now_ms, service
+from benchmarks.harness.service import now_ms, service, settle
 from benchmarks.harness.statistics import Section, compared, plain, turns
 from benchmarks.storage import control
 from pba_service.domain.samples import LinkInfo, SampleBatch, one_link_batch
@@ -51,6 +51,7 @@ def _pushes(bench: Bench, section: Section) -> None:
 
             def work(_turn: int) -> float:
                 state["at"] += 100  # the links stay too young for a prediction: storing alone is measured
+                settle(process.process.pid)  # looking at them, which is what remains, comes after the answer
                 found = bench.generator.run(
                     "benchmarks.ingest.load:burst",
                     target=process.target,

@@ -49,7 +49,7 @@ much as some 20 of its links before the first of them, so that small ones after 
 PATIENCE_S = 0.1
 """How long few links wait for others: a batch may be slow, or wait for the store."""
 
-MANY_SAMPLES = 2_000
+MANY_SAMPLES = 500
 """Samples in one write to the store that marked links wait for, `YIELD_S` at most: whoever pushed them waits for the
 answer, and would share the processor with predictions."""
 
@@ -94,6 +94,7 @@ class Refresher:
         metrics: Told of what is done.
         inference: Runs the models; by default `worker`.
         patience_s: How long few links wait for a batch that is under way.
+        yield_s: How long links wait while many samples are being stored.
         tracing: Makes spans of batches; None: nothing does.
 
     Attributes:
@@ -113,8 +114,9 @@ class Refresher:
         inference: Executor | None = None,
         tracing: Tracing | None = None,
         patience_s: float = PATIENCE_S,
+        yield_s: float = YIELD_S,
     ) -> None:
-        self._patience_s = patience_s
+        self._patience_s, self._yield_s = patience_s, yield_s
         self._tracing = tracing
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
@@ -308,7 +310,7 @@ class Refresher:
         if since_s is None:
             return None
         few = self._running and len(self._marked) < WORTH_A_BATCH
-        until_s = since_s + max(self._patience_s if few else 0, YIELD_S if self._storing >= MANY_SAMPLES else 0)
+        until_s = since_s + max(self._patience_s if few else 0, self._yield_s if self._storing >= MANY_SAMPLES else 0)
         return max(until_s - asyncio.get_running_loop().time(), 0.0)
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:

@@ -32,7 +32,7 @@ Call = tuple["Sequence[bytes]", "Sequence[Any]"]
 
 _CALLS_TOGETHER = 16
 _PARTS_AT_ONCE = 4
-"""Round trips of one run that are under way at a time: the next calls are packed while the server works on those before."""
+"""Round trips of one run that are under way at a time: calls are packed while the server works on those before."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from pba_service.domain.samples import LinkInfo, SampleBatch
 from pba_service.engine.advance import Options
 from pba_service.engine.batch import AT_ONCE
 from pba_service.engine.models import ModelSet
-from pba_service.engine.refresh import WORTH_A_BATCH, Refresher
+from pba_service.engine.refresh import MANY_SAMPLES, WORTH_A_BATCH, Refresher
 from pba_service.observability.metrics import Metrics
 from pba_service.storage.memory import MemoryStore
 from tests.fakes import Clock, LastValueModel
@@ -49,7 +49,7 @@ class HeldStore(MemoryStore):
 class Rig:
     """A refresher and what it works with."""
 
-    def __init__(self, worker, patience_s):
+    def __init__(self, worker, patience_s, yield_s):
         self.clock = Clock()
         self.store = HeldStore(self.clock)
         self.refresher = Refresher(
@@ -58,6 +58,7 @@ class Rig:
             worker,
             Metrics(CollectorRegistry(), 10),
             patience_s=patience_s,
+            yield_s=yield_s,
         )
 
     async def push(self, *link_ids, samples=12):
@@ -80,9 +81,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def working(patience_s=3_600.0):
+async def working(patience_s=3_600.0, yield_s=3_600.0):
     with ThreadPoolExecutor(1) as worker:
-        rig = Rig(worker, patience_s)
+        rig = Rig(worker, patience_s, yield_s)
         rig.refresher.serve_with(ModelSet.of(LastValueModel()))
         running = asyncio.create_task(rig.refresher.run())
         try:
@@ -170,3 +171,28 @@ async def test_callers_are_answered_while_a_backlog_is_advanced():
             turns["now"] += 1
             await asyncio.sleep(0)
     assert turns["written"] - turns["inferred"] > 10
+
+
+async def test_predictions_wait_while_many_samples_are_being_stored():
+    async with working() as rig:
+        rig.refresher.storing(MANY_SAMPLES)
+        await rig.push("a")
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert rig.store.begun == []
+        rig.refresher.storing(0)
+        await rig.begun(1)
+
+
+async def test_predictions_do_not_wait_for_few_samples():
+    async with working() as rig:
+        rig.refresher.storing(MANY_SAMPLES - 1)
+        await rig.push("a")
+        await rig.begun(1)
+
+
+async def test_predictions_wait_only_so_long_while_samples_keep_coming():
+    async with working(yield_s=0.02) as rig:
+        rig.refresher.storing(MANY_SAMPLES)
+        await rig.push("a")
+        await rig.begun(1)
