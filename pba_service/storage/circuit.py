@@ -75,7 +75,8 @@ class Circuit:
         """How long until a call may go through again."""
         if self._state is State.CLOSED:
             return 0.0
-        return max(self._until_s - self._clock(), self._options.open_s)
+        left_s = max(self._until_s - self._clock(), self._options.open_s)
+        return min(left_s, self._options.max_open_s)  # a sum of floats may lie a little above
 
     def enter(self) -> bool:
         """Whether a call may go through; one that may must be ended with `succeeded`, `failed` or `abandoned`."""
