@@ -219,7 +219,7 @@ def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
 
 def _tried(
     prepared: Prepared, position: int, usable: NDArray[np.intp], outputs: Outputs
-) -> tuple[dict[bytes, bytes], trials.Settled | None]:
+) -> tuple[Mapping[bytes, bytes], trials.Settled | None]:
     """`try_on` for one of the links."""
     links, windows = prepared.links, prepared.windows
     its = np.flatnonzero(prepared.link[usable] == position)

@@ -27,7 +27,7 @@ Outputs = dict[int, "NDArray[np.float32]"]
 
 def try_on(
     extra: Mapping[bytes, bytes], series: Series, windows: Windows, tried: Sequence[Trial], outputs: Outputs
-) -> tuple[dict[bytes, bytes], trials.Met | None]:
+) -> tuple[Mapping[bytes, bytes], trials.Met | None]:
     """Remembers what both sides of each trial forecast, and settles what came true.
 
     Pairs of experiments that are over stay until their target has come: whoever judges knows which still count.
