@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pba_service.evaluation.replay import Replayed
 
-SIMPLE = tuple(name for name in EXPERTS if name not in {"seasonal", "hourly", "model"})
+SIMPLE = tuple(name for name in EXPERTS if name not in {"seasonal", "cycle", "hourly", "model"})
 """Forecasters that need nothing but a few recent samples."""
 
 RECENT_FORECASTS = 50

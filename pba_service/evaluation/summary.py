@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pba_service.evaluation.scores import LinkScores, MetricScores
 
-FORECASTERS = ("served", "without_model", "model", "best_recent", *SIMPLE, "seasonal", "hourly")
+FORECASTERS = ("served", "without_model", "model", "best_recent", *SIMPLE, "seasonal", "cycle", "hourly")
 """The rows of the table of errors."""
 
 MEAN = "mean"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.columns import Columns
-from pba_service.domain.online import combine, confidence, hourly, intervals, pull
+from pba_service.domain.online import combine, confidence, cycle, hourly, intervals, pull
 from pba_service.domain.online.column_timeline import ColumnTimeline
 from pba_service.domain.online.experts import (
+    CYCLE,
     EXPERTS,
     LAST,
     MODEL,
@@ -163,7 +164,8 @@ def _advance_few(
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
-    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), said)
+    course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
+    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), course, said)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels), target_ms)
     remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
@@ -180,11 +182,12 @@ def forecast_once(
     levels: tuple[float, ...],
 ) -> Forecasts:
     """Forecasts from windows alone, with what is known of links in general; arguments as in `advance`."""
-    del step_ms, made_at_ms  # part of every forecast's description, without influence on this one
     values, model_output = metrics_last(windows), _sane(model_output)
+    states = fresh(len(windows))
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
-    heard = _heard(values, no_yesterday, intervals.model_median(model_output, levels))
-    made = _forecast(fresh(len(windows)), values, heard, intervals.model_tails(model_output, levels), target_ms)
+    course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
+    heard = _heard(values, no_yesterday, course, intervals.model_median(model_output, levels))
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels), target_ms)
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
 
 
@@ -208,7 +211,8 @@ def contributions(
     yesterday = _yesterday(_timeline(series, made_at_ms, step_ms), target_ms, step_ms)
     said = intervals.model_median(_sane(model_output), levels)
     values, learnt = metrics_last(windows), states["learnt"]
-    experts = _heard(values, yesterday, said).experts
+    course = cycle.forecast(learnt["cycle"], values, made_at_ms, step_ms, target_ms)
+    experts = _heard(values, yesterday, course, said).experts
     mixed, _ = combine.combine(learnt["log_weight"], experts, hourly.usual_error(learnt["hourly"], target_ms))
     shares = combine.weights(learnt["log_weight"], ~np.isnan(experts))
     drawn = pull.share(mixed, experts[:, :, LAST], learnt["pull"], _scale(learnt, values, mixed))
@@ -239,12 +243,18 @@ def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:
     return bounded
 
 
-def _heard(values: NDArray[np.float32], yesterday: NDArray[np.float32], said: NDArray[np.float32]) -> Heard:
-    """What the window says by itself, and in its experts what yesterday and the model add."""
+def _heard(
+    values: NDArray[np.float32],
+    yesterday: NDArray[np.float32],
+    course: NDArray[np.float32],
+    said: NDArray[np.float32],
+) -> Heard:
+    """What the window says by itself, and in its experts what yesterday, the daily course and the model add."""
     heard = listen(values)
     experts = heard.experts
     absent = np.isnan(experts[:, :, LAST])
     experts[:, :, SEASONAL], experts[:, :, MODEL] = yesterday, said
+    np.clip(course, 0, MAXIMA, out=experts[:, :, CYCLE])
     experts[absent] = np.nan
     return heard
 

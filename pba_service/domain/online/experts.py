@@ -27,6 +27,7 @@ EXPERTS = (
     *(f"median{slots}" for slots in MEDIANS),
     "ewma",
     "seasonal",
+    "cycle",
     "hourly",
     "model",
 )
@@ -35,12 +36,17 @@ EXPERTS = (
 SEASONAL = EXPERTS.index("seasonal")
 """The sample of the same time a day earlier; asleep where the series does not hold it."""
 
+CYCLE = EXPERTS.index("cycle")
+"""The link's level now with its daily course at the target."""
+
 HOURLY = EXPERTS.index("hourly")
 """The combination of all others plus what it usually misses at the target's hour of day."""
 
 MODEL = EXPERTS.index("model")
 
 LAST = EXPERTS.index("last")
+
+MEAN_100 = EXPERTS.index("mean100")
 
 TAIL_LEVELS = tuple(level for level in QUANTILES if level != 0.5)  # noqa: PLR2004 - the median is no tail
 """The quantiles besides the median."""
@@ -63,8 +69,8 @@ class Heard:
     """What a window says by itself.
 
     Attributes:
-        experts: float32[n, 4, experts], what each forecaster says; NaN for an absent metric. Seasonal, hourly
-            and model are left NaN for the caller to fill.
+        experts: float32[n, 4, experts], what each forecaster says; NaN for an absent metric. Seasonal, cycle,
+            hourly and model are left NaN for the caller to fill.
         tails: float32[n, 4, 4], quantiles of the window's newest slots at `TAIL_LEVELS`; NaN for an absent metric.
     """
 
@@ -91,17 +97,17 @@ def listen(values: NDArray[np.float32]) -> Heard:
     for column, length in enumerate(MEDIANS, start=1 + len(MEANS)):
         ordered = np.sort(values[:, :, -length:], axis=2)  # NaN last
         known = np.minimum(count, length)
-        out[:, :, column] = _quantile(ordered, known, 0.5)
+        out[:, :, column] = quantile(ordered, known, 0.5)
     recent = min(slots, _EWMA_SLOTS)
     weighted = np.einsum("nml,l->nm", summed[:, :, -recent:], _EWMA_WEIGHTS[-recent:])
     out[:, :, _EWMA] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
-    tails = np.stack([_quantile(ordered, known, level) for level in TAIL_LEVELS], axis=2)  # of the longest median's
+    tails = np.stack([quantile(ordered, known, level) for level in TAIL_LEVELS], axis=2)  # of the longest median's
     if not complete:
         out[count == 0] = np.nan
     return Heard(out, tails)
 
 
-def _quantile(ordered: NDArray[np.float32], count: NDArray[np.int_], level: float) -> NDArray[np.float32]:
+def quantile(ordered: NDArray[np.float32], count: NDArray[np.int_], level: float) -> NDArray[np.float32]:
     """The quantile of the first `count` (int[n, 4]) of float32[n, 4, k], between two of them by interpolation.
 
     Beyond `count` there is NaN, and NaN is the quantile where count is 0.

@@ -10,26 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.online import hours
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HOURS = 24
 MEMORY_DAYS = 5.0
 ERROR_LIMIT = np.float32(3)
 """One error counts at most as this many mean absolute errors."""
 
-_HOUR_MS = 3_600_000
-_DAY_MS = HOURS * _HOUR_MS
-
 
 def usual_error(table: NDArray[np.float32], target_ms: NDArray[np.int64]) -> NDArray[np.float32]:
     """The mean error at the time of day of each target: float32[n, 4] from float32[n, 4, 24], linear between hours."""
-    hour, within = np.divmod(target_ms - _HOUR_MS // 2, _HOUR_MS)
-    part = (within / _HOUR_MS).astype(np.float32)[:, None]
-    link = np.arange(len(table))
-    before, after = table[link, :, hour % HOURS], table[link, :, (hour + 1) % HOURS]
-    usual: NDArray[np.float32] = before + part * (after - before)
-    return usual
+    return hours.between(table, target_ms, hours.of_day)
 
 
 def learn(
@@ -52,9 +45,9 @@ def learn(
         settled: uint32[n, 4], forecasts compared before.
     """
     step = step_ms[:, None].astype(np.float32)
-    days = np.minimum(1 + settled * step / _DAY_MS, np.float32(MEMORY_DAYS))
-    pace = np.minimum(step / _HOUR_MS / days, np.float32(1))
-    link, hour = np.arange(len(table)), target_ms // _HOUR_MS % HOURS
+    days = np.minimum(1 + settled * step / hours.DAY_MS, np.float32(MEMORY_DAYS))
+    pace = np.minimum(step / hours.HOUR_MS / days, np.float32(1))
+    link, hour = np.arange(len(table)), hours.of_day(target_ms // hours.HOUR_MS)
     known = table[link, :, hour]
     limit = ERROR_LIMIT * scale
     moved = known + pace * (np.clip(error, -limit, limit) - known)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from pba_service.domain.forecast import LedgerEntry, hits
-from pba_service.domain.online import codes, combine, confidence, hourly, intervals, pull
-from pba_service.domain.online.experts import LAST
+from pba_service.domain.online import codes, combine, confidence, cycle, hourly, intervals, pull
+from pba_service.domain.online.experts import LAST, MEAN_100
 from pba_service.domain.online.pending import release
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ SCALE_BURN_IN = np.float32(5)
 
 SCALE_GROWTH = np.float32(30)
 """One error raises the scale as if it were at most this many times the scale."""
+
+
+class _When(TypedDict):
+    target_ms: NDArray[np.int64]
+    step_ms: NDArray[np.int64]
+    settled: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,14 +120,13 @@ def _learn(
     learnt["pull"] = pull.learn(learnt["pull"], distance / unit, experts[..., LAST])
     experts *= unit[..., None]
     misses = np.subtract(distance[..., None], experts, out=experts)
-    hourly.learn(
-        learnt["hourly"],
-        distance - codes.unpack(waiting["others"]) * unit,
-        scale,
-        target_ms=target_ms,
-        step_ms=2 * waiting["tolerance_ms"].astype(np.int64),
-        settled=settled,
-    )
+    when: _When = {
+        "target_ms": target_ms,
+        "step_ms": 2 * waiting["tolerance_ms"].astype(np.int64),
+        "settled": settled,
+    }
+    hourly.learn(learnt["hourly"], distance - codes.unpack(waiting["others"]) * unit, scale, **when)
+    cycle.learn(learnt["cycle"], actual, actual - misses[..., MEAN_100], scale, **when)
     learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
 
     tails = predicted[..., None] + waiting["tails"].astype(np.float32) * unit[..., None]

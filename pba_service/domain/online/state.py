@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pba_service.domain.online import priors
+from pba_service.domain.online.cycle import ENTRIES
 from pba_service.domain.online.experts import EXPERTS
-from pba_service.domain.online.hourly import HOURS
+from pba_service.domain.online.hours import HOURS
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424108  # "PBA", layout 8
+_FORMAT = 0x50424109  # "PBA", layout 9
 
 PENDING = np.dtype(
     [
@@ -62,6 +63,7 @@ LEARNT = np.dtype(
         ("pull", "<f4", (_METRICS,)),  # share of the way to the newest value
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
+        ("cycle", "<f2", (_METRICS, ENTRIES)),  # the daily course
         ("tail_offset", "<f4", (_METRICS, TAILS)),
         ("tail_excess", "<f4", (_METRICS, TAILS)),
     ]

@@ -1,0 +1,58 @@
+"""Tables with an entry for each hour: where a time lies in them, and what they say between two hours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+HOUR_MS = 3_600_000
+HOURS = 24
+DAY_MS = HOURS * HOUR_MS
+_EPOCH_DAY_OF_WEEK = 3  # 1970-01-01 was a Thursday
+_SATURDAY = 5
+
+
+def of_day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The hour of day, 0 to 23, of hours since the epoch."""
+    return hour % HOURS
+
+
+def is_weekend(hour: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether hours since the epoch lie on a Saturday or Sunday, UTC."""
+    weekend: NDArray[np.bool_] = (hour // HOURS + _EPOCH_DAY_OF_WEEK) % 7 >= _SATURDAY
+    return weekend
+
+
+def of_week(hour: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The hour of day of hours since the epoch, from Monday to Friday 0 to 23, at weekends 24 to 47."""
+    return hour % HOURS + HOURS * is_weekend(hour)
+
+
+def between(
+    table: NDArray[np.floating],
+    time_ms: NDArray[np.int64],
+    place: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> NDArray[np.float32]:
+    """What tables say at a time, linear between the middles of the hours.
+
+    Args:
+        table: float[n, 4, entries].
+        time_ms: int64[n, ...], Unix ms.
+        place: Which entry is that of an hour since the epoch.
+
+    Returns:
+        float32[n, ..., 4].
+    """
+    hour, within = np.divmod(time_ms - HOUR_MS // 2, HOUR_MS)
+    part = (within / HOUR_MS).astype(np.float32)[..., None]
+    link = np.arange(len(table)).reshape(-1, *[1] * (time_ms.ndim - 1))
+    before = table[link, :, place(hour)].astype(np.float32, copy=False)
+    after = table[link, :, place(hour + 1)].astype(np.float32, copy=False)
+    said: NDArray[np.float32] = before + part * (after - before)
+    return said
