@@ -1,4 +1,4 @@
-"""How good the served forecasts are: `python -m benchmarks.accuracy [--traces FILE] [--samples 4000] [--links 3]`.
+"""How good the served forecasts are: `python -m benchmarks.accuracy [--traces FILE] [--samples 4000] [--cadence 5]`.
 
 Simulated links, kind by kind: the served error beside the best simple forecaster's, chosen with hindsight, and beside
 the oracle's, which knows the generating process and all of its state. With a file of measurements also the whole table
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.forecast import PRODUCT_HORIZON_MS
 from pba_service.domain.profiles import PROFILES
 from pba_service.domain.samples import METRICS
 from pba_service.domain.simulate import LinkSimulator
+from pba_service.domain.window import horizon_ms
 from pba_service.evaluation import replay, score_all, summarise, text_table
 from pba_service.evaluation.scores import SIMPLE, forecasts
 from pba_service.files import read_links
@@ -42,17 +44,20 @@ def simulated(model: Model, links: int, samples: int, cadence_ms: int) -> str:
         simulators = {f"{kind}/{seed}": LinkSimulator(profile, seed) for seed in range(links)}
         end_ms = START_MS + samples * cadence_ms
         series = {name: simulator.measured(START_MS, end_ms, cadence_ms) for name, simulator in simulators.items()}
+        ahead_ms = int(horizon_ms(np.array([cadence_ms]), PRODUCT_HORIZON_MS)[0])
         logs = [
-            compared(link, simulators[link.link_id]) for link in replay(series, model, base_ms=MINUTE_MS) if len(link)
+            compared(link, simulators[link.link_id], ahead_ms)
+            for link in replay(series, model, base_ms=MINUTE_MS)
+            if len(link)
         ]
         ratios = np.exp(np.nanmean(logs, axis=0))
         lines += [f"{kind:<20}" + "".join(f"{to_best:>22.3f}{to_oracle:>12.3f}" for to_best, to_oracle in ratios)]
     return "\n".join(lines)
 
 
-def compared(link: Replayed, simulator: LinkSimulator) -> np.ndarray:
+def compared(link: Replayed, simulator: LinkSimulator, ahead_ms: int) -> np.ndarray:
     """Log ratio of the served error to the best simple forecaster's and to the oracle's: float64[4, 2]."""
-    oracle = simulator.oracle(link.made_at_ms)
+    oracle = simulator.oracle(link.made_at_ms, ahead_ms)
     said = forecasts(link)
     logs = np.full((len(METRICS), 2), np.nan)
     for column in range(len(METRICS)):

@@ -1,7 +1,7 @@
 """Distances in one byte: sign and logarithm of the magnitude, within 6 % over twenty octaves.
 
 What a forecaster said is needed once more, when its forecast is judged. There its distance from the combination, in
-units of the mean absolute error, matters to a few percent; four bytes for each of 13 forecasters, four metrics and 18
+units of the mean absolute error, matters to a few percent; four bytes for each of 12 forecasters, four metrics and 18
 pending forecasts would make up most of a link's state. Far distances must stay apart as well: on a link that is quiet
 for long the mean absolute error is next to nothing, and a burst lies tens of thousands of it away, where it matters
 most which forecaster was nearer.
