@@ -14,8 +14,13 @@ local function range(i)
     local rows = call('GET', bucket_key(base, bucket))
     if rows then
       local have = floor_of(#rows / SAMPLE_BYTES)
-      local start = lower_bound(rows, bucket == s.lo and s.dead or 0, have, from - bucket * BUCKET_MS, SAMPLE_BYTES)
-      local stop = lower_bound(rows, start, have, to - bucket * BUCKET_MS, SAMPLE_BYTES)
+      local start, stop = bucket == s.lo and s.dead or 0, have
+      if bucket * BUCKET_MS < from then
+        start = lower_bound(rows, start, have, from - bucket * BUCKET_MS, SAMPLE_BYTES)
+      end
+      if (bucket + 1) * BUCKET_MS > to then
+        stop = lower_bound(rows, start, have, to - bucket * BUCKET_MS, SAMPLE_BYTES)
+      end
       if stop > start then
         reply[#reply + 1] = bucket
         reply[#reply + 1] = sub(rows, start * SAMPLE_BYTES + 1, stop * SAMPLE_BYTES)
