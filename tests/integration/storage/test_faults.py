@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from pba_service.domain.errors import LinkUnknownError, StoreUnavailableError
+from pba_service.engine.ports import Outcome
 from pba_service.storage.redis_store import RedisStore
 from tests import servers
 from tests.conformance.test_commits import Follower
@@ -84,6 +85,21 @@ async def test_while_the_server_is_dead_each_method_says_so_at_once(server, stor
     async for name, failure, took_s in each_method(store):
         assert took_s < DEADLINE_S, name
         assert str(failure) == "the store is unavailable"  # and neither host nor path
+
+
+async def test_a_write_of_several_round_trips_fails_as_one(server, store):
+    """And again as a whole: it may have been stored in part, and what is there is a duplicate then."""
+    older, newer = (together(*(samples(f"link-{i}", [at]) for i in range(5_000))) for at in (NOW_MS - 1, NOW_MS))
+    await store.put(older)
+    server.freeze()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await store.put(newer)
+    finally:
+        server.thaw()
+    outcomes = (await store.put(newer)).outcomes
+    assert set(outcomes.tolist()) <= {Outcome.STORED, Outcome.DUPLICATE}
+    assert (await read(store, "link-4999")).times_ms.tolist() == [NOW_MS - 1, NOW_MS]
 
 
 async def test_a_server_that_comes_back_is_used_again(server, store):
