@@ -123,10 +123,11 @@ local function append(base, said, texts)
   local at = bucket * BUCKET_MS + offset
   if layout ~= LAYOUT or bucket ~= hi or at <= newest or n >= MAX or newest < FLOOR or oldest < FLOOR then return end
 
+  -- The newest row must be the one that the counters tell of: else the key is gone, or holds what is not ours.
   local key = bucket_key(base, bucket)
-  local length = call('APPEND', key, sub(said, 8 + texts))
-  if length == SAMPLE_BYTES then call('PEXPIRE', key, ttl_ms(bucket)) end
-  if length % SAMPLE_BYTES ~= 0 then error(FOREIGN .. 'the rows of ' .. key) end
+  local last = call('GETRANGE', key, -SAMPLE_BYTES, -1)
+  if #last < SAMPLE_BYTES or bucket * BUCKET_MS + offset_of(last, 0, SAMPLE_BYTES) ~= newest then return end
+  call('APPEND', key, sub(said, 8 + texts))
   if nodes > 0 then node_ms = at end
   if peers > 0 then peer_ms = at end
   if regions > 0 then region_ms = at end

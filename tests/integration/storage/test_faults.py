@@ -322,3 +322,13 @@ class TestAnnouncements:
 
         assert await asyncio.wait_for(first, 5) == []
         await stream.aclose()
+
+
+@pytest.mark.parametrize("foreign", [b"x" * 20, b"\xff" * 60])
+async def test_foreign_rows_are_not_appended_to(redis_server, plain_store, foreign):
+    """Also where they are as long as rows of ours."""
+    await plain_store.put(samples("a", [NOW_MS - 1]))
+    [key] = redis_server.client.keys("pba:{a}:h:*")
+    redis_server.client.set(key, foreign)
+    await plain_store.put(samples("a", [NOW_MS]))
+    assert foreign not in (redis_server.client.get(key) or b"")
