@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pba_service.observability.spans import Tracing
 
 MAX_HOT_LINKS = 100_000
-"""Links that are remembered: about 12 KB each."""
+"""Links that are remembered: about 14 KB each."""
 
 UNFIT_FOR = 4
 """How often a link that cannot be advanced from what is remembered is read as a whole before that is tried again."""

@@ -13,7 +13,7 @@ from pba.v1 import types_pb2 as types
 from pba_service.domain.parameters import ParameterReason, ParametersSource
 from pba_service.domain.samples import METRICS, Reason
 from pba_service.serving import wire
-from pba_service.serving.wire import LEVEL_FIELDS, QUANTILE_FIELDS
+from pba_service.serving.wire import LEVEL_FIELDS, QUANTILE_FIELDS, set_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,17 +86,12 @@ def _set(message: Message, fields: tuple[str, ...], values: list[float]) -> None
             setattr(message, field, value)
 
 
-def _set_ms(message: Timestamp | Duration, time_ms: int) -> None:
-    message.seconds, millis = divmod(time_ms, 1000)
-    message.nanos = millis * 1_000_000
-
-
 def samples(series: Series, link_id: str = "") -> list[types.Sample]:
     """The samples of a series."""
     messages = []
     for time_ms, row in zip(series.times_ms.tolist(), series.values.tolist(), strict=True):
         message = types.Sample(link_id=link_id)
-        _set_ms(message.measured_at, time_ms)
+        set_ms(message.measured_at, time_ms)
         _set(message, METRICS, row)
         messages.append(message)
     return messages
@@ -105,9 +100,9 @@ def samples(series: Series, link_id: str = "") -> list[types.Sample]:
 def ledger_entry(entry: LedgerEntry) -> pb.LedgerEntry:
     """One entry of the accuracy ledger."""
     message = pb.LedgerEntry(confidence=entry.confidence, hit=entry.hit, model_version=entry.model_version)
-    _set_ms(message.made_at, entry.made_at_ms)
-    _set_ms(message.target, entry.target_ms)
-    _set_ms(message.measured_at, entry.measured_at_ms)
+    set_ms(message.made_at, entry.made_at_ms)
+    set_ms(message.target, entry.target_ms)
+    set_ms(message.measured_at, entry.measured_at_ms)
     _set(message.predicted, METRICS, entry.predicted.tolist())
     _set(message.actual, METRICS, entry.actual.tolist())
     _set(message.absolute_error, METRICS, entry.absolute_error.tolist())

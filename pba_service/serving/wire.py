@@ -20,7 +20,9 @@ from pba_service.domain.forecast import Source
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
 
     from pba_service.domain.drift import Condition
     from pba_service.domain.forecast import Prediction
@@ -137,10 +139,15 @@ def _model(version: str) -> bytes:
     return _MODEL + varint(len(text)) + text
 
 
+def set_ms(message: Timestamp | Duration, time_ms: int) -> None:
+    """Sets a time or a span."""
+    message.seconds, millis = divmod(time_ms, 1000)
+    message.nanos = millis * 1_000_000
+
+
 def _condition(told: Condition) -> bytes:
     message = types.LinkCondition(kind=_CONDITION_KINDS[told.kind], strength=told.strength, metrics=told.metrics)
-    message.since.seconds, millis = divmod(told.since_ms, 1000)
-    message.since.nanos = millis * 1_000_000
+    set_ms(message.since, told.since_ms)
     return message.SerializeToString()
 
 

@@ -88,9 +88,7 @@ def learn(
     """
     hour = target_ms // hours.HOUR_MS
     kind = np.where(hours.is_weekend(hour), _WEEKEND_SHARE, _WEEKDAY_SHARE)[:, None]
-    step = step_ms[:, None].astype(np.float32)
-    days = np.minimum(1 + settled * kind * step / hours.DAY_MS, np.float32(MEMORY_DAYS))
-    pace = np.minimum(step / hours.HOUR_MS / days, np.float32(1))
+    pace = hours.pace(step_ms, settled, MEMORY_DAYS, kind)
     level = np.maximum(mean, _TINY)
     found = np.clip(np.log(np.maximum(actual, _TINY) / level), -FARTHEST, FARTHEST)
     limit = np.minimum(ERROR_LIMIT * scale / level, LARGEST_STEP)

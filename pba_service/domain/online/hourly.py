@@ -44,9 +44,7 @@ def learn(
         step_ms: int64[n], cadence.
         settled: uint32[n, 4], forecasts compared before.
     """
-    step = step_ms[:, None].astype(np.float32)
-    days = np.minimum(1 + settled * step / hours.DAY_MS, np.float32(MEMORY_DAYS))
-    pace = np.minimum(step / hours.HOUR_MS / days, np.float32(1))
+    pace = hours.pace(step_ms, settled, MEMORY_DAYS, np.float32(1))
     link, hour = np.arange(len(table)), hours.of_day(target_ms // hours.HOUR_MS)
     known = table[link, :, hour]
     limit = ERROR_LIMIT * scale

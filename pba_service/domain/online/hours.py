@@ -34,6 +34,22 @@ def of_week(hour: NDArray[np.int64]) -> NDArray[np.int64]:
     return hour % HOURS + HOURS * is_weekend(hour)
 
 
+def pace(
+    step_ms: NDArray[np.int64], settled: NDArray[np.uint32], memory_days: float, share: NDArray[np.float32] | np.float32
+) -> NDArray[np.floating]:
+    """How far one value moves its hour, so that each is a mean of so many days, and of all there were before: [n, 4].
+
+    Args:
+        step_ms: int64[n], cadence.
+        settled: uint32[n, 4], values before.
+        memory_days: Days that an hour is a mean of.
+        share: Of the days, those with this hour.
+    """
+    step = step_ms[:, None].astype(np.float32)
+    days = np.minimum(1 + settled * share * step / DAY_MS, np.float32(memory_days))
+    return np.minimum(step / HOUR_MS / days, np.float32(1))
+
+
 def between(
     table: NDArray[np.floating],
     time_ms: NDArray[np.int64],
