@@ -31,7 +31,7 @@ class Source(Enum):
     CALLER_WINDOW = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Prediction:
     """What a link is expected to be at `target_ms`.
 
@@ -78,7 +78,7 @@ class Prediction:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class LedgerEntry:
     """One prediction beside the sample of its target time.
 

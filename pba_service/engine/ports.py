@@ -85,7 +85,7 @@ class PutResult:
     changes: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """One link's new state, newest prediction and ledger entries, written together.
 
