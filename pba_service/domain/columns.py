@@ -24,8 +24,8 @@ class Columns:
     """Stretches of rows of a table, each of at least one sample.
 
     Attributes:
-        times_ms: int64[rows, places], increasing within a stretch.
-        values: float32[rows, places, 4] in the order of `METRICS`, NaN where not measured.
+        times_ms: int64[rows, places], contiguous, increasing within a stretch.
+        values: float32[rows, places, 4], contiguous, in the order of `METRICS`, NaN where not measured.
         row: int[n], the row of each stretch.
         first: int[n], the place of its oldest sample.
         last: int[n], the place of its newest sample.
@@ -57,14 +57,30 @@ class Columns:
     @property
     def newest_ms(self) -> NDArray[np.int64]:
         """int64[n], when the newest sample of each stretch was measured."""
-        times: NDArray[np.int64] = self.times_ms[self.row, self.last]
-        return times
+        return self.time_at(self.last)
 
     @property
     def oldest_ms(self) -> NDArray[np.int64]:
         """int64[n], when the oldest sample of each stretch was measured."""
-        times: NDArray[np.int64] = self.times_ms[self.row, self.first]
-        return times
+        return self.time_at(self.first)
+
+    def time_at(self, place: NDArray[np.intp]) -> NDArray[np.int64]:
+        """When the sample at one place of each stretch was measured: int64[n] from int[n]."""
+        time_ms: NDArray[np.int64] = self.times_ms.reshape(-1).take(self.row * self.times_ms.shape[1] + place)
+        return time_ms
+
+    def times_at(self, place: NDArray[np.intp]) -> NDArray[np.int64]:
+        """When the samples at some places of each stretch were measured: int64[n, k] from int[n, k]."""
+        return self.times_ms.reshape(-1).take(self._flat(place))
+
+    def values_at(self, place: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The samples at some places of each stretch: float32[n, k, 4] from int[n, k]."""
+        return self.values.reshape(-1, len(METRICS)).take(self._flat(place), axis=0)
+
+    def _flat(self, place: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Places counted through all rows: taking those is several times as fast as by row and place."""
+        flat: NDArray[np.intp] = self.row[:, None] * self.times_ms.shape[1] + place
+        return flat
 
     @staticmethod
     def of(series: Sequence[Series]) -> Columns:
@@ -81,17 +97,54 @@ class Columns:
     def places_after(self, wanted_ms: NDArray[np.int64], position: NDArray[np.intp]) -> NDArray[np.intp]:
         """The first place of some stretches whose sample is later than a time; the place after the last if none is.
 
+        Where no sample is missing, it is as far from the newest sample, or from the oldest, as the time is: that is
+        looked at first, and searched for where it does not hold.
+
         Args:
             wanted_ms: int64[k].
             position: int[k], which stretch is searched for each.
         """
-        row = self.row[position]
-        low, high = self.first[position], self.last[position] + 1
-        for _ in range(int((high - low).max(initial=0)).bit_length()):
-            middle = (low + high) >> 1
-            # a search that is over looks at some place once more, which must exist
-            later = self.times_ms[row, np.minimum(middle, self.times_ms.shape[1] - 1)] > wanted_ms
-            open_ = low < high
-            high = np.where(open_ & later, middle, high)
-            low = np.where(open_ & ~later, middle + 1, low)
-        return low
+        return _first_later(self[position], wanted_ms)
+
+
+def _first_later(columns: Columns, wanted_ms: NDArray[np.int64]) -> NDArray[np.intp]:
+    """`Columns.places_after` for one time of each stretch."""
+    end = columns.last + 1
+    newest_ms = columns.newest_ms
+    step = np.maximum(newest_ms - columns.time_at(np.maximum(columns.last - 1, columns.first)), 1)
+    places, right = _checked(columns, (wanted_ms - newest_ms) // step + end, wanted_ms)
+    for guessed in (_from_oldest, _bisected):
+        left = np.flatnonzero(~right)
+        if not len(left):
+            break
+        some, wanted = columns[left], wanted_ms[left]
+        places[left], right[left] = _checked(some, guessed(some, wanted, step[left]), wanted)
+    return places
+
+
+def _from_oldest(columns: Columns, wanted_ms: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.intp]:
+    place: NDArray[np.intp] = (wanted_ms - columns.oldest_ms) // step + columns.first + 1
+    return place
+
+
+def _bisected(columns: Columns, wanted_ms: NDArray[np.int64], _step: NDArray[np.int64]) -> NDArray[np.intp]:
+    low, high = columns.first, columns.last + 1
+    for _ in range(int((high - low).max()).bit_length()):
+        middle = (low + high) >> 1
+        # a search that is over looks at some place once more, which must exist
+        later = columns.time_at(np.minimum(middle, columns.last)) > wanted_ms
+        open_ = low < high
+        high = np.where(open_ & later, middle, high)
+        low = np.where(open_ & ~later, middle + 1, low)
+    return low
+
+
+def _checked(
+    columns: Columns, guess: NDArray[np.intp], wanted_ms: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A guess at the first later place of each stretch, kept within it, and whether it is right."""
+    first, last = columns.first, columns.last
+    guess = np.minimum(np.maximum(guess, first), last + 1)
+    right = (guess == first) | (columns.time_at(np.maximum(guess - 1, first)) <= wanted_ms)
+    right &= (guess > last) | (columns.time_at(np.minimum(guess, last)) > wanted_ms)
+    return guess, right

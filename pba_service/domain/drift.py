@@ -152,7 +152,7 @@ def follow(
 def _suspects(columns: Columns) -> list[bool]:
     """Of which links the newest samples want a second look: no bandwidth, all lost, equal values, a great change."""
     places = columns.last[:, None] - np.arange(_LOOKED_AT)[::-1]
-    last = columns.values[columns.row[:, None], np.maximum(places, columns.first[:, None])]
+    last = columns.values_at(np.maximum(places, columns.first[:, None]))
     newest, before = last[:, -1], last[:, -2]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         ratio = newest / before

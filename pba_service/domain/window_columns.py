@@ -27,8 +27,7 @@ def steps_of(columns: Columns, base_ms: int) -> NDArray[np.int64]:
     """The cadence of each stretch as of its newest sample: int64[n], as `window.steps_ms` says."""
     place = columns.last[:, None] - np.arange(CADENCE_INTERVALS + 1)
     known = place[:, :-1] > columns.first[:, None]
-    row = columns.row[:, None]
-    times = columns.times_ms[row, np.maximum(place, columns.first[:, None])]
+    times = columns.times_at(np.maximum(place, columns.first[:, None]))
     intervals = times[:, :-1] - times[:, 1:]
     if known.all():
         middle = (CADENCE_INTERVALS - 1) // 2
@@ -50,12 +49,9 @@ def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
     reached = int(((made_at - columns.oldest_ms) // step).max(initial=0)) + 2
     near = min(reached, slots)
     age, slot_time = np.arange(near - 1, -1, -1), every_slot_time[:, slots - near :]
-    places = _places(columns, slot_time + step[:, None] // 2, age)
-    row, first = columns.row[:, None], columns.first[:, None]
-    sources = np.maximum(places, first)
-    times = columns.times_ms[row, sources]
-    fresh = (places >= first) & (times > slot_time - (MAX_FILL_SLOTS * step + (step + 1) // 2)[:, None])
-    values = columns.values[row, sources]
+    sources, times, exists = _sources(columns, slot_time + step[:, None] // 2, age)
+    fresh = exists & (times > slot_time - (MAX_FILL_SLOTS * step + (step + 1) // 2)[:, None])
+    values = columns.values_at(sources)
 
     out = np.empty((len(columns), slots, len(FEATURES)), np.float32)
     out[..., len(METRICS) :] = clock_features(every_slot_time)
@@ -67,7 +63,9 @@ def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
         unbroken = np.logical_and.accumulate(fresh[:, ::-1], axis=1)
         run = unbroken.sum(axis=1)
         unbroken = unbroken[:, ::-1]
-    sparse = (unbroken[..., None] & ~np.isfinite(values)).any(axis=(1, 2)) | (run == 0)
+    sparse = run == 0
+    if not np.isfinite(values.sum()):
+        sparse |= (unbroken[..., None] & ~np.isfinite(values)).any(axis=(1, 2))
     known = unbroken & (run >= MIN_SLOTS)[:, None]
     filled = values if known.all() else np.where(known[..., None], values, np.float32(np.nan))
     out[:, slots - near :, : len(METRICS)] = filled
@@ -87,23 +85,27 @@ def _fill_sparse(windows: Windows, columns: Columns, position: int, *, slots: in
     windows.values[position], windows.have[position] = one.values[0], one.have[0]
 
 
-def _places(columns: Columns, until_ms: NDArray[np.int64], age: NDArray[np.intp]) -> NDArray[np.intp]:
-    """For each slot the place of the newest sample up to a time (int64[n, slots]); before `first` where there is none.
+def _sources(
+    columns: Columns, until_ms: NDArray[np.int64], age: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_]]:
+    """For each slot the newest sample up to a time (int64[n, slots]): its place, when it was measured, if there is one.
 
     Where no sample is missing, the sample of a slot is as many places before the newest as the slot is old: that is
-    tried first, and searched for where it does not hold.
+    tried first, and searched for where it does not hold. Where there is none, the stretch's first sample stands.
     """
     first = columns.first[:, None]
     guess = columns.last[:, None] - age
-    inside = guess >= first
-    times = columns.times_ms[columns.row[:, None], np.maximum(guess, first)]
-    right = inside & (times <= until_ms)
-    right[:, :-1] &= times[:, 1:] > until_ms[:, :-1]
-    right |= ~inside & (times > until_ms)
+    exists = guess >= first
+    places = np.maximum(guess, first)
+    times = columns.times_at(places)
+    right = (times <= until_ms) == exists
+    right[:, :-1] &= ~exists[:, :-1] | (times[:, 1:] > until_ms[:, :-1])
     wrong = np.flatnonzero(~right.all(axis=1))
-    places: NDArray[np.intp] = np.where(inside, guess, first - 1)
     if len(wrong):
         slots = len(age)
         found = columns.places_after(until_ms[wrong].ravel(), np.repeat(wrong, slots)) - 1
-        places[wrong] = np.minimum(found.reshape(-1, slots), columns.last[wrong, None])
-    return places
+        found = np.minimum(found.reshape(-1, slots), columns.last[wrong, None])
+        exists[wrong] = found >= first[wrong]
+        places[wrong] = np.maximum(found, first[wrong])
+        times[wrong] = columns[wrong].times_at(places[wrong])
+    return places, times, exists

@@ -261,7 +261,7 @@ def _go_on(
         made_at, step = windows.made_at_ms[window], windows.step_ms[window]
         every = len(rows) == len(links.states)  # most often each link has one window: then nothing is gathered
         result = online.advance(
-            links.states if every else links.states[rows],
+            links.states if every else online.take(links.states, rows),
             series=links.columns.up_to(rows, prepared.place[window]),
             made_at_ms=made_at,
             step_ms=step,
@@ -272,7 +272,7 @@ def _go_on(
             model_version=info.version,
         )
         if not every:
-            links.states[rows] = result.states
+            online.put(links.states, rows, result.states)
         for i, closed in zip(rows.tolist(), result.entries, strict=True):
             made.entries[i] += closed
         last = np.flatnonzero(newest[window])

@@ -158,7 +158,7 @@ class HotLinks:
             blobs.append(blob)
             self._fill(rows[-1], one)
         if rows:
-            self._states[rows] = online.decode(blobs)
+            online.put(self._states, np.array(rows), online.decode(blobs))
 
     def _fill(self, row: int, one: Read) -> None:
         snapshot, besides, recent = one.snapshot, one.snapshot.besides, one.snapshot.recent
@@ -180,7 +180,7 @@ class HotLinks:
         return Links(
             link_ids,
             Columns(self._times, self._values, rows, np.zeros_like(rows), self._last[rows]),
-            self._states[rows],
+            online.take(self._states, rows),
             [self._versions[row] for row in rows.tolist()],
             [self._extras[row] for row in rows.tolist()],
         )
@@ -213,9 +213,9 @@ class HotLinks:
                 kept.append(i)
                 extras[row] = one.extra
         if len(kept) == len(rows):
-            self._states[rows] = links.states
+            online.put(self._states, rows, links.states)
         else:
-            self._states[rows[kept]] = links.states[kept]
+            online.put(self._states, rows[kept], online.take(links.states, np.array(kept, np.intp)))
         over = [row for row in self._forgotten if not self._uses[row]]
         self._forgotten.difference_update(over)
         self._free += over

@@ -20,6 +20,8 @@ from pba_service.domain.forecast import Source
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -71,9 +73,20 @@ _OF_SOURCE = {source: _SOURCE + varint(number) for source, number in _SOURCES.it
 [_ANSWER] = _tags(_LENGTH, ("prediction",), pb.PredictResponse)
 
 _float = struct.Struct("<f").pack
-_all_values = struct.Struct("<" + "cf" * len(METRICS)).pack
-_all_levels = struct.Struct("<" + "cf" * len(LEVEL_FIELDS)).pack
-_ALL_LEVELS_BYTES = varint(5 * len(LEVEL_FIELDS))
+_FLOAT_BYTES = 1 + 4
+_LEVELS_BYTES = varint(_FLOAT_BYTES * len(LEVEL_FIELDS))
+
+
+def _before_each() -> list[bytes]:
+    """What stands before each float of a prediction that lacks none: its tag, after what its quantiles begin with."""
+    before = list(_OF_METRIC)
+    for tag in _OF_QUANTILES:
+        before += (tag + _LEVELS_BYTES + _OF_LEVEL[0], *_OF_LEVEL[1:])
+    return before
+
+
+_BEFORE = _before_each()
+_floats = struct.Struct("<" + "".join(f"{len(tag)}sf" for tag in _BEFORE)).pack
 
 
 def prediction(forecast: Prediction) -> bytes:
@@ -88,16 +101,17 @@ def prediction(forecast: Prediction) -> bytes:
         _VALID_UNTIL,
         _time(forecast.target_ms),
     )
-    values = forecast.values.tolist()
+    values = forecast.values.tolist() + forecast.quantiles.ravel().tolist()
     if math.isfinite(sum(values)):
-        parts.append(_all_values(*_paired(_OF_METRIC, values)))
+        every: list[bytes | float] = [b""] * (2 * len(values))
+        every[::2], every[1::2] = _BEFORE, values
+        parts.append(_floats(*every))
     else:
         parts.append(_some(_OF_METRIC, values))
-    for tag, levels in zip(_OF_QUANTILES, forecast.quantiles.tolist(), strict=True):
-        if math.isfinite(sum(levels)):
-            parts += (tag, _ALL_LEVELS_BYTES, _all_levels(*_paired(_OF_LEVEL, levels)))
-        elif written := _some(_OF_LEVEL, levels):
-            parts += (tag, varint(len(written)), written)
+        levels = iter(values[len(METRICS) :])
+        for tag, of_metric in zip(_OF_QUANTILES, zip(*[levels] * len(LEVEL_FIELDS), strict=True), strict=True):
+            if written := _some(_OF_LEVEL, of_metric):
+                parts += (tag, varint(len(written)), written)
     if forecast.confidence:
         parts += (_CONFIDENCE, _float(forecast.confidence))
     if forecast.model_version:
@@ -111,16 +125,9 @@ def prediction(forecast: Prediction) -> bytes:
     return b"".join(parts)
 
 
-def _paired(tags: list[bytes], values: list[float]) -> list[bytes | float]:
-    """Each tag and its value in turn."""
-    both: list[bytes | float] = [b""] * (2 * len(tags))
-    both[::2], both[1::2] = tags, values
-    return both
-
-
-def _some(tags: list[bytes], values: list[float]) -> bytes:
-    """Those of some floats that are finite."""
-    return b"".join([tag + _float(value) for tag, value in zip(tags, values, strict=True) if math.isfinite(value)])
+def _some(tags: list[bytes], values: Sequence[float]) -> bytes:
+    """Those of the first floats, one for each tag, that are finite."""
+    return b"".join([tag + _float(value) for tag, value in zip(tags, values, strict=False) if math.isfinite(value)])
 
 
 @lru_cache(maxsize=8192)

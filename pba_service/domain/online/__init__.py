@@ -9,7 +9,7 @@ Everything works on many links at once; a link's state is a small record of fixe
 
 from pba_service.domain.online.advance import Advance, Forecasts, advance, contributions, forecast_once
 from pba_service.domain.online.experts import EXPERTS
-from pba_service.domain.online.state import decode, encode, last_made_at_ms
+from pba_service.domain.online.state import decode, encode, last_made_at_ms, put, take
 from pba_service.domain.online.summary import LinkRecord, records
 
 __all__ = [
@@ -23,5 +23,7 @@ __all__ = [
     "encode",
     "forecast_once",
     "last_made_at_ms",
+    "put",
     "records",
+    "take",
 ]

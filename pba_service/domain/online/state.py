@@ -7,7 +7,7 @@ ones are left off, so a link on a slow cadence is stored in fewer bytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -104,6 +104,16 @@ def fresh(n: int) -> States:
     return states
 
 
+def take(states: States, rows: NDArray[np.intp]) -> States:
+    """A copy of some states. Numpy copies records field by field, which takes ten times as long as their words."""
+    return _words(states).take(rows, axis=0).view(STATE)[:, 0]
+
+
+def put(states: States, rows: NDArray[np.intp], new: States) -> None:
+    """Writes states in place of some others; see `take`."""
+    _words(states)[rows] = _words(new)
+
+
 def decode(blobs: Sequence[bytes]) -> States:
     """Reads states; an empty, foreign or damaged blob becomes the prior state of a new link."""
     size = STATE.itemsize
@@ -147,7 +157,12 @@ def version_index(states: States, rows: NDArray[np.intp], version: str) -> NDArr
 
 
 def _checksums(states: States) -> NDArray[np.uint32]:
-    words: NDArray[Any] = np.ascontiguousarray(states).view(np.uint32).reshape(len(states), _WORDS)
+    words = _words(np.ascontiguousarray(states))
     total = np.einsum("nw,w->n", words, _ODD)
     result: NDArray[np.uint32] = total - words[:, _CHECKSUM_WORD] * _ODD[_CHECKSUM_WORD]
     return result
+
+
+def _words(states: States) -> NDArray[np.uint32]:
+    """Contiguous states as uint32[n, words], the same memory."""
+    return states.view(np.uint32).reshape(len(states), _WORDS)

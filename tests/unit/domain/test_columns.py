@@ -47,6 +47,16 @@ def test_windows_are_those_of_each_link(links, back):
 
 
 @given(st.lists(series(), min_size=1, max_size=6), st.lists(st.tuples(st.integers(0, 5), st.integers(-90, 400))))
+def test_the_first_later_sample_is_that_of_each_link(links, asked):
+    asked = [(i, START + minutes * MINUTE) for i, minutes in asked if i < len(links)]
+    # the very times of samples too: the one asked for is the one after
+    asked += [(i, int(time_ms)) for i, one in enumerate(links) for time_ms in one.times_ms[::7]]
+    link, wanted = np.array([i for i, _ in asked], np.intp), np.array([time_ms for _, time_ms in asked], np.int64)
+    found = Columns.of(links).places_after(wanted, link)
+    assert found.tolist() == [np.searchsorted(links[i].times_ms, time_ms, side="right") for i, time_ms in asked]
+
+
+@given(st.lists(series(), min_size=1, max_size=6), st.lists(st.tuples(st.integers(0, 5), st.integers(-90, 400))))
 def test_the_nearest_sample_is_that_of_each_link(links, asked):
     columns = Columns.of(links)
     asked = [(i, minutes) for i, minutes in asked if i < len(links)]
