@@ -23,6 +23,11 @@ so have those of the models. The keys of a link called "models" are others: thei
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LINKS = b"pba:links"
 EVENTS = b"pba:events"
 CHECK = b"pba:check"
@@ -41,6 +46,14 @@ def link_key(link_id: str) -> bytes:
     if "%" in link_id or "}" in link_id:
         link_id = link_id.replace("%", "%25").replace("}", "%7D")
     return f"pba:{{{link_id}}}".encode()
+
+
+def link_keys(link_ids: Sequence[str]) -> list[bytes]:
+    """What all keys of each of some links begin with."""
+    together = "".join(link_ids)
+    if "%" in together or "}" in together:
+        return [link_key(link_id) for link_id in link_ids]
+    return [f"pba:{{{link_id}}}".encode() for link_id in link_ids]
 
 
 def region_key(region: str) -> bytes:

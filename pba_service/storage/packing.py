@@ -17,16 +17,19 @@ def pack(command: Sequence[Any]) -> bytes:
         TypeError: An argument is no bytes, text or number.
     """
     parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        if type(argument) is not bytes:
-            if type(argument) is str:
-                argument = argument.encode()  # noqa: PLW2901 - the hot loop of the store
-            elif type(argument) is int or type(argument) is float:
-                argument = repr(argument).encode()  # noqa: PLW2901
-            else:
-                raise TypeError(f"{type(argument).__name__} cannot be an argument of a command")
-        parts += (b"$%d\r\n" % len(argument), argument, b"\r\n")
+    parts += [
+        b"$%d\r\n%b\r\n" % (len(argument), argument)
+        for argument in [one if type(one) is bytes else _encode(one) for one in command]
+    ]
     return b"".join(parts)
+
+
+def _encode(argument: Any) -> bytes:
+    if type(argument) is str:
+        return argument.encode()
+    if type(argument) is int or type(argument) is float:
+        return repr(argument).encode()
+    raise TypeError(f"{type(argument).__name__} cannot be an argument of a command")
 
 
 class _Packing:

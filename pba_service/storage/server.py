@@ -98,25 +98,33 @@ class Server(ABC):
         """Takes the longest that one round trip may last, half of it for connecting."""
         self.timeout_s = timeout_s
 
-    async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, script: Script, calls: Sequence[Call], *, together: int | None = None) -> list[Any]:
         """Runs a script once per call, in any order.
+
+        Args:
+            script: The script.
+            calls: Its keys and arguments.
+            together: How many calls make up one round trip.
 
         Raises:
             StoreUnavailableError: The server is away, slow, or refuses.
         """
-        parts = [calls[first : first + self._together] for first in range(0, len(calls), self._together)]
+        size = together or self._together
+        parts = [calls[first : first + size] for first in range(0, len(calls), size)]
         if len(parts) < 2:  # noqa: PLR2004 - nothing to do at the same time
             return [reply for part in parts for reply in await self._guard(script.name, self._run(script, part))]
-        replies: list[Any] = []
-        for first in range(0, len(parts), _PARTS_AT_ONCE):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    some = parts[first : first + _PARTS_AT_ONCE]
-                    tasks = [group.create_task(self._guard(script.name, self._run(script, part))) for part in some]
-            except* StoreUnavailableError as errors:
-                raise errors.exceptions[0] from None
-            replies += [reply for task in tasks for reply in task.result()]
-        return replies
+        slots = asyncio.Semaphore(_PARTS_AT_ONCE)
+
+        async def run_part(part: Sequence[Call]) -> list[Any]:
+            async with slots:
+                return await self._guard(script.name, self._run(script, part))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run_part(part)) for part in parts]
+        except* StoreUnavailableError as errors:
+            raise errors.exceptions[0] from None
+        return [reply for task in tasks for reply in task.result()]
 
     async def run_for_links(
         self, script: Script, link_ids: Sequence[str], *head: Any, tail: Sequence[Any] | None = None

@@ -39,8 +39,7 @@ end
 local function commit_link(i)
   local base, at = KEYS[i], begins[i]
   local read_version, version, blob, prediction = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local counters = call('HGET', base .. ':m', 'k')
-  if newest_of(counters) < FLOOR then return 0 end -- the link's last sample has expired
+  if not alive(base, FLOOR) then return 0 end -- the link's last sample has expired
   local key = base .. ':s'
   local stored = call('HMGET', key, 'v', 't')
   local current = stored[1] or '0'
