@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+_LARGE_BYTES = 512
+"""From this size on an argument is not copied once more than it has to be."""
+
 
 def pack(command: Sequence[Any]) -> bytes:
     """A command in RESP, the protocol of Redis: every argument as a string of bytes with its length before it.
@@ -17,10 +20,13 @@ def pack(command: Sequence[Any]) -> bytes:
         TypeError: An argument is no bytes, text or number.
     """
     parts = [b"*%d\r\n" % len(command)]
-    parts += [
-        b"$%d\r\n%b\r\n" % (len(argument), argument)
-        for argument in [one if type(one) is bytes else _encode(one) for one in command]
-    ]
+    for argument in command:
+        if type(argument) is not bytes:
+            argument = _encode(argument)  # noqa: PLW2901 - the hot loop of the store
+        if len(argument) < _LARGE_BYTES:
+            parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+        else:
+            parts += (b"$%d\r\n" % len(argument), argument, b"\r\n")
     return b"".join(parts)
 
 
