@@ -4,7 +4,8 @@
     pba:region:<region>        sorted set: links that have said to be in a region, not all of them still are
     pba:events                 stream: predictions as they are committed, and links whose outcomes changed
     pba:check                  string: written and read by the health check
-    pba:{<link>}:m             hash: counters ("k") and what was appended since ("b"), node ("n"), peer ("p"), region ("r")
+    pba:{<link>}:m             hash: counters ("k"), what is to be known of samples appended since ("b"), node ("n"),
+                               peer ("p"), region ("r")
     pba:{<link>}:h:<bucket>    string: the samples of one bucket of time, 20 bytes each, ordered
     pba:{<link>}:s             hash: version ("v"), last commit ("t") and blob ("b") of the learned state, newest
                                prediction ("p"), model version of the newest ledger row with its number ("m")

@@ -152,8 +152,8 @@ async def put(server: Server, plan: Plan, pieces: Pieces, head: tuple[Any, ...])
     Raises:
         StoreUnavailableError: The store is away or slow; some of the pieces may have been stored.
     """
-    parts = list(_parts(pieces.count, LINKS_PER_CALL if server.holds_everything else 1))
-    calls = [_call(plan, pieces.take(part), head) for part in parts]
+    parts = _parts(pieces.count, LINKS_PER_CALL if server.holds_everything else 1)
+    calls = (_call(plan, pieces.take(part), head) for part in parts)
     answers = await server.run(scripts.PUT, calls, together=1 if server.holds_everything else None)
     stored = _read(b"".join([records for records, *_ in answers]), pieces.count)
     foreign = np.flatnonzero(stored.flags == FOREIGN)
