@@ -281,9 +281,10 @@ class PbaService:
     def _observe(self, batch: SampleBatch, outcomes: NDArray[np.uint8]) -> None:
         """Shows the newest of the changed samples of each link as its current values, and counts the new ones."""
         changed = np.flatnonzero(outcomes != Outcome.DUPLICATE)
-        # of a link's samples of the same time the one that was given last comes last
-        order = np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))
-        rows = changed[order]
+        rows = changed
+        if not (np.diff(batch.link_index[changed]) > 0).all():
+            # of a link's samples of the same time the one that was given last comes last
+            rows = changed[np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))]
         newest = rows[np.diff(batch.link_index[rows], append=-1) != 0]
         links = batch.link_index[newest]
         added = np.bincount(batch.link_index[outcomes == Outcome.STORED], minlength=len(batch.links))[links]

@@ -95,8 +95,11 @@ class LinkTable(Collector):
 
         What trimming takes is told by the next `sample_count`.
         """
-        for link_id, at_ms, newest, count in zip(link_ids, measured_at_ms, values, added, strict=True):
-            if link := self._link(link_id):
+        known = list(map(self._links.get, link_ids))
+        for place in [place for place, link in enumerate(known) if link is None]:
+            known[place] = self._link(link_ids[place])
+        for link, at_ms, newest, count in zip(known, measured_at_ms, values, added, strict=True):
+            if link is not None:
                 if at_ms >= link.measured_at_ms:
                     link.current = newest
                     link.measured_at_ms = at_ms

@@ -154,7 +154,7 @@ def _merge(
     position = {link_id: index for index, link_id in enumerate(dict.fromkeys(key[0] for key in variants))}
     link_of = np.array([position[key[0]] for key in variants], np.int32)
     if len(position) == len(variants):
-        return tuple(LinkInfo(*key) for key in variants), link_of, {}
+        return tuple(map(LinkInfo._make, variants)), link_of, {}
     newest = np.full(len(variants), np.iinfo(np.int64).min)
     np.maximum.at(newest, variant, times_ms)
     merged: dict[str, dict[str, str]] = {link_id: {} for link_id in position}
@@ -186,7 +186,7 @@ def _read_columns(columns: types.SampleColumns) -> SampleBatch:
         faults.append(Violation("columns.sources", fault))
     if faults:
         raise InvalidRequestError(*faults)
-    links = tuple(LinkInfo(link.link_id, link.node, link.peer, link.region) for link in columns.links)
+    links = tuple(map(LinkInfo._make, map(_texts_of, columns.links)))
     _check_named_once(links)
     link_index = np.array(columns.link_index, np.uint32)
     outside = np.flatnonzero(link_index >= len(links))
@@ -207,6 +207,8 @@ def _read_columns(columns: types.SampleColumns) -> SampleBatch:
 
 
 def _check_named_once(links: Sequence[LinkInfo]) -> None:
+    if len({link.link_id for link in links}) == len(links):
+        return
     first: dict[str, int] = {}
     for position, link in enumerate(links):
         if first.setdefault(link.link_id, position) != position:

@@ -78,7 +78,7 @@ def read_window(request: pb.PredictRequest) -> Series:
         raise InvalidRequestError(*foreign)
     incoming = read_rows(request.window)
     batch = incoming.batch
-    named = replace(batch, links=tuple(replace(link, link_id=request.link_id) for link in batch.links))
+    named = replace(batch, links=tuple(link._replace(link_id=request.link_id) for link in batch.links))
     _, refusals = validate(named, 0, _ANY_TIME)
     faults = [
         Violation(f"window[{refusal.index}].{refusal.field}", refusal.description)

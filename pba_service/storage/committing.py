@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import struct
 from typing import TYPE_CHECKING, Any
 
 from pba_service.storage import codec, keys, scripts
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pba_service.engine.ports import Commit
     from pba_service.storage.events import Own
     from pba_service.storage.server import Server
+
+_LEDGER_HEAD = struct.Struct("<IH")
+"""Before a ledger row: its day, and the length of the model version that follows."""
 
 
 async def commit(
@@ -37,7 +41,7 @@ async def commit(
             own.announced(token, [one.prediction for one in group if one.prediction])
         args: list[Any] = [len(group), floor_ms, now_ms, ledger_retention_ms, token]
         for one in group:
-            args += _arguments(one)
+            args += _arguments(one, floor_ms)
         calls.append(([*(keys.link_key(one.link_id) for one in group), *events], args))
     found = [reply for part in await server.run(scripts.COMMIT, calls) for reply in part]
     written = [bool(readable(one.link_id, _flag, reply)) for one, reply in zip(commits, found, strict=True)]
@@ -47,17 +51,16 @@ async def commit(
     return written
 
 
-def _arguments(commit: Commit) -> list[Any]:
-    args: list[Any] = [
-        commit.read_version,
-        commit.read_version + 1,
-        commit.blob,
-        codec.encode_prediction(commit.prediction) if commit.prediction else b"",
-        len(commit.ledger),
-    ]
+def _arguments(commit: Commit, floor_ms: int) -> tuple[int, int, bytes, bytes, bytes]:
+    prediction = commit.prediction
+    alive = prediction is not None and prediction.made_at_ms >= floor_ms  # it was made from a sample of that time
+    more = [b"\1" if alive else b"\0"]
     for entry in commit.ledger:
-        args += (entry.model_version, *codec.encode_ledger_entry(entry))
-    return args
+        day, row = codec.encode_ledger_entry(entry)
+        model = entry.model_version.encode()
+        more += (_LEDGER_HEAD.pack(day, len(model)), model, row)
+    encoded = codec.encode_prediction(prediction) if prediction else b""
+    return commit.read_version, commit.read_version + 1, commit.blob, encoded, b"".join(more)
 
 
 def _flag(_link_id: str, reply: int) -> int:

@@ -4,10 +4,11 @@
     pba:region:<region>        sorted set: links that have said to be in a region, not all of them still are
     pba:events                 stream: predictions as they are committed, and links whose outcomes changed
     pba:check                  string: written and read by the health check
-    pba:{<link>}:m             hash: counters ("k"), node ("n"), peer ("p"), region ("r")
+    pba:{<link>}:m             hash: counters ("k"), what is to be known of samples appended since ("b"), node ("n"),
+                               peer ("p"), region ("r")
     pba:{<link>}:h:<bucket>    string: the samples of one bucket of time, 20 bytes each, ordered
     pba:{<link>}:s             hash: version ("v"), last commit ("t") and blob ("b") of the learned state, newest
-                               prediction ("p")
+                               prediction ("p"), model version of the newest ledger row with its number ("m")
     pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
     pba:{<link>}:o             sorted set: outcomes of transport parameters, 65 bytes each, by when they ended
     pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
@@ -22,6 +23,11 @@ so have those of the models. The keys of a link called "models" are others: thei
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LINKS = b"pba:links"
 EVENTS = b"pba:events"
@@ -41,6 +47,14 @@ def link_key(link_id: str) -> bytes:
     if "%" in link_id or "}" in link_id:
         link_id = link_id.replace("%", "%25").replace("}", "%7D")
     return f"pba:{{{link_id}}}".encode()
+
+
+def link_keys(link_ids: Sequence[str]) -> list[bytes]:
+    """What all keys of each of some links begin with."""
+    together = "".join(link_ids)
+    if "%" in together or "}" in together:
+        return [link_key(link_id) for link_id in link_ids]
+    return [f"pba:{{{link_id}}}".encode() for link_id in link_ids]
 
 
 def region_key(region: str) -> bytes:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+_LARGE_BYTES = 512
+"""From this size on an argument is not copied once more than it has to be."""
+
 
 def pack(command: Sequence[Any]) -> bytes:
     """A command in RESP, the protocol of Redis: every argument as a string of bytes with its length before it.
@@ -19,14 +22,20 @@ def pack(command: Sequence[Any]) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
         if type(argument) is not bytes:
-            if type(argument) is str:
-                argument = argument.encode()  # noqa: PLW2901 - the hot loop of the store
-            elif type(argument) is int or type(argument) is float:
-                argument = repr(argument).encode()  # noqa: PLW2901
-            else:
-                raise TypeError(f"{type(argument).__name__} cannot be an argument of a command")
-        parts += (b"$%d\r\n" % len(argument), argument, b"\r\n")
+            argument = _encode(argument)  # noqa: PLW2901 - the hot loop of the store
+        if len(argument) < _LARGE_BYTES:
+            parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+        else:
+            parts += (b"$%d\r\n" % len(argument), argument, b"\r\n")
     return b"".join(parts)
+
+
+def _encode(argument: Any) -> bytes:
+    if type(argument) is str:
+        return argument.encode()
+    if type(argument) is int or type(argument) is float:
+        return repr(argument).encode()
+    raise TypeError(f"{type(argument).__name__} cannot be an argument of a command")
 
 
 class _Packing:

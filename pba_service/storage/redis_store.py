@@ -17,7 +17,6 @@ from pba_service.storage.connect import open_server
 from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT_S, system_clock
 from pba_service.storage.events import Followed, Heard, Own, announce_outcome, follow
 from pba_service.storage.index import LinkIndex
-from pba_service.storage.putting import HEAD
 from pba_service.storage.recent import RecentBatches
 from pba_service.storage.replies import readable
 
@@ -114,10 +113,9 @@ class RedisStore:
         now = self._clock()
         floor = self._floor_ms(now)
         plan = putting.plan(batch, floor)
-        link_ids = {piece.info.link_id for piece in plan.pieces}
-        if not await self._index.admit(link_ids):
+        if not await self._index.admit(plan.link_ids):
             await self._sweep()
-            if not await self._index.admit(link_ids):
+            if not await self._index.admit(plan.link_ids):
                 raise self._index.full()
         if self._recent is not None:
             # Before it is sent: between the server's answer and a later note of it a failover could come.
@@ -126,19 +124,17 @@ class RedisStore:
 
     async def _put(self, batch: SampleBatch, plan: putting.Plan, now: int) -> PutResult:
         head = (self._floor_ms(now), now, self._retention_ms, self._max_samples)
-        ordered = np.zeros(len(plan.order), np.uint8)
-        changes = np.full(len(batch.links), UNKNOWN_CHANGES, np.int64)
-        for round_, pieces in enumerate(putting.rounds(plan.pieces)):
-            found = await putting.put(self._server, pieces, head)
-            ordered[putting.places(pieces)] = np.frombuffer(b"".join([reply[HEAD.size :] for reply in found]), np.uint8)
-            flags, before = putting.heads(found)
-            # A link with several pieces is left to be read again.
-            unsure = (flags & putting.UNSURE) | (round_ > 0)
-            changes[[piece.link for piece in pieces]] = np.where(unsure, UNKNOWN_CHANGES, before)
-            said = (flags & (putting.CREATED | putting.MOVED)).tolist()
-            await self._index.enter([(piece.info, flag) for piece, flag in zip(pieces, said, strict=True)])
         outcomes = np.zeros(len(batch), np.uint8)
-        outcomes[plan.order] = ordered
+        changes = np.full(len(batch.links), UNKNOWN_CHANGES, np.int64)
+        for round_, pieces in enumerate(plan.rounds):
+            found = await putting.put(self._server, plan, pieces, head)
+            outcomes[plan.order[pieces.places]] = found.outcomes
+            # A link with several pieces is left to be read again.
+            unsure = (found.flags & putting.UNSURE) | (round_ > 0)
+            changes[pieces.link] = np.where(unsure, UNKNOWN_CHANGES, found.changes)
+            said = (found.flags & (putting.CREATED | putting.MOVED)).tolist()
+            infos = [batch.links[link] for link in pieces.link.tolist()]
+            await self._index.enter(zip(infos, said, strict=True))
         return PutResult(outcomes, changes)
 
     async def snapshots(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -19,7 +20,7 @@ from pba_service.storage.keys import MARK, link_key
 from pba_service.storage.packing import packing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from pba_service.storage.scripts import Script
@@ -98,25 +99,36 @@ class Server(ABC):
         """Takes the longest that one round trip may last, half of it for connecting."""
         self.timeout_s = timeout_s
 
-    async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, script: Script, calls: Iterable[Call], *, together: int | None = None) -> list[Any]:
         """Runs a script once per call, in any order.
+
+        Args:
+            script: The script.
+            calls: Its keys and arguments; made while the server works on those before, where they are made one by one.
+            together: How many calls make up one round trip.
 
         Raises:
             StoreUnavailableError: The server is away, slow, or refuses.
         """
-        parts = [calls[first : first + self._together] for first in range(0, len(calls), self._together)]
-        if len(parts) < 2:  # noqa: PLR2004 - nothing to do at the same time
-            return [reply for part in parts for reply in await self._guard(script.name, self._run(script, part))]
-        replies: list[Any] = []
-        for first in range(0, len(parts), _PARTS_AT_ONCE):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    some = parts[first : first + _PARTS_AT_ONCE]
-                    tasks = [group.create_task(self._guard(script.name, self._run(script, part))) for part in some]
-            except* StoreUnavailableError as errors:
-                raise errors.exceptions[0] from None
-            replies += [reply for task in tasks for reply in task.result()]
-        return replies
+        left = iter(calls)
+        parts = iter(lambda: list(islice(left, together or self._together)), [])
+        first, second = next(parts, []), next(parts, None)
+        if second is None:
+            return await self._guard(script.name, self._run(script, first)) if first else []
+        numbered = enumerate(chain((first, second), parts))
+        replies: dict[int, list[Any]] = {}
+
+        async def run_parts() -> None:
+            for place, part in numbered:
+                replies[place] = await self._guard(script.name, self._run(script, part))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_PARTS_AT_ONCE):
+                    group.create_task(run_parts())
+        except* StoreUnavailableError as errors:
+            raise errors.exceptions[0] from None
+        return [reply for place in sorted(replies) for reply in replies[place]]
 
     async def run_for_links(
         self, script: Script, link_ids: Sequence[str], *head: Any, tail: Sequence[Any] | None = None

@@ -3,8 +3,7 @@
 local FLOOR, RETENTION, KEPT, ENDED, ROW = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 return for_each(#KEYS, function(i)
-  local counters = call('HGET', KEYS[i] .. ':m', 'k')
-  if newest_of(counters) < FLOOR then return false end
+  if not alive(KEYS[i], FLOOR) then return false end
   local key = KEYS[i] .. ':o'
   call('ZREMRANGEBYSCORE', key, ENDED, ENDED)
   call('ZADD', key, ENDED, ROW)

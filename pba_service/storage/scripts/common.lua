@@ -11,11 +11,17 @@ local SAMPLE_BYTES, LEDGER_BYTES = 20, 52
 local FOREIGN = 'not ours: '
 local STORED, DUPLICATE, REPLACED = 0, 1, 2
 
--- A link's counters: layout version, alive samples, dead rows at the front of the oldest bucket, oldest and newest
--- bucket, times of the newest and oldest alive sample, and of what node, peer and region were last said, and how many
--- changes its samples have seen (modulo 2^32, from any number on). Layout 1 had no changes.
+-- A link's counters ("k" of its hash), as they were when last written: layout version, alive samples, dead rows at the
+-- front of the oldest bucket, oldest and newest bucket, times of the newest and oldest alive sample, and of what node,
+-- peer and region were last said, and how many changes its samples have seen (modulo 2^32, from any number on). Layout 1
+-- had no changes.
 local COUNTERS, COUNTERS_1 = '<BI4I4I4I4dddddI4', '<BI4I4I4I4ddddd'
 local COUNTERS_BYTES, COUNTERS_1_BYTES, LAYOUT = 61, 57, 2
+
+-- Beside them ("b"), what tells of the samples that were only appended to the newest bucket since: its rows when the
+-- counters were written, the changes of those counters, and what each sample since has said (1: node, 2: peer, 4: region;
+-- the same text as before). The rows themselves are what there is to know of these samples.
+local SINCE, SINCE_BYTES, MOST_SINCE = '<I4I4B', 9, 64
 
 local function fresh()
   return {
@@ -23,8 +29,8 @@ local function fresh()
   }
 end
 
-local function load(blob)
-  if not blob then return fresh() end
+-- Counters as they were written.
+local function parse(blob)
   local s = {}
   local layout
   if #blob == COUNTERS_BYTES then
@@ -37,14 +43,6 @@ local function load(blob)
   end
   if layout ~= LAYOUT then error(FOREIGN .. 'counters of another layout') end
   return s
-end
-
--- The time of the newest sample, by a link's counters; -1 where there are none.
-local function newest_of(blob)
-  if not blob then return -1 end
-  if #blob ~= COUNTERS_BYTES then return load(blob).newest end
-  local layout, _, _, _, _, newest = unpack_at(COUNTERS, blob)
-  return layout == LAYOUT and newest or load(blob).newest
 end
 
 local function save(s)
@@ -68,6 +66,56 @@ local function lower_bound(rows, from, to, offset, width)
     if offset_of(rows, middle, width) < offset then from = middle + 1 else to = middle end
   end
   return from
+end
+
+-- Rows in the buckets from one to another.
+local function rows_between(base, first, last)
+  local rows = 0
+  for bucket = first, last do
+    rows = rows + floor_of(call('STRLEN', bucket_key(base, bucket)) / SAMPLE_BYTES)
+  end
+  return rows
+end
+
+-- Brings counters up to the samples appended since they were written. `newest_rows` are those of the newest bucket, where
+-- they have been read already.
+local function catch_up(base, s, since, newest_rows)
+  if not since then return s end
+  local key, rows, changes, said = bucket_key(base, s.hi), 0, nil, 0
+  if #since == SINCE_BYTES then rows, changes, said = unpack_at(SINCE, since) end
+  if changes ~= s.changes then
+    -- A version that knows nothing of this has written the counters: what lies there is counted.
+    s.lost, s.n = true, rows_between(base, s.lo, s.hi) - s.dead
+    local last = call('GETRANGE', key, -SAMPLE_BYTES, -1)
+    if #last == SAMPLE_BYTES then s.newest = math.max(s.newest, s.hi * BUCKET_MS + offset_of(last, 0, SAMPLE_BYTES)) end
+    return s
+  end
+  if rows == 0 then return s end
+  local from = (rows - 1) * SAMPLE_BYTES
+  local added = newest_rows and sub(newest_rows, from + 1) or call('GETRANGE', key, from, -1)
+  local more = #added / SAMPLE_BYTES - 1
+  if more <= 0 then return s end
+  local last = floor_of(more) == more and offset_of(added, more, SAMPLE_BYTES) or BUCKET_MS
+  if last >= BUCKET_MS or s.hi * BUCKET_MS + last <= s.newest then error(FOREIGN .. 'the rows of ' .. key) end
+  s.n, s.changes, s.newest = s.n + more, (s.changes + more) % 4294967296, s.hi * BUCKET_MS + last
+  if said % 2 == 1 then s.node_ms = s.newest end
+  if said % 4 > 1 then s.peer_ms = s.newest end
+  if said > 3 then s.region_ms = s.newest end
+  return s
+end
+
+-- A link's counters as of now.
+local function load(base, counters, since)
+  if not counters then return fresh() end
+  return catch_up(base, parse(counters), since)
+end
+
+-- Whether a link has samples that are not too old.
+local function alive(base, floor)
+  local counters = call('HGET', base .. ':m', 'k')
+  if not counters then return false end
+  local s = parse(counters)
+  return s.newest >= floor or catch_up(base, s, call('HGET', base .. ':m', 'b')).newest >= floor
 end
 
 -- Puts ordered rows into the ordered rows of a key, which spans `span` ms; of several at one offset the last counts.
@@ -140,18 +188,22 @@ local function announce(events, token, predictions)
   call('XADD', events, 'MAXLEN', '~', entries, '*', 't', token, 'p', concat(parts))
 end
 
--- Runs `work` for each link. Where it meets what is not ours, the answer is the text "!<error>". Any other error (no
--- memory, not the primary any more) says nothing about the link's data and ends the script.
+-- Runs `work` for a link. Where it meets what is not ours, the answer is nothing and the text "!<error>". Any other error
+-- (no memory, not the primary any more) says nothing about the link's data and ends the script.
+local function attempt(work, ...)
+  local ok, reply = pcall(work, ...)
+  if ok then return reply end
+  local text = type(reply) == 'table' and reply.err or tostring(reply)
+  if not (find(text, 'WRONGTYPE', 1, true) or find(text, FOREIGN, 1, true)) then error(reply) end
+  return nil, '!' .. text
+end
+
+-- Runs `work` for each link, and answers for each what it answers, or the text "!<error>".
 local function for_each(count, work)
   local replies = {}
   for i = 1, count do
-    local ok, reply = pcall(work, i)
-    if not ok then
-      local text = type(reply) == 'table' and reply.err or tostring(reply)
-      if not (find(text, 'WRONGTYPE', 1, true) or find(text, FOREIGN, 1, true)) then error(reply) end
-      reply = '!' .. text
-    end
-    replies[i] = reply
+    local reply, fault = attempt(work, i)
+    replies[i] = fault or reply
   end
   return replies
 end

@@ -3,7 +3,6 @@
 local FLOOR = tonumber(ARGV[1])
 
 return for_each(#KEYS, function(i)
-  local counters = call('HGET', KEYS[i] .. ':m', 'k')
-  if newest_of(counters) < FLOOR then return false end
+  if not alive(KEYS[i], FLOOR) then return false end
   return { 1, unpack(call('ZRANGEBYSCORE', KEYS[i] .. ':o', ARGV[1], '+inf')) }
 end)

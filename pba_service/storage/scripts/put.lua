@@ -1,10 +1,12 @@
--- Stores samples. KEYS: links. ARGV: floor_ms (nothing older is kept), now_ms, retention_ms, max_samples, then for each
--- link one text: the lengths of its node, peer and region (a byte each), these, and its samples ordered by time (each:
--- bucket, then the row as it is stored).
--- Answers for each link one byte of flags (1: the link is new, 2: its region changed, 4: who knew its samples before does
--- not know them now, whatever was stored), the number of changes before these (uint32), and one byte of outcome a sample.
+-- Stores samples. KEYS: links. ARGV: floor_ms (nothing older is kept), now_ms, retention_ms, max_samples, then for all
+-- links together: what each brings (how many samples as uint16, the lengths of its node, peer and region, a byte each),
+-- their samples (each link's ordered by time; each: bucket, then the row as it is stored), and these texts.
+-- Answers one text with for each link one byte of flags (1: the link is new, 2: its region changed, 4: who knew its
+-- samples before does not know them now, whatever was stored, 255: what lies there is not ours), the number of changes
+-- before these (uint32), and one byte of outcome a sample; then for each link with flags 255 "!" and the error.
 local FLOOR, NOW, RETENTION, MAX = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local WIRE_BYTES = SAMPLE_BYTES + 4
+local HEADS, ROWS, TEXTS = ARGV[5], ARGV[6], ARGV[7]
+local HEAD_BYTES, WIRE_BYTES = 5, SAMPLE_BYTES + 4
 local COMPACT_DEAD = 256 -- rows: what may lie dead in front of a bucket before it is rewritten
 local FEW = 1024 -- a trimmed link with fewer samples may lack one that a window wants
 local COMPACT_BYTES = 640 -- a closed bucket shorter than this has no slack worth a rewrite
@@ -56,16 +58,10 @@ end
 
 -- Goes on to the next bucket that exists, and counts again what lies from there on.
 local function next_bucket(base, s)
-  s.dead, s.n = 0, 0
-  local lo
-  for bucket = s.lo + 1, s.hi do
-    local rows = floor_of(call('STRLEN', bucket_key(base, bucket)) / SAMPLE_BYTES)
-    if rows > 0 then
-      lo = lo or bucket
-      s.n = s.n + rows
-    end
-  end
-  if lo then
+  local lo = s.lo + 1
+  while lo <= s.hi and call('STRLEN', bucket_key(base, lo)) < SAMPLE_BYTES do lo = lo + 1 end
+  s.dead, s.n = 0, rows_between(base, lo, s.hi)
+  if s.n > 0 then
     s.lo = lo
     s.oldest = lo * BUCKET_MS + offset_of(call('GETRANGE', bucket_key(base, lo), 0, 3), 0, 4)
   end
@@ -109,68 +105,79 @@ local function say(s, changes, field, stamp, old, new, at)
   return true
 end
 
+-- Numbers as texts, which the server would make of them at each call.
+local shown = setmetatable({}, { __index = function(all, number)
+  local text = string.format('%.0f', number)
+  all[number] = text
+  return text
+end })
+
 -- What nearly every push is: one sample that is newer than all others of its link, of which nothing new is said. Answers
 -- nothing where it is anything else; then nothing has been changed.
-local function append(base, said, texts)
-  local nodes, peers, regions = byte(said, 1, 3)
-  local stored = texts > 0 and call('HMGET', base .. ':m', 'k', 'n', 'p', 'r') or { call('HGET', base .. ':m', 'k') }
-  if not stored[1] or #stored[1] ~= COUNTERS_BYTES then return end
-  if nodes > 0 and stored[2] ~= sub(said, 4, 3 + nodes) then return end
-  if peers > 0 and stored[3] ~= sub(said, 4 + nodes, 3 + nodes + peers) then return end
-  if regions > 0 and stored[4] ~= sub(said, 4 + nodes + peers, 3 + texts) then return end
-  local layout, n, dead, lo, hi, newest, oldest, node_ms, peer_ms, region_ms, changes = unpack_at(COUNTERS, stored[1])
-  local bucket, offset = unpack_at('<I4I4', said, 4 + texts)
-  local at = bucket * BUCKET_MS + offset
-  if layout ~= LAYOUT or bucket ~= hi or at <= newest or n >= MAX or newest < FLOOR or oldest < FLOOR then return end
+local function append(base, row_at, nodes, peers, regions, text_at)
+  local stored, said = nil, 0
+  if nodes + peers + regions == 0 then
+    stored = call('HMGET', base .. ':m', 'k', 'b')
+  else
+    stored = call('HMGET', base .. ':m', 'k', 'b', 'n', 'p', 'r')
+    local peer_at, region_at = text_at + nodes, text_at + nodes + peers
+    if nodes > 0 and stored[3] ~= sub(TEXTS, text_at, peer_at - 1) then return end
+    if peers > 0 and stored[4] ~= sub(TEXTS, peer_at, region_at - 1) then return end
+    if regions > 0 and stored[5] ~= sub(TEXTS, region_at, region_at + regions - 1) then return end
+    said = (nodes > 0 and 1 or 0) + (peers > 0 and 2 or 0) + (regions > 0 and 4 or 0)
+  end
+  local counters, since = stored[1], stored[2]
+  if not since or #since ~= SINCE_BYTES or #counters ~= COUNTERS_BYTES then return end
+  local layout, n, _, _, hi, newest, oldest, _, _, _, changes = unpack_at(COUNTERS, counters)
+  local rows, of_changes, said_since = unpack_at(SINCE, since)
+  local bucket, offset = unpack_at('<I4I4', ROWS, row_at)
+  if layout ~= LAYOUT or of_changes ~= changes or bucket ~= hi or oldest < FLOOR or said_since ~= said then return end
 
-  -- The newest row must be the one that the counters tell of: else the key is gone, or holds what is not ours.
-  local key = bucket_key(base, bucket)
-  local last = call('GETRANGE', key, -SAMPLE_BYTES, -1)
-  if #last < SAMPLE_BYTES or bucket * BUCKET_MS + offset_of(last, 0, SAMPLE_BYTES) ~= newest then return end
-  call('APPEND', key, sub(said, 8 + texts))
-  if nodes > 0 then node_ms = at end
-  if peers > 0 then peer_ms = at end
-  if regions > 0 then region_ms = at end
-  call('HSET', base .. ':m', 'k', pack(COUNTERS, LAYOUT, n + 1, dead, lo, hi, at, oldest, node_ms, peer_ms, region_ms,
-    (changes + 1) % 4294967296))
-  return pack('<BI4B', 0, changes, STORED)
+  -- The counters' newest row must lie where they tell of it: else the key is gone, or holds what is not ours.
+  local key = base .. ':h:' .. shown[bucket]
+  local added = rows > 0 and call('GETRANGE', key, shown[(rows - 1) * SAMPLE_BYTES], '-1') or ''
+  local more = #added / SAMPLE_BYTES - 1
+  if more < 0 or more >= MOST_SINCE or more ~= floor_of(more) or n + more >= MAX then return end
+  local known, start = unpack_at('<I4', added), bucket * BUCKET_MS
+  local last = more > 0 and unpack_at('<I4', added, more * SAMPLE_BYTES + 1) or known
+  if start + known ~= newest or last < known or offset <= last or start + last < FLOOR then return end
+  call('APPEND', key, sub(ROWS, row_at + 4, row_at + WIRE_BYTES - 1))
+  return pack('<BI4B', 0, (changes + more) % 4294967296, STORED)
 end
 
-local function put_link(i)
-  local base, said = KEYS[i], ARGV[4 + i]
-  local nodes, peers, regions = byte(said, 1, 3)
-  local texts = nodes + peers + regions
-  if #said == 3 + texts + WIRE_BYTES then
-    local answer = append(base, said, texts)
+local function put_link(base, samples, row_at, nodes, peers, regions, text_at)
+  if samples == 1 then
+    local answer = append(base, row_at, nodes, peers, regions, text_at)
     if answer then return answer end
   end
-  local node, peer = sub(said, 4, 3 + nodes), sub(said, 4 + nodes, 3 + nodes + peers)
-  local region, wire = sub(said, 4 + nodes + peers, 3 + texts), sub(said, 4 + texts)
+  local peer_at, region_at = text_at + nodes, text_at + nodes + peers
+  local node, peer = sub(TEXTS, text_at, peer_at - 1), sub(TEXTS, peer_at, region_at - 1)
+  local region = sub(TEXTS, region_at, region_at + regions - 1)
   local meta = base .. ':m'
-  local stored = call('HMGET', meta, 'k', 'n', 'p', 'r')
-  local s = load(stored[1])
+  local stored = call('HMGET', meta, 'k', 'n', 'p', 'r', 'b')
+  local s = load(base, stored[1], stored[5])
   local flags = s.newest < FLOOR and 1 or 0
-  if flags == 1 then s.changes = NOW % 4294967296 end
+  if s.lost then flags = flags + 4 end
+  if flags > 0 then s.changes = NOW % 4294967296 end
   local before, outcomes, newest = s.changes, { '' }, false
-  if stored[1] and flags == 1 then call('UNLINK', base .. ':s') end -- what was learned of it has expired as well
+  if stored[1] and flags % 2 == 1 then call('UNLINK', base .. ':s') end -- what was learned of it has expired as well
 
-  local count, i_row = #wire / WIRE_BYTES, 0
-  while i_row < count do
-    local bucket = unpack_at('<I4', wire, i_row * WIRE_BYTES + 1)
+  local i_row, rows_end = row_at, row_at + samples * WIRE_BYTES
+  while i_row < rows_end do
+    local bucket = unpack_at('<I4', ROWS, i_row)
     local rows = {}
-    while i_row < count and unpack_at('<I4', wire, i_row * WIRE_BYTES + 1) == bucket do
-      rows[#rows + 1] = sub(wire, i_row * WIRE_BYTES + 5, (i_row + 1) * WIRE_BYTES)
-      i_row = i_row + 1
+    while i_row < rows_end and unpack_at('<I4', ROWS, i_row) == bucket do
+      rows[#rows + 1] = sub(ROWS, i_row + 4, i_row + WIRE_BYTES - 1)
+      i_row = i_row + WIRE_BYTES
     end
     newest = put_bucket(base, s, bucket, concat(rows), outcomes) or newest
   end
-  local at = unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 1) * BUCKET_MS
-    + unpack_at('<I4', wire, (count - 1) * WIRE_BYTES + 5)
+  local at = unpack_at('<I4', ROWS, rows_end - WIRE_BYTES) * BUCKET_MS + unpack_at('<I4', ROWS, rows_end - SAMPLE_BYTES)
 
   for i = 2, #outcomes do
     if outcomes[i] ~= char(DUPLICATE) then s.changes = (s.changes + 1) % 4294967296 end
   end
-  if trim(base, s) and s.n < FEW then flags = flags + 4 end
+  if trim(base, s) and s.n < FEW and flags < 4 then flags = flags + 4 end
   if s.n == 0 then
     call('UNLINK', meta, base .. ':s')
     outcomes[1] = char(4) .. pack('<I4', before)
@@ -180,7 +187,9 @@ local function put_link(i)
   say(s, changes, 'n', 'node_ms', stored[2], node, at)
   say(s, changes, 'p', 'peer_ms', stored[3], peer, at)
   if say(s, changes, 'r', 'region_ms', stored[4], region, at) then flags = flags + 2 end
-  call('HSET', meta, 'k', save(s), unpack(changes))
+  local said = (nodes > 0 and 1 or 0) + (peers > 0 and 2 or 0) + (regions > 0 and 4 or 0)
+  local rows = floor_of(call('STRLEN', bucket_key(base, s.hi)) / SAMPLE_BYTES)
+  call('HSET', meta, 'k', save(s), 'b', pack(SINCE, rows, s.changes, said), unpack(changes))
   if newest then
     call('PEXPIRE', meta, ttl_ms(s.hi))
     call('PEXPIRE', base .. ':s', ttl_ms(s.hi))
@@ -189,4 +198,17 @@ local function put_link(i)
   return concat(outcomes)
 end
 
-return for_each(#KEYS, put_link)
+local answers, row_at, text_at = { '' }, 1, 1
+local records = {}
+for i = 1, #KEYS do
+  local samples, nodes, peers, regions = unpack_at('<I2BBB', HEADS, (i - 1) * HEAD_BYTES + 1)
+  local record, fault = attempt(put_link, KEYS[i], samples, row_at, nodes, peers, regions, text_at)
+  if fault then
+    answers[#answers + 1] = fault
+    record = char(255) .. string.rep('\0', 4 + samples)
+  end
+  records[i] = record
+  row_at, text_at = row_at + samples * WIRE_BYTES, text_at + nodes + peers + regions
+end
+answers[1] = concat(records)
+return answers

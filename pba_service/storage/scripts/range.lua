@@ -2,9 +2,9 @@
 -- for each link nothing, or the bucket to go on with (-1: none), buckets and rows in turn, and the newest sample's time.
 local function range(i)
   local base, from, to, enough = KEYS[i], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-  local counters = call('HGET', base .. ':m', 'k')
-  if not counters then return false end
-  local s = load(counters)
+  local stored = call('HMGET', base .. ':m', 'k', 'b')
+  if not stored[1] then return false end
+  local s = load(base, stored[1], stored[2])
   local reply, rows_read = { -1 }, 0
   for bucket = math.max(floor_of(from / BUCKET_MS), s.lo), math.min(floor_of((to - 1) / BUCKET_MS), s.hi) do
     if rows_read >= enough then

@@ -5,10 +5,10 @@
 local FLOOR = tonumber(ARGV[1])
 
 -- Adds the rows of the times from .. to; returns how many stretches they are.
-local function stretch(base, s, from, to, reply)
+local function stretch(base, s, from, to, newest_rows, reply)
   local count = 0
   for bucket = math.max(floor_of(from / BUCKET_MS), s.lo), math.min(floor_of(to / BUCKET_MS), s.hi) do
-    local rows = call('GET', bucket_key(base, bucket))
+    local rows = bucket == s.hi and newest_rows or call('GET', bucket_key(base, bucket))
     if rows then
       local have = floor_of(#rows / SAMPLE_BYTES)
       local start, stop = bucket == s.lo and s.dead or 0, have
@@ -29,9 +29,11 @@ end
 local function read_link(i)
   local base = KEYS[i]
   local context, besides_from, besides_to = unpack_at('<ddd', ARGV[i + 1])
-  local counters = call('HGET', base .. ':m', 'k')
-  if not counters then return false end
-  local s = load(counters)
+  local stored = call('HMGET', base .. ':m', 'k', 'b')
+  if not stored[1] then return false end
+  local s = parse(stored[1])
+  local newest_rows = call('GET', bucket_key(base, s.hi))
+  catch_up(base, s, stored[2], newest_rows)
   if s.newest < FLOOR then return false end
 
   local oldest = math.max(s.oldest, FLOOR)
@@ -40,8 +42,8 @@ local function read_link(i)
   local from = math.max(s.newest - context, oldest)
   local besides_until = math.min(s.newest - besides_to, from - 1)
   local besides = math.max(s.newest - besides_from, oldest)
-  if besides <= besides_until then reply[6] = stretch(base, s, besides, besides_until, reply) end
-  stretch(base, s, from, s.newest, reply)
+  if besides <= besides_until then reply[6] = stretch(base, s, besides, besides_until, newest_rows, reply) end
+  stretch(base, s, from, s.newest, newest_rows, reply)
   return reply
 end
 

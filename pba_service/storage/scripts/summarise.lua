@@ -19,9 +19,9 @@ end
 
 local function summarise(i)
   local base = KEYS[i]
-  local meta = call('HMGET', base .. ':m', 'k', 'n', 'p', 'r')
+  local meta = call('HMGET', base .. ':m', 'k', 'n', 'p', 'r', 'b')
   if not meta[1] then return false end
-  local s = load(meta[1])
+  local s = load(base, meta[1], meta[5])
   if s.newest < FLOOR then return false end
   local newest = call('GETRANGE', bucket_key(base, s.hi), -SAMPLE_BYTES, -1)
   return { count(base, s), meta[2], meta[3], meta[4], s.hi, newest, call('HGET', base .. ':s', 'p') }

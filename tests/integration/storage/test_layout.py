@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pba_service.domain.samples import LinkInfo, one_link_batch
 from pba_service.storage import codec, keys, scripts
@@ -121,38 +119,3 @@ async def test_a_long_put_is_cut_so_that_others_get_their_turn(redis_server, sto
     runs = [stats[name] for name in ("cmdstat_eval", "cmdstat_evalsha") if name in stats]
     assert sum(one["calls"] for one in runs) >= 43_000 // 2_000
     assert max(one["usec_per_call"] for one in runs) < 50_000  # about a thousand on a machine at rest
-
-
-def everything_of(redis_server, link_id):
-    """A link's counters, what it said of itself, and its samples, as they lie there."""
-    base = keys.link_key(link_id)
-    found = {key[len(base) :]: redis_server.client.get(key) for key in redis_server.client.keys(base + b":h:*")}
-    return redis_server.client.hgetall(base + b":m") | found
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(1, 300), st.sampled_from(["", "n1", "n2"]), st.sampled_from(["", "r1", "r2"])),
-        min_size=1,
-        max_size=40,
-    )
-)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_one_newest_sample_leaves_what_the_long_way_leaves(redis_server, said):
-    """Nearly every push brings one newest sample and takes a short way; with the sample before it as well it cannot."""
-    redis_server.client.flushall()
-    store = RedisStore.connect(
-        redis_server.url, max_samples=12, retention_ms=DAY_MS, clock=Clock(NOW_MS), timeout_s=PATIENCE_S
-    )
-    at_ms = NOW_MS - MINUTE_MS * sum(minutes for minutes, _, _ in said)
-    before = None
-    for turn, (later, node, region) in enumerate(said):
-        at_ms += later * MINUTE_MS
-        told = {"node": node, "region": region, "peer": "p" if turn else ""}
-        await store.put(samples("short", [at_ms], [turn], **told))
-        times = [at_ms] if before is None else [before, at_ms]
-        await store.put(samples("long", times, [turn - 1, turn][-len(times) :], **told))
-        before = at_ms
-    short, long = everything_of(redis_server, "short"), everything_of(redis_server, "long")
-    await store.close()
-    assert short == long
