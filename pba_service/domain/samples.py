@@ -182,19 +182,24 @@ def validate(batch: SampleBatch, now_ms: int, limits: Limits) -> tuple[NDArray[n
     Returns:
         bool[n], which samples are good, and the first fault of each other sample, ordered by index.
     """
+    times, texts_good = batch.measured_at_ms, _all_texts_good(batch.links)
+    in_range = (batch.values >= 0) & (batch.values <= MAXIMA)  # nor is what is no number
+    good = (in_range | ~batch.present).all(axis=1) & batch.present.any(axis=1)
+    good &= (times <= now_ms + limits.max_ahead_ms) & (times >= now_ms - limits.max_age_ms)
+    if texts_good and good.all():
+        return good, []
     faults: dict[int, Refusal] = {}
 
     def refuse(indices: NDArray[np.intp], field: str, reason: Reason, description: str) -> None:
         for index in indices.tolist():
             faults.setdefault(index, Refusal(index, field, reason, description))
 
-    for position, link in enumerate(() if _all_texts_good(batch.links) else batch.links):
+    for position, link in enumerate(() if texts_good else batch.links):
         for field, required in (("link_id", True), ("node", False), ("peer", False), ("region", False)):
             fault = text_fault(getattr(link, field), required=required)
             if fault:
                 refuse(np.flatnonzero(batch.link_index == position), field, *fault)
 
-    times = batch.measured_at_ms
     refuse(
         np.flatnonzero(times > now_ms + limits.max_ahead_ms),
         "measured_at",

@@ -225,44 +225,35 @@ class HotLinks:
         link_ids = [link.link_id for link in batch.links]
         for reading in self._readings:
             reading.written.update(reading.link_ids.intersection(link_ids))
-        rows = np.array(self.rows(link_ids), np.intp)
-        known = np.flatnonzero(rows != _ABSENT)
-        if not len(known):
+        rows, index = np.array(self.rows(link_ids), np.intp), batch.link_index
+        known = rows != _ABSENT
+        if not known.any():
             return
         changed = result.outcomes != Outcome.DUPLICATE
-        count = np.bincount(batch.link_index[changed], minlength=len(rows))
-        before, here = result.changes[known], self._changes[rows[known]]
-        current = (before == here) & (before != UNKNOWN_CHANGES)
-        after = (before + count[known]) % CHANGES_MODULUS
-        had = (here == after) & (before != UNKNOWN_CHANGES)  # a read that was answered first knows them already
-        self._add(batch, np.flatnonzero(changed), rows, known[current & (count[known] > 0)], count)
-        self.forget(link_ids[i] for i in known[~current & ~had].tolist())
+        count = np.bincount(index[changed], minlength=len(rows))
+        before, here = result.changes, self._changes[rows]
+        told = known & (before != UNKNOWN_CHANGES)
+        current = told & (before == here)
+        kept = told & (here == (before + count) % CHANGES_MODULUS)  # a read that was answered first knows them already
+        kept |= current & (count == 0)
+        single = np.flatnonzero(changed & (current & (count == 1))[index])
+        added = self._add(batch, single, rows[index[single]])
+        kept[index[added]] = True
+        self.forget(link_ids[i] for i in np.flatnonzero(known & ~kept).tolist())
 
-    def _add(
-        self,
-        batch: SampleBatch,
-        samples: NDArray[np.intp],
-        rows: NDArray[np.intp],
-        links: NDArray[np.intp],
-        count: NDArray[np.intp],
-    ) -> None:
-        """Adds one new newest sample to each of some links; those that got anything else are forgotten."""
-        single = np.zeros(len(rows), np.bool_)
-        single[links] = count[links] == 1
-        sample = samples[single[batch.link_index[samples]]]
-        link = batch.link_index[sample]
-        row, time_ms = rows[link], batch.measured_at_ms[sample]
-        place = self._last[row] + 1
-        fits = (place < self._limit[row]) & (time_ms > self._times[row, place - 1])
-        sample, row, place = sample[fits], row[fits], place[fits]
-        self._times[row, place] = batch.measured_at_ms[sample]
+    def _add(self, batch: SampleBatch, samples: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Adds a sample to each of some rows; returns those for which there was room, and that were the row's newest."""
+        time_ms, place = batch.measured_at_ms[samples], self._last[rows] + 1
+        fits = (place < self._limit[rows]) & (time_ms > self._times[rows, place - 1])
+        if not fits.all():
+            samples, rows, place, time_ms = samples[fits], rows[fits], place[fits], time_ms[fits]
+        self._times[rows, place] = time_ms
         # as the store gives them back: one zero, one NaN
-        values = np.where(batch.present[sample], batch.values[sample] + np.float32(0), np.float32(np.nan))
-        self._values[row, place] = values
-        self._last[row] = place
-        self._changes[row] = (self._changes[row] + 1) % CHANGES_MODULUS
-        single[link[~fits]] = False
-        self.forget(batch.links[i].link_id for i in links[~single[links]].tolist())
+        values = np.where(batch.present[samples], batch.values[samples] + np.float32(0), np.float32(np.nan))
+        self._values[rows, place] = values
+        self._last[rows] = place
+        self._changes[rows] = (self._changes[rows] + 1) % CHANGES_MODULUS
+        return samples
 
     def _make_room(self, count: int) -> None:
         """Forgets those known longest, where there is no room for more."""

@@ -179,7 +179,7 @@ class Refresher:
     def stored(self, batch: SampleBatch, result: PutResult) -> None:
         """Adds samples that have been stored to what is remembered, and marks their links."""
         self._batches.memory.written(batch, result)
-        touched = np.unique(batch.link_index[result.outcomes != Outcome.DUPLICATE])
+        touched = np.flatnonzero(np.bincount(batch.link_index[result.outcomes != Outcome.DUPLICATE]))
         self.mark([batch.links[position].link_id for position in touched.tolist()])
 
     def unsure(self, batch: SampleBatch) -> None:

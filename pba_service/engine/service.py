@@ -127,13 +127,13 @@ class PbaService:
         good, refusals = validate(batch, self._clock(), self._policy.sample_limits)
         kept = batch if good.all() else batch.take(good)
         outcomes = await self._ingest.put(kept)
-        stored, duplicates, replaced = (int((outcomes == outcome).sum()) for outcome in Outcome)
-        changed = outcomes != Outcome.DUPLICATE
+        stored, duplicates, replaced = np.bincount(outcomes, minlength=len(Outcome)).tolist()
         self._metrics.samples_pushed(
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
         self._observe(kept, outcomes)
         if kept.sources is not None:
+            changed = outcomes != Outcome.DUPLICATE
             self._metrics.values_obtained(told_sources(kept.sources[changed], kept.present[changed]))
         return PushOutcome(stored=stored, replaced=replaced, duplicates=duplicates, refusals=refusals)
 
@@ -280,13 +280,13 @@ class PbaService:
 
     def _observe(self, batch: SampleBatch, outcomes: NDArray[np.uint8]) -> None:
         """Shows the newest of the changed samples of each link as its current values, and counts the new ones."""
-        changed = np.flatnonzero(outcomes != Outcome.DUPLICATE)
-        rows = changed
-        if not (np.diff(batch.link_index[changed]) > 0).all():
-            # of a link's samples of the same time the one that was given last comes last
-            rows = changed[np.lexsort((batch.measured_at_ms[changed], batch.link_index[changed]))]
-        newest = rows[np.diff(batch.link_index[rows], append=-1) != 0]
+        newest = np.flatnonzero(outcomes != Outcome.DUPLICATE)
         links = batch.link_index[newest]
+        if not (links[1:] > links[:-1]).all():
+            # of a link's samples of the same time the one that was given last comes last
+            newest = newest[np.lexsort((batch.measured_at_ms[newest], links))]
+            newest = newest[np.diff(batch.link_index[newest], append=-1) != 0]
+            links = batch.link_index[newest]
         added = np.bincount(batch.link_index[outcomes == Outcome.STORED], minlength=len(batch.links))[links]
         names = [batch.links[link].link_id for link in links.tolist()]
         self._metrics.links_pushed(names, batch.measured_at_ms[newest], batch.values[newest], added)

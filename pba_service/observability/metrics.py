@@ -206,8 +206,10 @@ class Metrics:
         self._skipped = counter(
             "dwcp_pba_skipped_updates_total", "Updates that newer ones overtook before a subscriber read them."
         )
-        for outcome in ("stored", "duplicate", "replaced", "refused"):
-            self._samples.labels(outcome)
+        # found by their labels once, since that takes longer than counting
+        self._samples_of = {
+            outcome: self._samples.labels(outcome) for outcome in ("stored", "duplicate", "replaced", "refused")
+        }
         for metric, way in product(METRICS, WAYS):
             self._values.labels(metric, way)
         for reason in REFUSALS:
@@ -216,15 +218,15 @@ class Metrics:
             self._refused.labels(reason)
         for source in SOURCES:
             self._predictions.labels(source)
-        for hit in ("true", "false"):
-            self._ledger.labels(hit)
+        self._came_true, self._came_false = (self._ledger.labels(hit) for hit in ("true", "false"))
 
     def samples_pushed(self, *, stored: int, duplicates: int, replaced: int, refused: Iterable[Enum] = ()) -> None:
         """A batch was answered."""
         for outcome, count in (("stored", stored), ("duplicate", duplicates), ("replaced", replaced)):
-            self._samples.labels(outcome).inc(count)
+            if count:
+                self._samples_of[outcome].inc(count)
         for reason in refused:
-            self._samples.labels("refused").inc()
+            self._samples_of["refused"].inc()
             self._refused.labels(reason.name.lower()).inc()
 
     def ingest_batch(self, samples: int) -> None:
@@ -289,8 +291,8 @@ class Metrics:
             errors: float32[k, 4], shares of the larger of the predicted and the actual value; NaN where not compared.
             hits: How many came true.
         """
-        self._ledger.labels("true").inc(hits)
-        self._ledger.labels("false").inc(len(link_ids) - hits)
+        self._came_true.inc(hits)
+        self._came_false.inc(len(link_ids) - hits)
         self._links.scored(link_ids, errors.tolist())
 
     def conditions(self, links: Mapping[str, int]) -> None:

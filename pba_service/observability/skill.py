@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from prometheus_client import CollectorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class _OfMetric:
+    """The counters of one model and metric: finding them by their labels takes longer than counting."""
+
+    served: Counter
+    last: Counter
+    inside: Counter
+    outside: Counter
+
+    def count(self, served: float, last: float, inside: int, compared: int) -> None:
+        """Adds sums of errors, and how many of so many values lay inside their intervals."""
+        self.served.inc(served)
+        self.last.inc(last)
+        self.inside.inc(inside)
+        self.outside.inc(compared - inside)
 
 
 class SkillMetrics:
@@ -34,7 +52,7 @@ class SkillMetrics:
             ["version", "metric", "inside"],
             registry=registry,
         )
-        self._judged: set[str] = set()
+        self._judged: dict[str, list[_OfMetric]] = {}
 
     def judged(
         self, versions: Sequence[str], served: NDArray[np.float32], last: NDArray[np.float32], inside: NDArray[np.bool_]
@@ -48,22 +66,30 @@ class SkillMetrics:
             inside: bool[n, 4], whether the sample lay in the 90 % interval.
         """
         different = set(versions)
-        self._judged |= different
         for version in different:
+            counters = self._judged.get(version)
+            if counters is None:
+                counters = self._judged[version] = [self._of_metric(version, metric) for metric in METRICS]
             rows = slice(None) if len(different) == 1 else np.array([one == version for one in versions])
             compared = np.isfinite(served[rows]) & np.isfinite(last[rows])
             sums = [np.where(compared, errors[rows], 0).sum(axis=0).tolist() for errors in (served, last)]
             within, all_of = (inside[rows] & compared).sum(axis=0).tolist(), compared.sum(axis=0).tolist()
-            for place, metric in enumerate(METRICS):
-                self._errors.labels(version, metric, "served").inc(sums[0][place])
-                self._errors.labels(version, metric, "last").inc(sums[1][place])
-                self._intervals.labels(version, metric, "true").inc(within[place])
-                self._intervals.labels(version, metric, "false").inc(all_of[place] - within[place])
+            for counter, *counts in zip(counters, *sums, within, all_of, strict=True):
+                counter.count(*counts)
+
+    def _of_metric(self, version: str, metric: str) -> _OfMetric:
+        errors, intervals = self._errors.labels, self._intervals.labels
+        return _OfMetric(
+            errors(version, metric, "served"),
+            errors(version, metric, "last"),
+            intervals(version, metric, "true"),
+            intervals(version, metric, "false"),
+        )
 
     def keep(self, versions: Collection[str]) -> None:
         """Ends the series of all other models."""
-        for version in self._judged - set(versions):
-            self._judged.discard(version)
+        for version in self._judged.keys() - set(versions):
+            del self._judged[version]
             for metric in METRICS:
                 for forecaster in ("served", "last"):
                     self._errors.remove(version, metric, forecaster)
