@@ -242,7 +242,7 @@ class HotLinks:
         self.forget(link_ids[i] for i in np.flatnonzero(known & ~kept).tolist())
 
     def _add(self, batch: SampleBatch, samples: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Adds a sample to each of some rows; returns those for which there was room, and that were the row's newest."""
+        """Adds a sample to each of some rows; returns those that were newer than all, and for which there was room."""
         time_ms, place = batch.measured_at_ms[samples], self._last[rows] + 1
         fits = (place < self._limit[rows]) & (time_ms > self._times[rows, place - 1])
         if not fits.all():
