@@ -21,7 +21,7 @@ HIT_BURN_IN = 5
 """Settled forecasts that the prior hit rate counts for."""
 
 _EDGES = np.array([1 - TOLERANCE_RATIO, 1 + TOLERANCE_RATIO], np.float32)[:, None, None]
-_MASSES = np.diff([0.0, *QUANTILES, 1.0]).astype(np.float32)
+_MASSES = np.diff([0.0, *QUANTILES, 1.0]).astype(np.float32)[:, None, None, None]
 _TINY = np.float32(1e-30)
 _EVIDENCE_LIMIT = 4.0
 _COEFFICIENT_LIMIT = 5.0
@@ -64,13 +64,12 @@ def _share_below(quantiles: NDArray[np.float32], limits: NDArray[np.float32]) ->
         float32[k, n, 2].
     """
     span = quantiles[-1] - quantiles[0]
-    knots = [quantiles[0] - span, *quantiles, quantiles[-1] + span]
-    share = np.zeros(limits.shape, np.float32)
-    for lower, upper, mass in zip(knots[:-1], knots[1:], _MASSES, strict=True):
-        # where two quantiles coincide, all of their mass lies at once below what is not below them
-        part = (limits - lower) / np.maximum(upper - lower, _TINY)
-        part = np.where(limits >= upper, np.float32(1), np.maximum(part, 0))
-        share += mass * part
+    knots = np.concatenate([(quantiles[0] - span)[None], quantiles, (quantiles[-1] + span)[None]])[:, None]
+    lower, upper = knots[:-1], knots[1:]  # float32[6, 1, n, 2]
+    # where two quantiles coincide, all of their mass lies at once below what is not below them
+    part = (limits - lower) / np.maximum(upper - lower, _TINY)
+    part = np.where(limits >= upper, np.float32(1), np.maximum(part, 0))
+    share: NDArray[np.float32] = (part * _MASSES).sum(axis=0)
     return share
 
 

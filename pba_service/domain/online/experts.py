@@ -96,7 +96,7 @@ def listen(values: NDArray[np.float32]) -> Heard:
         np.divide(total, np.clip(count, 1, length), out=out[:, :, column], casting="same_kind")
     for column, length in enumerate(MEDIANS, start=1 + len(MEANS)):
         ordered = np.sort(values[:, :, -length:], axis=2)  # NaN last
-        known = np.minimum(count, length)
+        known = None if complete else np.minimum(count, length)
         out[:, :, column] = quantile(ordered, known, 0.5)
     recent = min(slots, _EWMA_SLOTS)
     weighted = np.einsum("nml,l->nm", summed[:, :, -recent:], _EWMA_WEIGHTS[-recent:])
@@ -107,13 +107,13 @@ def listen(values: NDArray[np.float32]) -> Heard:
     return Heard(out, tails)
 
 
-def quantile(ordered: NDArray[np.float32], count: NDArray[np.int_], level: float) -> NDArray[np.float32]:
+def quantile(ordered: NDArray[np.float32], count: NDArray[np.int_] | None, level: float) -> NDArray[np.float32]:
     """The quantile of the first `count` (int[n, 4]) of float32[n, 4, k], between two of them by interpolation.
 
-    Beyond `count` there is NaN, and NaN is the quantile where count is 0.
+    Beyond `count` there is NaN, and NaN is the quantile where count is 0. None stands for all k.
     """
     width = ordered.shape[2]
-    if ((count == width) | (count == 0)).all():
+    if count is None or ((count == width) | (count == 0)).all():
         below, part = divmod((width - 1) * level, 1)
         low, high = ordered[:, :, int(below)], ordered[:, :, min(int(below) + 1, width - 1)]
         return low + np.float32(part) * (high - low)
