@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain import online
+from pba_service.domain.columns import Columns
 from pba_service.domain.samples import Series
 from pba_service.domain.window import windows_at
 from pba_service.runtime.session import load_model
@@ -46,6 +47,7 @@ class Links:
         walk = np.exp(0.03 * rng.standard_normal((count, self.samples, 4)).cumsum(axis=1)) * [80, 30, 0.01, 3]
         self.values = np.minimum(walk, [1e8, 1e6, 1, 1e6]).astype(np.float32)
         self.times = START_MS + STEP_MS * np.arange(self.samples, dtype=np.int64)
+        self.table = np.tile(self.times, (count, 1))
         self.step = np.full(count, STEP_MS, np.int64)
         newest = np.array([self.samples - 1])
         windows = [windows_at(Series(self.times, values), newest, slots, STEP_MS).values[0] for values in self.values]
@@ -61,12 +63,13 @@ class Links:
             for i in range(0, self.count, BATCH)
         ]
 
-    def past(self, end: int) -> list[Series]:
-        """What is read of each link to advance it to a sample."""
-        rows = slice(max(end - self.model.info.window_slots - HORIZON_STEPS, 0), end + 1)
-        return [Series(self.times[rows], values[rows]) for values in self.values]
+    def past(self, end: int) -> Columns:
+        """What is remembered of each link to advance it to a sample."""
+        first = max(end - self.model.info.window_slots - HORIZON_STEPS, 0)
+        every = np.arange(self.count)
+        return Columns(self.table, self.values, every, np.full(self.count, first), np.full(self.count, end))
 
-    def advance(self, states: NDArray[np.void], past: list[Series], end: int) -> online.Advance:
+    def advance(self, states: NDArray[np.void], past: Columns, end: int) -> online.Advance:
         """One step; the window is the newest one's throughout, which costs the same."""
         made_at = np.full(self.count, self.times[end])
         return online.advance(
