@@ -12,7 +12,7 @@ from pba_service.observability.access import DENIALS, AccessMetrics
 from pba_service.observability.metrics import Metrics
 from pba_service.observability.round_trips import RoundTrips
 from pba_service.serving.admission import Admission, AdmissionOptions
-from pba_service.serving.interceptors import RpcMetrics
+from pba_service.serving.counted import RpcMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,34 +30,29 @@ WORKING = 64
 RECURRENCE = (128, 512)
 """The matrix of the documented topology's largest product: units by gates of its first layer."""
 
+SLOTS = 10
+LSTMS = ((6, 128), (128, 64))
+DENSES = ((64, 32), (32, 4))
+"""The documented topology: slots read, and inputs and units of its layers."""
 
-def flops_per_window(model: Path) -> int:
-    """Multiplications and additions of the LSTM and matrix operators for one window; all else counts as nothing."""
+
+def flops_per_window() -> int:
+    """Multiplications and additions of the documented topology's products for one window; all else is nothing.
+
+    As an LSTM is written down, with the product of each step's state, the first one's zeros as well.
+    """
+    return 2 * SLOTS * sum(4 * units * (inputs + units) for inputs, units in LSTMS) + 2 * sum(
+        inputs * units for inputs, units in DENSES
+    )
+
+
+def flops_computed(model: Path) -> int:
+    """Multiplications and additions of a graph's own products with weights for one window, where it has no LSTM."""
     import onnx  # noqa: PLC0415 - the graph is only read here
-    from onnx import numpy_helper, shape_inference  # noqa: PLC0415 - likewise
 
-    graph = shape_inference.infer_shapes(onnx.load(str(model / "model.onnx"))).graph
-    weights = {one.name: numpy_helper.to_array(one).shape for one in graph.initializer}
-    shapes = {
-        one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim]
-        for one in (*graph.value_info, *graph.input, *graph.output)
-    }
-    total = 0
-    for node in graph.node:
-        if node.op_type == "LSTM":
-            _, gates, inputs = weights[node.input[1]]
-            units = weights[node.input[2]][2]
-            total += 2 * steps(shapes.get(node.input[0]), shapes.get(node.output[0])) * gates * (inputs + units)
-        elif node.op_type in {"MatMul", "Gemm"} and node.input[1] in weights:
-            shape = weights[node.input[1]]
-            rows = [length for length in shapes.get(node.output[0], [])[1:-1] if length]
-            total += 2 * int(np.prod(shape)) * int(np.prod(rows or [1]))
-    return total
-
-
-def steps(*shapes: list[int] | None) -> int:
-    """The length of an LSTM's sequence, its first axis; ten, where no shape is known."""
-    return next((shape[0] for shape in shapes if shape and shape[0]), 10)
+    graph = onnx.load(str(model / "model.onnx")).graph
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer}
+    return 2 * sum(sizes[node.input[1]] for node in graph.node if node.op_type in {"MatMul", "Gemm"})
 
 
 def run(bench: Bench) -> Section:
@@ -90,8 +85,11 @@ def run(bench: Bench) -> Section:
             return float(json.loads(process.stdout.readline()))  # type: ignore[union-attr]
 
         seconds, rounds = 0.15, 3 * bench.rounds  # short turns: what else the machine does meets both
-        work = flops_per_window(ROOT / "models" / DOCUMENTED)
-        section.notes.append(f"{DOCUMENTED}: {work / 1e6:.3f} MFLOP a window in its LSTM and matrix operators.")
+        work, computed = flops_per_window(), flops_computed(ROOT / "models" / DOCUMENTED)
+        section.notes.append(
+            f"{DOCUMENTED}: {work / 1e6:.3f} MFLOP a window. Its graph leaves out what is multiplied with the first "
+            f"step's zeros: of what it does compute, {computed / 1e6:.3f}, the rows named so."
+        )
         for batch in BATCHES:
             found = turns(
                 {
@@ -110,6 +108,13 @@ def run(bench: Bench) -> Section:
                     found["sgemm"],
                     "sgemm",
                     goal=">= 0.85" if batch == WORKING else "",
+                ),
+                compared(
+                    f"{DOCUMENTED}, batch {batch}, what it computes",
+                    "GFLOP/s",
+                    [rate * computed / 1e9 for rate in found[DOCUMENTED]],
+                    found["sgemm"],
+                    "sgemm",
                 ),
                 compared(
                     f"{DOCUMENTED}, batch {batch}",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NODES = 20_000
-"""The shipped models have 27 and 277; the documented topology unrolled over 10 steps would have some hundred."""
+"""The shipped models have some 300 each."""
 
 MAX_TENSORS = 20_000
 MAX_NAME_BYTES = 1_024

@@ -73,31 +73,21 @@ class Admission:
         self._limit = Gauge(
             "dwcp_pba_calls_limit", "Calls or streams that may be under way at a time.", ("method",), registry=registry
         )
-        self._doors: dict[str, _Door] = {}  # one entry per existing method
 
-    def let_in(self, method: str, handler: _Handler) -> _Handler:
-        """For one call of a method: its handler, or one that refuses without reading the request."""
-        door = self._doors.get(method)
-        if door is None or door.handler is not handler:
-            if method.startswith(_FREE):
-                return handler
-            door = self._doors[method] = self._door(method.rpartition("/")[2], handler)
-        if door.limiter.is_full():
-            door.refused.inc()
-            return door.refusal
-        return door.counted
-
-    def _door(self, name: str, handler: _Handler) -> _Door:
-        options = self._options.limit
+    def door(self, method: str, handler: _Handler) -> Door | None:
+        """The way in to a method's handler; None: it is always open."""
+        if method.startswith(_FREE):
+            return None
+        name, options = method.rpartition("/")[2], self._options.limit
         if handler.request_streaming or handler.response_streaming:
             most = self._options.heavy_streams.get(name, self._options.streams)
             options = LimitOptions(least=most, most=most, first=most)
         limiter = Limiter(options, self._clock)
         self._limit.labels(name).set_function(lambda: limiter.limit)
-        return _Door(handler, limiter, self._clock, self._refused.labels(name))
+        return Door(handler, limiter, self._clock, self._refused.labels(name))
 
 
-class _Door:
+class Door:
     """The way in to one method.
 
     Attributes:
@@ -116,6 +106,13 @@ class _Door:
         self._clock = clock
         self.counted = self._streaming() if self.streams else self._unary()
         self.refusal: _Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    def for_call(self) -> _Handler:
+        """For one call: the handler, or one that refuses without reading the request."""
+        if self.limiter.is_full():
+            self.refused.inc()
+            return self.refusal
+        return self.counted
 
     def _unary(self) -> _Handler:
         handler, limiter, clock = self.handler, self.limiter, self._clock

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-import time
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,7 +13,6 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
-from prometheus_client import Counter, Histogram
 
 from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
 from pba_service.serving.pushback import refuse
@@ -26,58 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from google.rpc.status_pb2 import Status
-    from prometheus_client import CollectorRegistry
 
     from pba_service.observability.spans import Tracing
-    from pba_service.serving.admission import Admission
+    from pba_service.serving.admission import Admission, Door
+    from pba_service.serving.counted import MethodMetrics, RpcMetrics
     from pba_service.serving.gate import Gate, Visit
 
     _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
-
-_LABELS = ("grpc_type", "grpc_service", "grpc_method")
-_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class RpcMetrics:
-    """Rate, errors and duration of calls, under the names of go-grpc-prometheus that existing dashboards know."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Registers the metrics."""
-        self.started = Counter("grpc_server_started", "Calls started.", _LABELS, registry=registry)
-        self.handled = Counter(
-            "grpc_server_handled", "Calls finished, by status code.", (*_LABELS, "grpc_code"), registry=registry
-        )
-        self.handling_s = Histogram(
-            "grpc_server_handling_seconds",
-            "Time from the start of a call to its end.",
-            _LABELS,
-            buckets=_BUCKETS_S,
-            registry=registry,
-        )
-
-
-class _Method:
-    """The metrics of one method, looked up once: looking them up at every call cost more than counting."""
-
-    def __init__(self, metrics: RpcMetrics, name: str, grpc_type: str) -> None:
-        self.name = name
-        service, _, method = name.strip("/").rpartition("/")
-        labels = (grpc_type, service, method)
-        self._started = metrics.started.labels(*labels)
-        self._handling_s = metrics.handling_s.labels(*labels)
-        self._handled = {code: metrics.handled.labels(*labels, code.name) for code in grpc.StatusCode}
-
-    def begin(self) -> float:
-        """Counts a call; its start, for `end`."""
-        self._started.inc()
-        return time.perf_counter()
-
-    def end(self, started_s: float, code: grpc.StatusCode) -> float:
-        """Counts the end of a call; how long it took in seconds."""
-        took_s = time.perf_counter() - started_s
-        self._handled[code].inc()
-        self._handling_s.observe(took_s)
-        return took_s
 
 
 class Guard:
@@ -96,27 +49,29 @@ class Guard:
         self._admission = admission
         self._gate = gate
         self._log = structlog.get_logger(__name__).bind()  # bound once: a lazy logger is made anew at every line
-        self._guarded: dict[str, tuple[_Handler, _Handler]] = {}  # one entry per existing method
+        self._guarded: dict[str, tuple[_Handler, _Handler, Door | None]] = {}  # one entry per existing method
 
     def registration(self, server: grpc.aio.Server) -> Registration:
         """What services are added to in place of the server."""
         return Registration(server, self)
 
     def guarded(self, method: str, handler: _Handler) -> _Handler:
-        """The guarded handler of a method."""
-        known, guarded = self._guarded.get(method, (None, None))
-        if known is not handler or guarded is None:
+        """The guarded handler for one call of a method."""
+        known = self._guarded.get(method)
+        if known is None or known[0] is not handler:
             guarded = self._guard(method, handler)
             if self._tracing is not None:
                 guarded = traced(self._tracing, method, guarded)
-            self._guarded[method] = handler, guarded
-        return guarded if self._admission is None else self._admission.let_in(method, guarded)
+            door = None if self._admission is None else self._admission.door(method, guarded)
+            known = self._guarded[method] = handler, guarded, door
+        door = known[2]
+        return known[1] if door is None else door.for_call()
 
     def _guard(self, method: str, handler: _Handler) -> _Handler:
         grpc_type, inner, make = _shape(handler)
         if handler.response_streaming and not inspect.isasyncgenfunction(inner):
             raise TypeError(f"{method}: streaming handlers are asynchronous generators")
-        called = _Method(self._metrics, method, grpc_type)
+        called = self._metrics.method(method, grpc_type)
         if self._gate is not None and not self._gate.is_open(method):
             return self._gated(self._gate, called, handler)
         check: Any = _all_checked if handler.request_streaming else _checked
@@ -145,7 +100,7 @@ class Guard:
         )
         return guarded
 
-    def _gated(self, gate: Gate, method: _Method, handler: _Handler) -> _Handler:
+    def _gated(self, gate: Gate, method: MethodMetrics, handler: _Handler) -> _Handler:
         """The same for a method that not everybody may call: nothing is read of a request before its caller is known.
 
         Generators must not hold the visit: a stream that ends because its caller's time is over may be in a write then.
@@ -185,7 +140,9 @@ class Guard:
         return gated
 
     @asynccontextmanager
-    async def _watched(self, method: _Method, context: Any, started_s: float | None = None) -> AsyncIterator[None]:
+    async def _watched(
+        self, method: MethodMetrics, context: Any, started_s: float | None = None
+    ) -> AsyncIterator[None]:
         if started_s is None:
             started_s = method.begin()
         code = grpc.StatusCode.OK

@@ -66,14 +66,15 @@ class Limiter:
 
     def is_full(self) -> bool:
         """Whether a call that came now would be refused."""
-        if self.under_way < int(self._limit):
+        if self.under_way + 1 <= self._limit:
             return False
         self._reached = True
         return True
 
     def enter(self) -> bool:
         """Whether a call may begin; one that may must be ended with `leave`."""
-        if self.is_full():
+        if self.under_way + 1 > self._limit:
+            self._reached = True
             return False
         self.under_way += 1
         return True

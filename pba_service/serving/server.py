@@ -17,8 +17,9 @@ from pba.v1 import prediction_service_pb2 as pb
 
 from pba_service.domain.errors import ModelUnavailableError
 from pba_service.serving.admission import Admission
+from pba_service.serving.counted import RpcMetrics
 from pba_service.serving.health import HealthMonitor, HealthServicer
-from pba_service.serving.interceptors import Guard, RpcMetrics
+from pba_service.serving.interceptors import Guard
 from pba_service.serving.models import ModelServicer
 from pba_service.serving.servicers import PredictionServicer
 from pba_service.serving.tls import server_credentials

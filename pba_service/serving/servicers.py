@@ -56,11 +56,13 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse | bytes:  # type: ignore[override]  # ready bytes are sent as they are
         """Predicts a link, or the caller's own samples."""
-        link_id = requests.read_link_id(request.link_id)
+        link_id = request.link_id
         if request.window or request.include_path:
-            return await self._predict_more(link_id, request)
-        known = self._service.current(link_id)
-        return self._ready.answer(known if known is not None else await self._service.predict(link_id))
+            return await self._predict_more(requests.read_link_id(link_id), request)
+        known = self._service.current(link_id)  # a link that is known needs no look at how its name is written
+        if known is None:
+            known = await self._service.predict(requests.read_link_id(link_id))
+        return self._ready.answer(known)
 
     async def _predict_more(self, link_id: str, request: pb.PredictRequest) -> pb.PredictResponse:
         insight = self._service.insight

@@ -37,9 +37,8 @@ def fold_norm(network: Any, norm: str, dense: str) -> list[NDArray[np.float32]]:
 
 
 def physical(graph: Graph, forecast: Value, present: Value) -> Value:
-    """Limits float32[n, H, 4, Q] to what can be; NaN where bool[n, 1, 4, 1] says a metric is absent."""
-    limited = graph.op("Min", graph.op("Max", forecast, 0.0), FINITE_UPPER.reshape(1, 1, -1, 1))
-    return graph.where(present, limited, np.float32(np.nan))
+    """Limits float32[n, 4] to what can be; NaN where bool[n, 4] says a metric is absent."""
+    return graph.where(present, graph.op("Min", graph.op("Max", forecast, 0.0), FINITE_UPPER), np.float32(np.nan))
 
 
 def bandwidth_lstm_graph(network: Any, mean: NDArray[np.float32], std: NDArray[np.float32]) -> bytes:
@@ -51,19 +50,21 @@ def bandwidth_lstm_graph(network: Any, mean: NDArray[np.float32], std: NDArray[n
         std: float32[6].
     """
     graph = Graph("bandwidth_lstm")
-    window = graph.input("window", ["n", 10, len(FEATURES)])
-    absent = graph.op("IsNaN", window)
-    standard = graph.where(absent, 0.0, (window - mean) / std)
-    steps = graph.op("Transpose", standard, perm=[1, 0, 2])
-    hidden = graph.lstm(steps, weights_of(network, "lstm_1"), last_only=False)
-    hidden = graph.lstm(hidden, weights_of(network, "lstm_2"), last_only=True)
-    hidden = graph.op("Relu", graph.dense(hidden, weights_of(network, "dense")))
-    values = graph.dense(hidden, fold_norm(network, "norm", "forecast"))
-    m = len(METRICS)
-    raw = graph.reshape(values * std[:m] + mean[:m], [-1, 1, m, 1])
-    known = graph.op("Cast", graph.op("Not", absent[2, 0, m]), to=1)
-    present = graph.op("Greater", graph.op("ReduceMax", known, axes=[1], keepdims=0), 0.0)
-    graph.output(physical(graph, raw, graph.reshape(present, [-1, 1, m, 1])), "forecast", ["n", 1, m, 1])
+    features, m = len(FEATURES), len(METRICS)
+    window = graph.input("window", ["n", WINDOW_SLOTS, features])
+    slots = graph.reshape(window, [-1, WINDOW_SLOTS * features])  # short inner axes are slow to broadcast over
+    absent = graph.op("IsNaN", slots)
+    standard = (slots - np.tile(mean, WINDOW_SLOTS)) / np.tile(std, WINDOW_SLOTS)
+    steps = graph.ops("Split", WINDOW_SLOTS, graph.where(absent, 0.0, standard), axis=1)
+    one = graph.op("Cast", graph.op("Or", absent[1, 0, 1], np.ones((), np.bool_)), to=1)
+    states = graph.unrolled_lstm(steps, one, weights_of(network, "lstm_1"))
+    states = graph.unrolled_lstm(states, one, weights_of(network, "lstm_2"))
+    hidden = graph.op("Relu", graph.dense(states[-1], weights_of(network, "dense")))
+    kernel, bias = fold_norm(network, "norm", "forecast")
+    values = graph.dense(hidden, [kernel * std[:m], bias * std[:m] + mean[:m]])
+    known = graph.op("Cast", graph.op("Not", absent), to=1) @ np.tile(np.eye(features, m), (WINDOW_SLOTS, 1))
+    answer = physical(graph, values, graph.op("Greater", known, 0.0))
+    graph.output(graph.reshape(answer, [-1, 1, m, 1]), "forecast", ["n", 1, m, 1])
     serialised: bytes = graph.build({"name": "bandwidth_lstm"}).SerializeToString()
     return serialised
 

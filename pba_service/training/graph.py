@@ -1,8 +1,9 @@
 """A small builder for ONNX graphs: values with numpy-like operators over `onnx.helper`.
 
-We write the graphs ourselves instead of converting them: the LSTM operators stay
-whole (a converter may unroll them), the batch dimension stays dynamic, and all
-pre- and post-processing lives in the same file as the weights.
+We write the graphs ourselves instead of converting them: each LSTM is an operator
+or a row of products, as we choose (a converter unrolls as it likes), the batch
+dimension stays dynamic, and all pre- and post-processing lives in the same file as
+the weights.
 """
 
 from __future__ import annotations
@@ -159,6 +160,37 @@ class Graph:
         )
         chosen, axis = (final, 0) if last_only else (sequence, 1)
         return self.op("Squeeze", chosen, [axis])
+
+    def unrolled_lstm(self, steps: Sequence[Value], one: Value, weights: Sequence[Array]) -> list[Value]:
+        """Run a Keras LSTM step by step: T times float32[n, F] to T times float32[n, U].
+
+        One product for each gate of each step, of the step's input, a one (whose weights are the bias) and the state
+        side by side: ONNX Runtime activates a gate where the product has just been written, and no gate is cut out of
+        a wider result. With many units and rows that beats the LSTM operator, with one row it takes twice as long.
+        What would be multiplied with the first state, zeros, is left out.
+
+        Args:
+            steps: The sequence.
+            one: float32[n, 1], ones.
+            weights: As `lstm` has them.
+        """
+        kernel, recurrent, bias = (np.split(matrix, 4, axis=-1) for matrix in weights)
+        states: list[Value] = []
+        cell: Value | None = None
+        for step in steps:
+            beside = self.concat([step, one, *states[-1:]], 1)
+            gate = {}
+            for k, (name, activation) in enumerate(
+                (("in", "Sigmoid"), ("forget", "Sigmoid"), ("new", "Tanh"), ("out", "Sigmoid"))
+            ):
+                if cell is None and name == "forget":
+                    continue
+                stacked = [kernel[k], bias[k][np.newaxis], *([recurrent[k]] if states else [])]
+                gate[name] = self.op(activation, self.op("Gemm", beside, np.concatenate(stacked)))
+            entering = gate["in"] * gate["new"]
+            cell = entering if cell is None else gate["forget"] * cell + entering
+            states.append(gate["out"] * self.op("Tanh", cell))
+        return states
 
     def dense(self, value: Value, weights: Sequence[Array]) -> Value:
         """Apply a Keras Dense layer's kernel and bias to the last axis."""

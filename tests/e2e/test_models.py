@@ -131,7 +131,7 @@ def test_a_model_that_is_copied_in_serves_within_one_update_interval(tmp_path):
 def test_regions_are_served_by_models_of_their_own(replicas):
     first, second = replicas
     shutil.copytree(SHIPPED / "bandwidth_lstm", first.models / "regional")
-    regional = "bandwidth_lstm-64eb594654e0"
+    regional = json.loads((SHIPPED / "bandwidth_lstm" / "manifest.json").read_text())["version"]
     with first.client() as client, second.client() as other:
         wait_until(lambda: serving(first) == regional, CONVERGED_S, "the new folder")
         state = client.rollback_model(regional)

@@ -1,15 +1,18 @@
 """What benchmarks say is what they measured."""
 
 import asyncio
+import json
 
 import grpc
 import pytest
 
+from benchmarks.graph import suite as graph
 from benchmarks.guard.__main__ import fallen
 from benchmarks.harness.http2 import Call, CallFailedError, Connection
 from benchmarks.harness.report import line
 from benchmarks.harness.statistics import Section, compared, plain, turns
 from benchmarks.streams.load import predictions_in
+from pba_service.settings import SHIPPED_MODELS
 
 
 def test_a_ratio_is_the_median_of_the_rounds_and_not_of_the_medians():
@@ -44,6 +47,18 @@ def test_the_guard_tells_what_fell_below_a_third():
     before = section(0.9, 0.9, 3.0)
     assert fallen(before, section(0.31, 1.5, 1.1)) == []
     assert [text.split(":")[0] for text in fallen(before, section(0.29, 0.9, 0.9))] == ["0", "2"]
+
+
+def test_the_arithmetic_counted_is_that_of_the_documented_topology():
+    shipped = SHIPPED_MODELS / graph.DOCUMENTED
+    lstms = sum(4 * units * (inputs + units + 1) for inputs, units in graph.LSTMS)
+    denses = sum((inputs + 1) * units for inputs, units in graph.DENSES)
+    norm = 2 * graph.DENSES[-1][0]
+    assert lstms + denses + norm == json.loads((shipped / "manifest.json").read_text())["parameters"]
+    assert graph.flops_per_window() == 2_359_552
+    zeros = sum(2 * 4 * units * units for _, units in graph.LSTMS)
+    # the graph leaves out the zeros and the gate they would pass; biases are rows of its weights, a hundredth
+    assert graph.flops_computed(shipped) == pytest.approx(graph.flops_per_window() - zeros, rel=0.01)
 
 
 def test_entries_of_a_message_are_counted_without_reading_them():

@@ -6,7 +6,8 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from pba_service.serving.interceptors import Guard, RpcMetrics
+from pba_service.serving.counted import RpcMetrics
+from pba_service.serving.interceptors import Guard
 
 
 @dataclass
