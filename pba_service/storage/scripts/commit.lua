@@ -29,7 +29,7 @@ local function write_ledger(base, version, day, row, model)
   local key = base .. ':l:' .. day
   local last = call('GETRANGE', key, '-52', '-1')
   -- Where there is a row of this day already, the number that the link used last is still known to its readers.
-  if last == '' or not model or sub(model, 5) ~= version then
+  if last == '' or not model or #model ~= 4 + #version or sub(model, 5) ~= version then
     model = pack('<I4', model_number(base, version, ttl)) .. version
   end
   row = sub(row, 1, LEDGER_BYTES - 4) .. sub(model, 1, 4)

@@ -86,6 +86,38 @@ async def test_every_key_of_a_link_expires(redis_server, store):
         assert left_ms["pba:{a}:v"] >= left_ms[key] - 1_000
 
 
+@pytest.mark.parametrize("foreign", [None, b"", b"x", b"\0\0\0\0v1"])
+async def test_ledger_rows_keep_their_model_versions(redis_server, store, foreign):
+    """The number of the newest row's version lies beside the state; where it does not, it is looked up."""
+    versions = ["v1", "v1", "v2", "v1", "", "v2", "v2"]
+    times = minutes(len(versions) * 600)[::600]  # over three days
+    await store.put(samples("a", [NOW_MS]))
+    for turn, (at_ms, version) in enumerate(zip(times, versions, strict=True)):
+        one = commit("a", turn, newest=prediction("a"), ledger=[entry(at_ms, model_version=version)])
+        assert await store.commit([one]) == [True]
+        if turn == 3:
+            assert redis_server.client.hget("pba:{a}:s", "m") == b"\0\0\0\0v1"
+            redis_server.client.hdel("pba:{a}:s", "m")
+            if foreign is not None:
+                redis_server.client.hset("pba:{a}:s", "m", foreign)
+
+    found = [one async for chunk in store.ledger("a", None, None) for one in chunk]
+    assert [(one.target_ms, one.model_version) for one in found] == list(zip(times, versions, strict=True))
+
+
+async def test_a_ledger_row_costs_a_read_and_an_append(redis_server, store):
+    await store.put(samples("a", [NOW_MS]))
+    await store.commit([commit("a", 0, newest=prediction("a"), ledger=[entry(NOW_MS - MINUTE_MS)])])
+    redis_server.client.config_resetstat()
+
+    await store.commit([commit("a", 1, newest=prediction("a"), ledger=[entry(NOW_MS)])])
+
+    calls = {name[8:]: one["calls"] for name, one in redis_server.client.info("commandstats").items()}
+    made = {"hmget": 1, "getrange": 1, "append": 1, "hset": 1, "xadd": 1}
+    assert {name: calls[name] for name in made} == made
+    assert not {"hget", "hlen", "pexpire", "get"} & calls.keys()
+
+
 async def test_what_outlives_its_link_is_only_the_index_and_the_events(redis_server, store):
     await store.put(samples("a", [NOW_MS], region="r"))
     await store.commit([commit("a", newest=prediction("a"))])
