@@ -215,9 +215,9 @@ def contributions(
     experts = _heard(values, yesterday, course, said).experts
     mixed, _ = combine.combine(learnt["log_weight"], experts, hourly.usual_error(learnt["hourly"], target_ms))
     shares = combine.weights(learnt["log_weight"], ~np.isnan(experts))
-    drawn = pull.share(mixed, experts[:, :, LAST], learnt["pull"], _scale(learnt, values, mixed))
-    shares *= 1 - drawn[..., None]
-    shares[:, :, LAST] += drawn
+    drawn = pull.share(mixed, experts[:, :, pull.TOWARDS], learnt["pull"], _scale(learnt, values, mixed))
+    shares *= 1 - drawn.sum(axis=2)[..., None]
+    shares[:, :, pull.TOWARDS] += drawn
     return shares, experts
 
 
@@ -272,19 +272,30 @@ def _forecast(
         learnt["log_weight"], heard.experts, hourly.usual_error(learnt["hourly"], target_ms)
     )
     scale = _scale(learnt, window_values, mixed)
-    values = pull.drawn(mixed, heard.experts[:, :, LAST], learnt["pull"], scale)
+    values = pull.drawn(mixed, heard.experts[:, :, pull.TOWARDS], learnt["pull"], scale)
     np.clip(values, 0, MAXIMA, out=values)
     awake = ~np.isnan(heard.experts)
     states["heard"] = np.einsum("nme,e->nm", awake.astype(np.uint16), _BITS)
     quantiles = intervals.quantiles(
-        values, heard.tails, tails, offset=learnt["tail_offset"], excess=learnt["tail_excess"], scale=scale
+        values,
+        heard.tails,
+        tails,
+        heard.experts[:, :, LAST],
+        offset=learnt["tail_offset"],
+        excess=learnt["tail_excess"],
+        burst=learnt["tail_burst"],
+        scale=scale,
     )
+    remembered = intervals.packed(quantiles, scale)
+    stated = intervals.unpacked(remembered, values, scale)
+    quantiles[..., : intervals.MEDIAN] = stated[..., : intervals.LOWER]
+    quantiles[..., intervals.MEDIAN + 1 :] = stated[..., intervals.LOWER :]
     evidence = np.stack(
         [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
     )
     sure = confidence.confidence(learnt["confidence"], evidence)
     sure = np.where(awake[:, :2, LAST].any(axis=1), sure, np.float32(0))
-    return Made(values, quantiles, sure, heard.experts, others, scale, evidence)
+    return Made(values, quantiles, remembered, sure, heard.experts, others, scale, evidence)
 
 
 def _scale(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online import codes, intervals
+from pba_service.domain.online import codes
 from pba_service.domain.online.pending import free_slot
 from pba_service.domain.online.state import PENDING, version_index
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from pba_service.domain.online.state import States
 
-_HALF_LIMIT = np.float32(60_000)  # within float16
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
@@ -25,6 +23,7 @@ class Made:
 
     values: NDArray[np.float32]
     quantiles: NDArray[np.float32]
+    tails: NDArray[np.float16]
     confidence: NDArray[np.float32]
     experts: NDArray[np.float32]
     others: NDArray[np.float32]
@@ -53,9 +52,7 @@ def remember(
     new["scale"] = scale
     new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
     new["others"] = codes.pack((made.others[chosen] - values) / scale)
-    tails = np.clip((made.quantiles[chosen] - middle) / unit, -_HALF_LIMIT, _HALF_LIMIT)
-    new["tails"][..., : intervals.LOWER] = tails[..., : intervals.MEDIAN]
-    new["tails"][..., intervals.LOWER :] = tails[..., intervals.MEDIAN + 1 :]
+    new["tails"] = made.tails[chosen]
     new["confidence"] = made.confidence[chosen]
     new["evidence"] = made.evidence[chosen]
     new["version"] = version_index(states, rows, version)

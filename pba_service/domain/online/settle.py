@@ -99,9 +99,8 @@ def settle(states: States, meetings: Meetings) -> list[Closed]:
 
 def _inside(waiting: NDArray[np.void], actual: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether values lay in the 90 % intervals of their forecasts: bool[n, 4]."""
-    tails = waiting["tails"][..., [0, -1]].astype(np.float32) * waiting["scale"][..., None]
-    distance = (actual - waiting["predicted"])[..., None]
-    inside: NDArray[np.bool_] = (tails[..., :1] <= distance)[..., 0] & (distance <= tails[..., 1:])[..., 0]
+    tails = intervals.unpacked(waiting["tails"][..., [0, -1]], waiting["predicted"], waiting["scale"])
+    inside: NDArray[np.bool_] = (tails[..., 0] <= actual) & (actual <= tails[..., 1])
     return inside
 
 
@@ -117,7 +116,7 @@ def _learn(
     scale = np.where(settled > 0, learnt["scale"], unit)
 
     experts = codes.unpack(waiting["experts"])
-    learnt["pull"] = pull.learn(learnt["pull"], distance / unit, experts[..., LAST])
+    learnt["pull"] = pull.learn(learnt["pull"], distance / unit, experts[..., pull.TOWARDS])
     experts *= unit[..., None]
     misses = np.subtract(distance[..., None], experts, out=experts)
     when: _When = {
@@ -129,9 +128,9 @@ def _learn(
     cycle.learn(learnt["cycle"], actual, actual - misses[..., MEAN_100], scale, **when)
     learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
 
-    tails = predicted[..., None] + waiting["tails"].astype(np.float32) * unit[..., None]
-    learnt["tail_offset"], learnt["tail_excess"] = intervals.learn(
-        learnt["tail_offset"], learnt["tail_excess"], tails, actual, compared
+    tails = intervals.unpacked(waiting["tails"], predicted, unit)
+    learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"] = intervals.learn(
+        learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"], tails, actual
     )
 
     pace = np.maximum(SCALE_MEMORY, 1 / (settled + SCALE_BURN_IN))

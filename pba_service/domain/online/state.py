@@ -15,6 +15,7 @@ from pba_service.domain.online import priors
 from pba_service.domain.online.cycle import ENTRIES
 from pba_service.domain.online.experts import EXPERTS
 from pba_service.domain.online.hours import HOURS
+from pba_service.domain.online.pull import TOWARDS
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x50424109  # "PBA", layout 9
+_FORMAT = 0x5042410A  # "PBA", layout 10
 
 PENDING = np.dtype(
     [
@@ -60,12 +61,13 @@ LEARNT = np.dtype(
         ("hit_rate", "<f4"),
         ("confidence", "<f4", (3,)),
         ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
-        ("pull", "<f4", (_METRICS,)),  # share of the way to the newest value
+        ("pull", "<f4", (_METRICS, len(TOWARDS))),  # share of the way to single values
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
         ("cycle", "<f2", (_METRICS, ENTRIES)),  # the daily course
         ("tail_offset", "<f4", (_METRICS, TAILS)),
-        ("tail_excess", "<f4", (_METRICS, TAILS)),
+        ("tail_excess", "<f4", (_METRICS, TAILS // 2)),  # of values outside each interval
+        ("tail_burst", "<f2", (_METRICS, 2)),  # of values beyond each outermost tail
     ]
 )
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online import combine
-from pba_service.domain.online.experts import EXPERTS, LAST
+from pba_service.domain.online.experts import EXPERTS
+from pba_service.domain.online.pull import TOWARDS
 from pba_service.domain.online.state import FREE
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class LinkRecord:
     Attributes:
         settled: int[4], forecasts compared with what happened, per metric.
         mean_absolute_error: float32[4], recent, in the metric's unit; NaN before the first comparison.
-        weights: float32[4, experts], what each of `EXPERTS` counted for in the newest forecast, unless the newest
-            value lay far off and drew it less; zero for those that had none, and for all of a metric that was not
+        weights: float32[4, experts], what each of `EXPERTS` counted for in the newest forecast, unless a value that
+            drew it lay far off and drew it less; zero for those that had none, and for all of a metric that was not
             predicted.
         hit_rate: Share of recent forecasts whose bandwidth and latency came true within the tolerance.
         pending: Forecasts whose target has not come yet.
@@ -48,9 +49,9 @@ def records(states: States) -> list[LinkRecord]:
     learnt = states["learnt"]
     heard = states["heard"][..., None] >> np.arange(len(EXPERTS)) & 1
     weights = combine.weights(learnt["log_weight"], heard.astype(np.bool_))
-    drawn = learnt["pull"] * (weights[..., LAST] > 0)
-    weights *= 1 - drawn[..., None]
-    weights[..., LAST] += drawn
+    drawn = learnt["pull"] * (weights[..., TOWARDS] > 0)
+    weights *= 1 - drawn.sum(axis=2)[..., None]
+    weights[..., TOWARDS] += drawn
     error = np.where(learnt["settled"] > 0, learnt["scale"], np.float32(np.nan))
     pending = (states["target_ms"] != FREE).sum(axis=1).tolist()
     rates = learnt["hit_rate"].tolist()

@@ -9,7 +9,7 @@ from pba_service.domain.forecast import QUANTILES
 from pba_service.domain.online import EXPERTS, codes, combine, confidence, hourly, intervals, pull
 from pba_service.domain.online.experts import HOURLY, MODEL, TAIL_LEVELS, listen, metrics_last
 from pba_service.domain.online.timeline import Timeline
-from pba_service.domain.samples import Series
+from pba_service.domain.samples import MAXIMA, Series
 
 LAST = EXPERTS.index("last")
 
@@ -69,25 +69,26 @@ def test_the_forecast_is_the_weighted_mean_of_those_awake_and_the_hourly_one_res
     assert mixed == pytest.approx(whole, rel=1e-5, abs=1e-6, nan_ok=True)
 
 
-def test_the_newest_value_draws_the_forecast_as_far_as_errors_said_it_should():
+def test_single_values_draw_the_forecast_as_far_as_errors_said_they_should():
     rng = np.random.default_rng(5)
-    one, strength = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
-    # half of what the newest value is off comes true, on the first two metrics; on the others nothing of it does
-    follows = np.array([[0.4, 0.4, 0.0, 0.0]], np.float32)
-    for _ in range(3000):
-        off = rng.standard_normal((1, 4)).astype(np.float32)
-        true = follows * off + 0.5 * rng.standard_normal((1, 4)).astype(np.float32)
+    one, strength = np.ones((1, 4), np.float32), np.zeros((1, 4, 2), np.float32)
+    # a part of what the newest value is off comes true on the first two metrics, of yesterday's on the first and last
+    follows = np.array([[[0.4, 0.3], [0.4, 0.0], [0.0, 0.0], [0.0, 0.3]]], np.float32)
+    for _ in range(4000):
+        off = rng.standard_normal((1, 4, 2)).astype(np.float32)
+        true = (follows * off).sum(axis=2) + 0.5 * rng.standard_normal((1, 4)).astype(np.float32)
         said = pull.drawn(0 * one, off, strength, one)
-        strength = pull.learn(strength, true - said, off - said)
-    assert (np.abs(strength[:, :2] - 0.4) < 0.12).all()
-    assert (strength[:, 2:] < 0.1).all()
-    mixed, far = 10 * one, 110 * one
-    part = pull.share(mixed, far, strength, one)
-    assert (1 - part) * mixed + part * far == pytest.approx(pull.drawn(mixed, far, strength, one), rel=1e-5)
-    assert (pull.drawn(mixed, far, strength, one) <= 10 + pull.REACH).all()  # one wild value moves it a little
-    nothing = np.full((1, 4), np.nan, np.float32)
-    assert np.array_equal(pull.learn(strength, nothing, one), strength)
-    assert np.array_equal(pull.share(nothing, nothing, strength, one), np.zeros((1, 4)))
+        strength = pull.learn(strength, true - said, off - said[..., None])
+    assert strength == pytest.approx(follows, abs=0.12)
+    mixed, far = 10 * one, np.array([[[110, 12], [110, -90], [10, np.nan], [110, np.nan]]], np.float32)
+    moved, part = pull.drawn(mixed, far, strength, one), pull.share(mixed, far, strength, one)
+    whole = (1 - part.sum(axis=2)) * mixed + (part * np.nan_to_num(far)).sum(axis=2)
+    assert whole == pytest.approx(moved, rel=1e-5)
+    assert (np.abs(moved - 10) <= 2 * pull.MOST * pull.REACH).all()  # one wild value moves it a little
+    nothing = np.full((1, 4, 2), np.nan, np.float32)
+    assert np.array_equal(pull.learn(strength, one, nothing), strength)
+    assert np.array_equal(pull.learn(strength, nothing[..., 0], 1 + 0 * strength), strength)
+    assert np.array_equal(pull.share(mixed, nothing, strength, one), np.zeros((1, 4, 2)))
 
 
 def test_a_sleeping_forecaster_keeps_its_standing():
@@ -175,17 +176,16 @@ def test_intervals_cover_what_they_say_whatever_the_noise(noise):
         "exponential": rng.exponential(size=n) - 0.7,
         "jumping": rng.standard_normal(n) * np.where(np.arange(n) // 500 % 2, 6, 1),
     }[noise].astype(np.float32)
-    offset = excess = np.zeros((1, 4, 4), np.float32)
+    tracked = untracked(1)
     level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 1, np.float32)
     nothing = np.full((1, 4, 4), np.nan, np.float32)
     inside, recent = [], level[..., None] + np.array([-1, -0.5, 0.5, 1], np.float32)
     for draw in draws:
-        stated = intervals.quantiles(level, recent, nothing, offset=offset, excess=excess, scale=scale)
+        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
         assert (np.diff(stated) >= 0).all()
         actual = level + draw
         inside.append((stated[0, 0, [0, 1]] <= actual[0, 0]) & (actual[0, 0] <= stated[0, 0, [4, 3]]))
-        tails = np.delete(stated, intervals.MEDIAN, axis=2)
-        offset, excess = intervals.learn(offset, excess, tails, actual, np.ones((1, 4), bool))
+        tracked = tracked_on(tracked, stated, actual)
         scale = scale + np.float32(0.05) * (np.abs(actual - level) - scale)
     of_90, of_80 = np.mean(inside, axis=0)
     assert of_90 == pytest.approx(0.9, abs=0.015)
@@ -195,15 +195,74 @@ def test_intervals_cover_what_they_say_whatever_the_noise(noise):
 
 
 def test_the_intervals_of_a_constant_link_shrink_to_nothing():
-    offset = excess = np.zeros((1, 4, 4), np.float32)
+    tracked = untracked(1)
     level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 0.01, np.float32)
     nothing = np.full((1, 4, 4), np.nan, np.float32)
     recent = np.repeat(level[..., None], 4, axis=2)
     for _ in range(1000):
-        stated = intervals.quantiles(level, recent, nothing, offset=offset, excess=excess, scale=scale)
-        tails = np.delete(stated, intervals.MEDIAN, axis=2)
-        offset, excess = intervals.learn(offset, excess, tails, level, np.ones((1, 4), bool))
+        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
+        tracked = tracked_on(tracked, stated, level)
     assert np.ptp(stated[0, 0]) < 0.01
+
+
+def test_a_shifted_level_is_inside_the_interval_before_its_first_miss_is_known():
+    level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 1, np.float32)
+    recent, nothing = np.repeat(level[..., None], 4, axis=2), np.full((1, 4, 4), np.nan, np.float32)
+    shifted = level + np.array([50, -50, 0, 0.1], np.float32)
+    stated = intervals.quantiles(level, recent, nothing, shifted, **untracked(1), scale=scale)
+    usual = intervals.quantiles(level, recent, nothing, level, **untracked(1), scale=scale)
+    assert stated[0, 0, 4] == pytest.approx(100 + 0.9 * 50)
+    assert stated[0, 1, 0] == pytest.approx(100 - 0.9 * 50)
+    assert np.array_equal(stated[0, 2:], usual[0, 2:])
+    assert np.array_equal(stated[0, :, 1:4], usual[0, :, 1:4])
+
+
+def test_a_run_of_misses_widens_the_tail_that_they_lie_beyond():
+    level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 1, np.float32)
+    recent, nothing = np.repeat(level[..., None], 4, axis=2), np.full((1, 4, 4), np.nan, np.float32)
+    tracked, width = untracked(1), []
+    for actual in [level + 1000] * 15 + [level] * 150:
+        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
+        width.append((stated[0, 0] - 100).tolist())
+        tracked = tracked_on(tracked, stated, actual)
+    before, at_most, after = (np.array(width[at]) for at in (0, 15, -1))
+    assert at_most[4] > 4 * before[4]
+    assert 1 < at_most[0] / before[0] < 3  # what makes a link restless seldom asks on which side
+    assert abs(after[4]) < 1.5 * before[4]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_tails_are_remembered_in_order_and_outward_and_at_the_least_value_exactly(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(0, 5, (20, 4)).astype(np.float32).clip(0, MAXIMA)
+    scale = np.maximum(rng.lognormal(0, 5, (20, 4)), intervals.smallest_scale(values)).astype(np.float32)
+    reach = np.sort(np.abs(rng.standard_normal((20, 4, 4))) * scale[..., None], axis=2).astype(np.float32)
+    middle = values[..., None]
+    low, high = middle - reach[..., 1::-1], middle + reach[..., :2]
+    stated = np.clip(np.concatenate([low, middle, high], axis=2), 0, MAXIMA[:, None])
+    back = intervals.unpacked(intervals.packed(stated, scale), values, scale)
+    tails = np.delete(stated, intervals.MEDIAN, axis=2)
+    rounding = 1e-6 * (middle + tails)
+    assert (back[..., :2] <= (tails + rounding)[..., :2]).all()
+    assert (back[..., 2:] >= (tails - rounding)[..., 2:]).all()
+    assert (back[tails == 0] == 0).all()
+    assert (np.abs(back - tails) <= 2e-3 * np.abs(tails - middle) + 1e-4 * scale[..., None] + rounding).all()
+    assert (np.diff(back, axis=2) >= 0).all()
+
+
+def untracked(links):
+    """What is learnt of the intervals of new links."""
+    return {
+        "offset": np.zeros((links, 4, 4), np.float32),
+        "excess": np.zeros((links, 4, 2), np.float32),
+        "burst": np.zeros((links, 4, 2), np.float16),
+    }
+
+
+def tracked_on(tracked, stated, actual):
+    tails = np.delete(stated, intervals.MEDIAN, axis=2)
+    learnt = intervals.learn(*tracked.values(), tails, actual)
+    return dict(zip(tracked, learnt, strict=True))
 
 
 def test_confidence_becomes_the_hit_rate():
