@@ -20,8 +20,9 @@ import numpy as np
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
+from benchmarks.harness.service import cpu_s
 from benchmarks.storage import control
-from pba_service.domain.forecast import Prediction, Source
+from pba_service.domain.forecast import LedgerEntry, Prediction, Source
 from pba_service.domain.samples import LinkInfo, SampleBatch, one_link_batch
 from pba_service.engine.ports import Commit
 from pba_service.storage.embedded import EmbeddedServer
@@ -134,6 +135,38 @@ async def speeds(store: RedisStore, client: Redis, links: int, rounds: int) -> N
         )
 
 
+async def costs(store: RedisStore, client: Redis, links: int, rounds: int) -> None:
+    """Prints processor time of server and client for an item, and what it adds to the append-only file."""
+    pid = (await client.info("server"))["process_id"]
+    found = await store.snapshots(names(links), [0] * links)
+    versions = [one.state.version if one else 0 for one in found]
+    floats = np.ones(4, np.float32)
+
+    def learned(turn: int) -> list[Commit]:
+        at_ms = NOW_MS + turn * MINUTE_MS
+        row = LedgerEntry(at_ms - 15 * MINUTE_MS, at_ms, at_ms, floats, floats, 0.5, "2026.11-1")
+        return [
+            Commit(one.link_id, version + turn, one.blob, one.prediction, [row])
+            for one, version in zip(commits(links, 0), versions, strict=True)
+        ]
+
+    say(f"{'us of processor time a link, bytes':<46}{'server':>10}{'client':>10}{'AOF':>8}")
+    samples_of = [samples(links, NOW_MS + 100 * turn) for turn in range(rounds)]
+    commits_of = [learned(turn) for turn in range(rounds)]
+    stored: list[Callable[[], Awaitable[object]]] = [lambda one=one: store.put(one) for one in samples_of]
+    written: list[Callable[[], Awaitable[object]]] = [lambda one=one: store.commit(one) for one in commits_of]
+    for what, works in (("store one sample", stored), ("commit state, prediction and ledger row", written)):
+        sizes = [(await client.info("persistence"))["aof_current_size"]]
+        server_s, client_s, count = cpu_s(pid), 0.0, links * rounds
+        for work in works:
+            started = time.process_time()
+            await work()
+            client_s += time.process_time() - started
+            sizes.append((await client.info("persistence"))["aof_current_size"])
+        added = statistics.median(np.diff(sizes).tolist()) / links  # the median, for the file is rewritten at times
+        say(f"{what:<46}{(cpu_s(pid) - server_s) / count * 1e6:>10.1f}{client_s / count * 1e6:>10.1f}{added:>8.0f}")
+
+
 async def month(store: RedisStore, client: Redis, rounds: int) -> None:
     """Prints what 30 days of one link cost in memory, and to read back."""
     times = NOW_MS - MINUTE_MS * np.arange(MONTH)[::-1]
@@ -198,6 +231,7 @@ async def main(links: int, rounds: int) -> None:
             packing(rounds)
             await month(store, client, rounds)
             await speeds(store, client, links, rounds)
+            await costs(store, client, links, rounds)
             await client.aclose()
             await store.close()
 

@@ -15,6 +15,7 @@ from pba_service.domain.samples import (
     SampleBatch,
     Series,
     one_link_batch,
+    text_fault,
     validate,
 )
 
@@ -124,3 +125,22 @@ def test_a_series_is_ordered_and_the_last_of_a_time_wins(samples):
     )
     assert dict(zip(series.times_ms.tolist(), series.values[:, 0].tolist(), strict=True)) == dict(samples)
     assert (np.diff(series.times_ms) > 0).all()
+
+
+TEXTS = st.sampled_from(["", "a", "b" * 128, "c" * 129, "ü" * 64, "ü" * 65, "tab\t", "\u200b"])
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4))
+def test_texts_are_judged_together_as_each_by_itself(texts):
+    links = tuple(LinkInfo(*of_link) for of_link in texts)
+    count = len(links)
+    values = np.ones((count, 4), np.float32)
+    of = SampleBatch(
+        links, np.arange(count, dtype=np.int32), np.full(count, NOW), values, np.ones((count, 4), np.bool_)
+    )
+
+    good, refusals = validate(of, NOW, LIMITS)
+
+    found = [[text_fault(text, required=place == 0) for place, text in enumerate(link)] for link in links]
+    assert good.tolist() == [not any(of_link) for of_link in found]
+    assert [refusal.reason for refusal in refusals] == [next(filter(None, f))[0] for f in found if any(f)]

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from pba_service.storage import scripts
 from pba_service.storage.server import Server
 
 
@@ -49,3 +50,39 @@ async def test_a_swallowed_cancellation_counts(answer):
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class EchoServer(ObstinateServer):
+    """Answers each call with its first key, the later ones sooner."""
+
+    def __init__(self):
+        super().__init__(answer=None)
+        self.under_way, self.most = 0, 0
+
+    async def _send(self, commands):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0.01 / (1 + self.most))
+        self.under_way -= 1
+        return [command[3] for command in commands]
+
+
+@pytest.mark.parametrize(("calls", "together"), [(0, 1), (1, 1), (2, 1), (9, 2), (40, None)])
+async def test_answers_come_in_the_order_of_calls_and_few_are_under_way(calls, together):
+    server = EchoServer()
+    keys = [b"%d" % i for i in range(calls)]
+
+    assert await server.run(scripts.PUT, (([key], []) for key in keys), together=together) == keys
+    assert server.most <= 4
+
+
+async def test_calls_are_made_while_others_are_under_way():
+    server, seen = EchoServer(), []
+
+    def calls():
+        for i in range(12):
+            seen.append(server.under_way)
+            yield [b"%d" % i], []
+
+    await server.run(scripts.PUT, calls(), together=1)
+    assert max(seen) > 0
