@@ -45,10 +45,9 @@ def _pushes(bench: Bench, section: Section) -> None:
     links = bench.size(LINKS)
     start_ms = now_ms() - 600 * MINUTE_MS
     with standalone(*_SYNCED) as server, service(redis_url=server.url) as process:
+        state = {"at": start_ms}  # every sample is its link's newest, whatever it came in
 
         def pushed(most: int, conns: int) -> Callable[[int], float]:
-            state = {"at": start_ms + most * MINUTE_MS // 100}
-
             def work(_turn: int) -> float:
                 state["at"] += 100  # the links stay too young for a prediction: storing alone is measured
                 settle(process.process.pid)  # looking at them, which is what remains, comes after the answer

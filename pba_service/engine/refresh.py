@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -54,6 +55,9 @@ MANY_SAMPLES = 500
 answer, and would share the processor with predictions."""
 
 YIELD_S = 0.5
+
+NEXT_WRITE_S = 0.005
+"""How long marked links wait after such a write for the next: who pushes much sends it as soon as this is answered."""
 
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
@@ -128,6 +132,7 @@ class Refresher:
         self._running: dict[str, _Mark] = {}
         self._delay_s = _BACKOFF_S[0]
         self._storing = 0
+        self._stored_many_s = -math.inf
         self._arrived = asyncio.Event()
 
     def serve_with(self, models: ModelSet) -> None:
@@ -172,6 +177,8 @@ class Refresher:
 
     def storing(self, samples: int) -> None:
         """So many samples are being stored now; 0: none."""
+        if self._storing >= MANY_SAMPLES:
+            self._stored_many_s = asyncio.get_running_loop().time()
         self._storing = samples
         if self._marked:
             self._arrived.set()
@@ -310,7 +317,8 @@ class Refresher:
         if since_s is None:
             return None
         few = self._running and len(self._marked) < WORTH_A_BATCH
-        until_s = since_s + max(self._patience_s if few else 0, self._yield_s if self._storing >= MANY_SAMPLES else 0)
+        storing_until_s = math.inf if self._storing >= MANY_SAMPLES else self._stored_many_s + NEXT_WRITE_S
+        until_s = max(since_s + (self._patience_s if few else 0), min(since_s + self._yield_s, storing_until_s))
         return max(until_s - asyncio.get_running_loop().time(), 0.0)
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:

@@ -184,6 +184,20 @@ async def test_predictions_wait_while_many_samples_are_being_stored():
         await rig.begun(1)
 
 
+async def test_predictions_wait_for_the_next_write_of_many_samples():
+    async with working() as rig:
+        rig.refresher.storing(MANY_SAMPLES)
+        await rig.push("a")
+        rig.refresher.storing(0)
+        await asyncio.sleep(0)
+        rig.refresher.storing(MANY_SAMPLES)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert rig.store.begun == []
+        rig.refresher.storing(0)
+        await rig.begun(1)
+
+
 async def test_predictions_do_not_wait_for_few_samples():
     async with working() as rig:
         rig.refresher.storing(MANY_SAMPLES - 1)
