@@ -276,7 +276,7 @@ def _forecast(
     np.clip(values, 0, MAXIMA, out=values)
     awake = ~np.isnan(heard.experts)
     states["heard"] = np.einsum("nme,e->nm", awake.astype(np.uint16), _BITS)
-    quantiles = intervals.quantiles(
+    remembered = intervals.tails(
         values,
         heard.tails,
         tails,
@@ -286,10 +286,9 @@ def _forecast(
         burst=learnt["tail_burst"],
         scale=scale,
     )
-    remembered = intervals.packed(quantiles, scale)
-    stated = intervals.unpacked(remembered, values, scale)
-    quantiles[..., : intervals.MEDIAN] = stated[..., : intervals.LOWER]
-    quantiles[..., intervals.MEDIAN + 1 :] = stated[..., intervals.LOWER :]
+    stated = intervals.stated(remembered, values, scale)
+    lower, upper = stated[..., : intervals.LOWER], stated[..., intervals.LOWER :]
+    quantiles = np.concatenate([lower, values[..., None], upper], axis=2)
     evidence = np.stack(
         [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
     )

@@ -19,8 +19,10 @@ from pba_service.domain.online.experts import LAST, SEASONAL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOWARDS = (LAST, SEASONAL)
-"""The forecasters that draw, along the last axis of what is learnt; what they say is a single value each."""
+TOWARDS = slice(LAST, SEASONAL + 1, SEASONAL - LAST)
+"""The forecasters that draw, as they lie on the expert axis, and along the last one of what is learnt."""
+
+COUNT = 2
 
 RATE = np.array([0.012, 0.003], np.float32)
 MOST = np.float32(0.5)
@@ -43,10 +45,11 @@ def drawn(
         pull: float32[n, 4, 2], 0 to `MOST`.
         scale: float32[n, 4], the mean absolute error.
     """
-    reach = (REACH * scale)[..., None]
-    way = pull * np.clip(said - mixed[..., None], -reach, reach)
-    moved: NDArray[np.float32] = mixed + way[..., 0]
-    moved += np.where(np.isnan(way[..., 1]), np.float32(0), way[..., 1])
+    reach = REACH * scale
+    moved = mixed
+    for column in range(COUNT):
+        way = pull[..., column] * np.clip(said[..., column] - mixed, -reach, reach)
+        moved = moved + np.where(np.isnan(way), np.float32(0), way)
     return moved
 
 
@@ -69,6 +72,8 @@ def learn(pull: NDArray[np.float32], distance: NDArray[np.float32], said: NDArra
         distance: float32[n, 4], realised minus forecast in mean absolute errors; NaN where there is nothing to compare.
         said: float32[n, 4, 2], the values of `TOWARDS` minus the forecast, likewise.
     """
-    miss = np.clip(distance, -_MISS_LIMIT, _MISS_LIMIT)
-    step = RATE * miss[..., None] * np.clip(said, -REACH, REACH)
-    return np.where(np.isnan(step), pull, np.clip(pull + step, 0, MOST))
+    learnt, miss = pull.copy(), np.clip(distance, -_MISS_LIMIT, _MISS_LIMIT)
+    for column in range(COUNT):
+        step = RATE[column] * miss * np.clip(said[..., column], -REACH, REACH)
+        learnt[..., column] += np.where(np.isnan(step), np.float32(0), step)
+    return np.clip(learnt, 0, MOST, out=learnt)

@@ -76,7 +76,8 @@ def settle(states: States, meetings: Meetings) -> list[Closed]:
         waiting, target_ms = states["pending"][rows, slots], states["target_ms"][rows, slots]
         every = len(rows) == len(states)  # most often each link settles one forecast: then nothing is gathered
         learnt = states["learnt"] if every else states["learnt"][rows]
-        _learn(learnt, waiting, actual, target_ms)
+        tails = intervals.stated(waiting["tails"], waiting["predicted"], waiting["scale"])
+        _learn(learnt, waiting, tails, actual, target_ms)
         if not every:
             states["learnt"][rows] = learnt
         closed.append(
@@ -90,24 +91,21 @@ def settle(states: States, meetings: Meetings) -> list[Closed]:
                 confidence=waiting["confidence"],
                 version=states["versions"][rows, waiting["version"]],
                 last=waiting["predicted"] + codes.unpack(waiting["experts"][..., LAST]) * waiting["scale"],
-                inside=_inside(waiting, actual),
+                inside=(tails[..., 0] <= actual) & (actual <= tails[..., -1]),
             )
         )
         release(states, rows, slots)
     return closed
 
 
-def _inside(waiting: NDArray[np.void], actual: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether values lay in the 90 % intervals of their forecasts: bool[n, 4]."""
-    tails = intervals.unpacked(waiting["tails"][..., [0, -1]], waiting["predicted"], waiting["scale"])
-    inside: NDArray[np.bool_] = (tails[..., 0] <= actual) & (actual <= tails[..., 1])
-    return inside
-
-
 def _learn(
-    learnt: NDArray[np.void], waiting: NDArray[np.void], actual: NDArray[np.float32], target_ms: NDArray[np.int64]
+    learnt: NDArray[np.void],
+    waiting: NDArray[np.void],
+    tails: NDArray[np.float32],
+    actual: NDArray[np.float32],
+    target_ms: NDArray[np.int64],
 ) -> None:
-    """Updates LEARNT[n] by one forecast each."""
+    """Updates LEARNT[n] by one forecast each; `tails` is float32[n, 4, 4], as stated."""
     predicted, unit = waiting["predicted"], waiting["scale"]
     distance = actual - predicted
     error = np.abs(distance)
@@ -128,7 +126,6 @@ def _learn(
     cycle.learn(learnt["cycle"], actual, actual - misses[..., MEAN_100], scale, **when)
     learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
 
-    tails = intervals.unpacked(waiting["tails"], predicted, unit)
     learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"] = intervals.learn(
         learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"], tails, actual
     )

@@ -15,7 +15,7 @@ from pba_service.domain.online import priors
 from pba_service.domain.online.cycle import ENTRIES
 from pba_service.domain.online.experts import EXPERTS
 from pba_service.domain.online.hours import HOURS
-from pba_service.domain.online.pull import TOWARDS
+from pba_service.domain.online.pull import COUNT as PULLS
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ LEARNT = np.dtype(
         ("hit_rate", "<f4"),
         ("confidence", "<f4", (3,)),
         ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
-        ("pull", "<f4", (_METRICS, len(TOWARDS))),  # share of the way to single values
+        ("pull", "<f4", (_METRICS, PULLS)),  # share of the way to single values
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
         ("cycle", "<f2", (_METRICS, ENTRIES)),  # the daily course

@@ -181,7 +181,7 @@ def test_intervals_cover_what_they_say_whatever_the_noise(noise):
     nothing = np.full((1, 4, 4), np.nan, np.float32)
     inside, recent = [], level[..., None] + np.array([-1, -0.5, 0.5, 1], np.float32)
     for draw in draws:
-        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
+        stated = quantiles(level, recent, nothing, level, tracked=tracked, scale=scale)
         assert (np.diff(stated) >= 0).all()
         actual = level + draw
         inside.append((stated[0, 0, [0, 1]] <= actual[0, 0]) & (actual[0, 0] <= stated[0, 0, [4, 3]]))
@@ -200,7 +200,7 @@ def test_the_intervals_of_a_constant_link_shrink_to_nothing():
     nothing = np.full((1, 4, 4), np.nan, np.float32)
     recent = np.repeat(level[..., None], 4, axis=2)
     for _ in range(1000):
-        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
+        stated = quantiles(level, recent, nothing, level, tracked=tracked, scale=scale)
         tracked = tracked_on(tracked, stated, level)
     assert np.ptp(stated[0, 0]) < 0.01
 
@@ -209,10 +209,10 @@ def test_a_shifted_level_is_inside_the_interval_before_its_first_miss_is_known()
     level, scale = np.full((1, 4), 100, np.float32), np.full((1, 4), 1, np.float32)
     recent, nothing = np.repeat(level[..., None], 4, axis=2), np.full((1, 4, 4), np.nan, np.float32)
     shifted = level + np.array([50, -50, 0, 0.1], np.float32)
-    stated = intervals.quantiles(level, recent, nothing, shifted, **untracked(1), scale=scale)
-    usual = intervals.quantiles(level, recent, nothing, level, **untracked(1), scale=scale)
-    assert stated[0, 0, 4] == pytest.approx(100 + 0.9 * 50)
-    assert stated[0, 1, 0] == pytest.approx(100 - 0.9 * 50)
+    stated = quantiles(level, recent, nothing, shifted, tracked=untracked(1), scale=scale)
+    usual = quantiles(level, recent, nothing, level, tracked=untracked(1), scale=scale)
+    assert stated[0, 0, 4] == pytest.approx(100 + 0.9 * 50, abs=0.05)
+    assert stated[0, 1, 0] == pytest.approx(100 - 0.9 * 50, abs=0.05)
     assert np.array_equal(stated[0, 2:], usual[0, 2:])
     assert np.array_equal(stated[0, :, 1:4], usual[0, :, 1:4])
 
@@ -222,32 +222,13 @@ def test_a_run_of_misses_widens_the_tail_that_they_lie_beyond():
     recent, nothing = np.repeat(level[..., None], 4, axis=2), np.full((1, 4, 4), np.nan, np.float32)
     tracked, width = untracked(1), []
     for actual in [level + 1000] * 15 + [level] * 150:
-        stated = intervals.quantiles(level, recent, nothing, level, **tracked, scale=scale)
+        stated = quantiles(level, recent, nothing, level, tracked=tracked, scale=scale)
         width.append((stated[0, 0] - 100).tolist())
         tracked = tracked_on(tracked, stated, actual)
     before, at_most, after = (np.array(width[at]) for at in (0, 15, -1))
     assert at_most[4] > 4 * before[4]
     assert 1 < at_most[0] / before[0] < 3  # what makes a link restless seldom asks on which side
     assert abs(after[4]) < 1.5 * before[4]
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_tails_are_remembered_in_order_and_outward_and_at_the_least_value_exactly(seed):
-    rng = np.random.default_rng(seed)
-    values = rng.lognormal(0, 5, (20, 4)).astype(np.float32).clip(0, MAXIMA)
-    scale = np.maximum(rng.lognormal(0, 5, (20, 4)), intervals.smallest_scale(values)).astype(np.float32)
-    reach = np.sort(np.abs(rng.standard_normal((20, 4, 4))) * scale[..., None], axis=2).astype(np.float32)
-    middle = values[..., None]
-    low, high = middle - reach[..., 1::-1], middle + reach[..., :2]
-    stated = np.clip(np.concatenate([low, middle, high], axis=2), 0, MAXIMA[:, None])
-    back = intervals.unpacked(intervals.packed(stated, scale), values, scale)
-    tails = np.delete(stated, intervals.MEDIAN, axis=2)
-    rounding = 1e-6 * (middle + tails)
-    assert (back[..., :2] <= (tails + rounding)[..., :2]).all()
-    assert (back[..., 2:] >= (tails - rounding)[..., 2:]).all()
-    assert (back[tails == 0] == 0).all()
-    assert (np.abs(back - tails) <= 2e-3 * np.abs(tails - middle) + 1e-4 * scale[..., None] + rounding).all()
-    assert (np.diff(back, axis=2) >= 0).all()
 
 
 def untracked(links):
@@ -257,6 +238,13 @@ def untracked(links):
         "excess": np.zeros((links, 4, 2), np.float32),
         "burst": np.zeros((links, 4, 2), np.float16),
     }
+
+
+def quantiles(level, recent, model, newest, *, tracked, scale):
+    """float32[n, 4, 5], the median among them."""
+    tails = intervals.tails(level, recent, model, newest, **tracked, scale=scale)
+    stated = np.insert(intervals.stated(tails, level, scale), intervals.MEDIAN, level, axis=2)
+    return np.minimum(stated, MAXIMA[:, None])
 
 
 def tracked_on(tracked, stated, actual):
