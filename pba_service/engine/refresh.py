@@ -9,11 +9,7 @@ one link at once: the store lets one of them win, and the other reads again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 from collections import Counter
-from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +18,7 @@ import structlog
 from pba_service.domain.errors import PbaError
 from pba_service.domain.forecast import hits, relative_error
 from pba_service.engine.batch import Batches
+from pba_service.engine.marks import PATIENCE_S, YIELD_S, Marks
 from pba_service.engine.models import ModelSet, Router
 from pba_service.engine.ports import Outcome
 
@@ -33,31 +30,13 @@ if TYPE_CHECKING:
     from pba_service.domain.samples import SampleBatch
     from pba_service.domain.trials import Settled
     from pba_service.engine.advance import Advanced, Options
+    from pba_service.engine.marks import Mark
     from pba_service.engine.ports import Model, PutResult, Snapshot, Store
     from pba_service.observability.metrics import Metrics
-    from pba_service.observability.spans import Origin, Tracing
-
-MAX_TOGETHER = 256
-"""Links advanced at a time: larger batches gain little, and what is computed of them holds other calls up."""
+    from pba_service.observability.spans import Tracing
 
 UNDER_WAY = 3
 """Batches that are under way at a time: one is prepared, one inferred, one written."""
-
-WORTH_A_BATCH = 96
-"""Links that begin a batch while another is under way; fewer wait until it ends, or for `PATIENCE_S`. A batch costs as
-much as some 20 of its links before the first of them, so that small ones after one another keep up with less."""
-
-PATIENCE_S = 0.1
-"""How long few links wait for others: a batch may be slow, or wait for the store."""
-
-MANY_SAMPLES = 500
-"""Samples in one write to the store that marked links wait for, `YIELD_S` at most: whoever pushed them waits for the
-answer, and would share the processor with predictions."""
-
-YIELD_S = 0.5
-
-NEXT_WRITE_S = 0.005
-"""How long marked links wait after such a write for the next: who pushes much sends it as soon as this is answered."""
 
 MAX_ATTEMPTS = 5
 """How often a link is read again because another replica was faster."""
@@ -65,27 +44,6 @@ MAX_ATTEMPTS = 5
 _BACKOFF_S = (0.1, 5.0)
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class _Mark:
-    """A link whose samples changed.
-
-    Attributes:
-        since_s: Since when it waits.
-        origin: What changed them.
-        done: For whoever waits until that has been taken into account; made for the first who does.
-    """
-
-    since_s: float
-    origin: Origin | None = None
-    done: asyncio.Future[None] | None = None
-
-    def wait(self) -> asyncio.Future[None]:
-        """Ends when the change has been taken into account, or was given up."""
-        if self.done is None:
-            self.done = asyncio.get_running_loop().create_future()
-        return self.done
 
 
 class Refresher:
@@ -120,7 +78,6 @@ class Refresher:
         patience_s: float = PATIENCE_S,
         yield_s: float = YIELD_S,
     ) -> None:
-        self._patience_s, self._yield_s = patience_s, yield_s
         self._tracing = tracing
         self.router = Router(store)
         self.on_settled: Callable[[Sequence[Settled]], None] | None = None
@@ -128,12 +85,8 @@ class Refresher:
         self._store = store
         self._batches = Batches(store, options, worker, inference or worker, tracing)
         self._metrics = metrics
-        self._marked: dict[str, _Mark] = {}
-        self._running: dict[str, _Mark] = {}
+        self._marks = Marks(patience_s=patience_s, yield_s=yield_s)
         self._delay_s = _BACKOFF_S[0]
-        self._storing = 0
-        self._stored_many_s = -math.inf
-        self._arrived = asyncio.Event()
 
     def serve_with(self, models: ModelSet) -> None:
         """Predicts with these models from now on; what is being computed ends with those it began with."""
@@ -149,39 +102,25 @@ class Refresher:
 
     def mark(self, link_ids: Iterable[str]) -> None:
         """Says that samples of these links changed."""
-        now_s = asyncio.get_running_loop().time()
-        origin = self._tracing.here() if self._tracing else None
-        marked = self._marked
-        for link_id in link_ids:
-            if link_id not in marked:
-                marked[link_id] = _Mark(now_s, origin)
-        if marked:
-            self._arrived.set()
+        self._marks.add(link_ids, self._tracing.here() if self._tracing else None)
 
     @property
     def marked(self) -> int:
         """Links that wait to be advanced."""
-        return len(self._marked)
+        return len(self._marks)
 
     def busy_with(self, link_id: str) -> bool:
         """Whether a link waits to be advanced, or is being advanced."""
-        return link_id in self._marked or link_id in self._running
+        return link_id in self._marks
 
     async def settled(self, link_ids: Iterable[str], timeout_s: float) -> None:
         """Returns once changes of links marked before this call are taken into account or given up, or time is up."""
-        waiting = [
-            mark.wait() for link_id in link_ids if (mark := self._marked.get(link_id) or self._running.get(link_id))
-        ]
-        if waiting:
+        if waiting := self._marks.ends(link_ids):
             await asyncio.wait(waiting, timeout=timeout_s)
 
     def storing(self, samples: int) -> None:
         """So many samples are being stored now; 0: none."""
-        if self._storing >= MANY_SAMPLES:
-            self._stored_many_s = asyncio.get_running_loop().time()
-        self._storing = samples
-        if self._marked:
-            self._arrived.set()
+        self._marks.storing(samples)
 
     def stored(self, batch: SampleBatch, result: PutResult) -> None:
         """Adds samples that have been stored to what is remembered, and marks their links."""
@@ -201,18 +140,14 @@ class Refresher:
     async def run(self) -> None:
         """Advances marked links until cancelled."""
         slots = asyncio.Semaphore(UNDER_WAY)
-        self._running.clear()
+        self._marks.none_runs()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await slots.acquire()
-                while not (taken := self._take()):
-                    self._arrived.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._wait_s()):
-                            await self._arrived.wait()
+                taken = await self._marks.take()
                 tasks.create_task(self._turn(taken)).add_done_callback(lambda _: slots.release())
 
-    async def _turn(self, taken: dict[str, _Mark]) -> None:
+    async def _turn(self, taken: dict[str, Mark]) -> None:
         """Advances some marked links; when the store or the model is away, they stay marked, newer marks included."""
         try:
             if self._tracing:
@@ -230,11 +165,7 @@ class Refresher:
             self._delay_s = min(self._delay_s * 2, _BACKOFF_S[1])
             self.mark(taken)
         finally:
-            for link_id, mark in taken.items():
-                del self._running[link_id]
-                if mark.done and not mark.done.done():
-                    mark.done.set_result(None)
-            self._arrived.set()
+            self._marks.end(taken)
 
     async def refresh(self, link_ids: Sequence[str]) -> list[Prediction | PbaError | None]:
         """Advances links now, from what the store knows of them.
@@ -297,29 +228,6 @@ class Refresher:
     async def read(self, link_ids: list[str], slots: int) -> list[Snapshot]:
         """Snapshots of the known links, each with as much of the past as advancing it by so many slots takes."""
         return await self._batches.read(link_ids, slots)
-
-    def _take(self) -> dict[str, _Mark]:
-        """Marked links of which none is under way; none while they may still wait for something."""
-        running = self._running
-        if self._wait_s() != 0:
-            return {}
-        chosen = list(islice((link_id for link_id in self._marked if link_id not in running), MAX_TOGETHER))
-        taken = {link_id: self._marked.pop(link_id) for link_id in chosen}
-        running |= taken
-        return taken
-
-    def _wait_s(self) -> float | None:
-        """How long the oldest link that may be taken still waits, for others or for samples that are being stored.
-
-        None where there is no such link.
-        """
-        since_s = next((mark.since_s for link_id, mark in self._marked.items() if link_id not in self._running), None)
-        if since_s is None:
-            return None
-        few = self._running and len(self._marked) < WORTH_A_BATCH
-        storing_until_s = math.inf if self._storing >= MANY_SAMPLES else self._stored_many_s + NEXT_WRITE_S
-        until_s = max(since_s + (self._patience_s if few else 0), min(since_s + self._yield_s, storing_until_s))
-        return max(until_s - asyncio.get_running_loop().time(), 0.0)
 
     def _tell(self, advanced: Sequence[Advanced], won: set[str]) -> None:
         metrics = self._metrics
