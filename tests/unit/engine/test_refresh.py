@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from pba_service.domain.samples import LinkInfo, SampleBatch
 from pba_service.engine.advance import Options
 from pba_service.engine.batch import AT_ONCE
-from pba_service.engine.models import ModelSet
 from pba_service.engine.marks import MANY_SAMPLES, WORTH_A_BATCH
+from pba_service.engine.models import ModelSet
 from pba_service.engine.refresh import Refresher
 from pba_service.observability.metrics import Metrics
 from pba_service.storage.memory import MemoryStore
