@@ -57,11 +57,31 @@ def run(bench: Bench) -> Section:
                 "echo and model": (modelled, ECHO, bodies["Predict"]),
             }
             _first_asks(bench, process.target, targets["GetOptimalParameters"], section)
+            nodes = _Nodes(bench, process.target)
             rates: dict[int, dict[str, list[float]]] = {}
             for callers in CALLERS:
-                rates[callers] = _saturation(bench, targets, callers, section, process.process.pid)
-            _half_load(bench, targets, rates[16], section)
+                rates[callers] = _saturation(bench, targets, callers, section, pid=process.process.pid, nodes=nodes)
+            _half_load(bench, targets, rates[16], section, nodes)
     return section
+
+
+class _Nodes:
+    """What gives every link its sample a minute, between measurements: links that fell silent are another case."""
+
+    def __init__(self, bench: Bench, target: str) -> None:
+        self._bench, self._target, self._newest_ms = bench, target, now_ms()
+
+    def measure(self) -> None:
+        """Pushes a sample of each link and waits for the predictions, once a minute."""
+        if now_ms() > self._newest_ms:
+            self._newest_ms = now_ms()
+            self._bench.generator.run(
+                "benchmarks.harness.feed:refresh",
+                target=self._target,
+                links=LINKS,
+                at_ms=self._newest_ms,
+                most=LINKS,
+            )
 
 
 def _encoded(message: Any) -> str:
@@ -98,7 +118,7 @@ def _ask_before(bench: Bench, name: str, targets: dict[str, Any]) -> None:
 
 
 def _saturation(
-    bench: Bench, targets: dict[str, Any], callers: int, section: Section, pid: int
+    bench: Bench, targets: dict[str, Any], callers: int, section: Section, *, pid: int, nodes: _Nodes
 ) -> dict[str, list[float]]:
     busy: list[float] = []
     spent: list[float] = []
@@ -107,6 +127,7 @@ def _saturation(
         target, path, bodies = targets[name]
 
         def work(_turn: int) -> float:
+            nodes.measure()
             _ask_before(bench, name, targets)
             before = cpu_s(pid)
             found = bench.load(
@@ -140,7 +161,9 @@ def _saturation(
     return found
 
 
-def _half_load(bench: Bench, targets: dict[str, Any], rates: dict[str, list[float]], section: Section) -> None:
+def _half_load(
+    bench: Bench, targets: dict[str, Any], rates: dict[str, list[float]], section: Section, nodes: _Nodes
+) -> None:
     """Both at half of what the service can answer, at most."""
     half = {name: statistics.median(rates[name]) / 2 for name in _METHODS}
 
@@ -148,6 +171,7 @@ def _half_load(bench: Bench, targets: dict[str, Any], rates: dict[str, list[floa
         target, path, bodies = targets[name]
 
         def work(turn: int) -> float:
+            nodes.measure()
             _ask_before(bench, name, targets)
             answer = bench.load("paced", target=target, path=path, bodies=bodies, rate=rate, seconds=bench.seconds(2.0))
             if turn >= 0:

@@ -12,6 +12,7 @@ from pba_service.domain.window import MIN_SLOTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pba_service.domain.drift import Condition
     from pba_service.domain.forecast import Prediction
     from pba_service.domain.samples import LinkInfo
     from pba_service.engine.ports import Clock, LinkSummary
@@ -107,6 +108,30 @@ def _judged(prediction: Prediction, now_ms: int, since_ms: int) -> Prediction | 
         step_s = prediction.step_ms / 1000
         return HistoryTooShortError(prediction.link_id, have=0, need=MIN_SLOTS, retry_after_s=MIN_SLOTS * step_s)
     return replace(prediction, stale_since_ms=since_ms)
+
+
+class SilentLinks:
+    """Predictions of links that have fallen silent, which say so.
+
+    The same object is told until one more sample is missing, so that what rests on it need not be made anew.
+    """
+
+    def __init__(self, max_links: int = MAX_LINKS) -> None:
+        """Remembers so many links."""
+        self._max_links = max_links
+        self._told: dict[str, tuple[Prediction, int, Prediction]] = {}
+
+    def told(self, prediction: Prediction, quiet: Condition) -> Prediction:
+        """The prediction with the condition, or with the one told before where as many whole samples were missing."""
+        missing = int(quiet.strength)
+        known = self._told.get(prediction.link_id)
+        if known is not None and known[0] is prediction and known[1] == missing:
+            return known[2]
+        if known is None and len(self._told) >= self._max_links:
+            self._told.clear()
+        made = replace(prediction, condition=quiet)
+        self._told[prediction.link_id] = prediction, missing, made
+        return made
 
 
 class PatientDirectory:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.drift import SILENT_SAMPLES, silence
+from pba_service.domain.drift import silence
 from pba_service.domain.errors import (
     HistoryTooShortError,
     LinkUnknownError,
@@ -23,7 +23,7 @@ from pba_service.engine.advance import predict_window
 from pba_service.engine.advice import AdviceOptions, Adviser
 from pba_service.engine.api import PushOutcome
 from pba_service.engine.insight import Insight
-from pba_service.engine.lastknown import LastKnown, NeverAway
+from pba_service.engine.lastknown import LastKnown, NeverAway, SilentLinks
 from pba_service.engine.ports import Outcome
 from pba_service.engine.transfers import Transfers
 
@@ -101,6 +101,7 @@ class PbaService:
     ) -> None:
         self.subscriptions = subscriptions
         self._last_known = last_known or LastKnown(NeverAway(), max_age_ms=0)
+        self._silent = SilentLinks()
         self._store = store
         self._ingest = ingest
         self._refresher = refresher
@@ -158,8 +159,8 @@ class PbaService:
         """The prediction of a link, where that is known without asking the store.
 
         It is known while announcements are followed: then what was heard of a link last is its newest prediction. While
-        a sample that was pushed here is being taken into account, or if another model serves the link now, it is not;
-        nor if the link has fallen silent, which its prediction then says.
+        a sample that was pushed here is being taken into account, or if another model serves the link now, it is not.
+        Where the link has fallen silent the prediction says so.
         """
         known, now_ms = self._last_known.newest(link_id), self._clock()
         if (
@@ -167,11 +168,11 @@ class PbaService:
             or not self._store.announced
             or self._refresher.busy_with(link_id)
             or known.target_ms < now_ms
-            or now_ms - known.made_at_ms > SILENT_SAMPLES * known.step_ms
             or known.model_version != self._refresher.router.models.version_of(link_id)
         ):
             return None
-        return known
+        quiet = silence(known.made_at_ms, known.step_ms, now_ms)
+        return known if quiet is None else self._silent.told(known, quiet)
 
     def outcomes_heard(self, link_id: str) -> int:
         """A number that changes once outcomes of a link's parameters were reported, as `Store.outcomes_heard` says."""

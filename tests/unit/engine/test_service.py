@@ -205,6 +205,20 @@ async def test_a_prediction_says_that_its_link_fell_silent_also_where_it_is_reme
         assert (await world.service.predict("a")).condition.kind is ConditionKind.SILENT
 
 
+async def test_a_silent_link_is_not_read_from_the_store_each_time_it_is_asked_for():
+    async with running() as world:
+        await world.push()
+        await wait_for(world, "a")
+        world.clock.now_ms += 5 * MINUTE + 1
+        missed = world.read("dwcp_pba_memory_misses_total")
+        told = await world.service.predict("a")
+        world.clock.now_ms += MINUTE - 2
+        assert await world.service.predict("a") is told
+        world.clock.now_ms += 1
+        assert (await world.service.predict("a")).condition.strength == 6
+        assert world.read("dwcp_pba_memory_misses_total") == missed
+
+
 async def wait_for(world, link_id):
     """Returns once what was announced of a link is remembered."""
     async with asyncio.timeout(5):
