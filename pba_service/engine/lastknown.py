@@ -67,13 +67,18 @@ class LastKnown:
         return self._watch.away
 
     def learn(self, predictions: Iterable[Prediction | None]) -> None:
-        """Remembers predictions that the store gave out."""
+        """Remembers predictions that the store gave out.
+
+        One that says what is known already changes nothing: what rests on the known one, such as plans of parameters,
+        holds on when a sweep reads all of them again.
+        """
         for prediction in predictions:
             if prediction is None:
                 continue
             known = self._newest.get(prediction.link_id)
             if known is None or known.made_at_ms <= prediction.made_at_ms:
-                self._newest[prediction.link_id] = prediction
+                if known is None or not _same(known, prediction):
+                    self._newest[prediction.link_id] = prediction
                 self._newest.move_to_end(prediction.link_id)
         while len(self._newest) > self._max_links:
             self._newest.popitem(last=False)
@@ -101,6 +106,18 @@ class LastKnown:
         if now_ms - since_ms > self._max_age_ms or not any(known):
             raise error
         return [_judged(prediction, now_ms, since_ms) if prediction else error for prediction in known]
+
+
+def _same(known: Prediction, told: Prediction) -> bool:
+    """Whether two predictions of a link are the same, as far as that is quickly told; where it is not, they are not."""
+    return known is told or (
+        known.made_at_ms == told.made_at_ms
+        and known.model_version == told.model_version
+        and known.confidence == told.confidence
+        and known.condition == told.condition
+        and known.values.tobytes() == told.values.tobytes()
+        and known.quantiles.tobytes() == told.quantiles.tobytes()
+    )
 
 
 def _judged(prediction: Prediction, now_ms: int, since_ms: int) -> Prediction | PbaError:

@@ -1,11 +1,14 @@
 """What is answered while the store is away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pba_service.domain.errors import HistoryTooShortError, StoreUnavailableError
 from pba_service.domain.forecast import Prediction, Source
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
+from pba_service.storage import codec
 from tests.fakes import Clock
 
 MINUTE = 60_000
@@ -57,6 +60,17 @@ def test_a_prediction_whose_time_is_past_is_none():
 def test_an_older_prediction_that_comes_late_changes_nothing():
     [known] = memory(prediction("a"), prediction("a", NOW_MS - MINUTE), None).answer(["a"], NOW_MS, AWAY)
     assert known.made_at_ms == NOW_MS
+
+
+def test_what_a_sweep_reads_again_stays_the_same_object():
+    first = prediction("a")
+    first.values[3] = first.quantiles[3] = np.nan
+    one = memory(first)
+    one.learn([codec.decode_prediction(codec.encode_prediction(first))])
+    assert one.newest("a") is first
+    corrected = replace(first, values=2 * first.values)  # a sample before the newest was
+    one.learn([corrected])
+    assert one.newest("a") is corrected
 
 
 def test_it_stays_within_its_bound_and_forgets_who_was_silent_longest():
