@@ -31,7 +31,7 @@ class Source(Enum):
     CALLER_WINDOW = 3
 
 
-@dataclass(slots=True, eq=False)  # not frozen: made for every link and minute, in a quarter of the time
+@dataclass(slots=True, eq=False)  # not frozen: made for every link and minute, and freezing takes longer than making
 class Prediction:
     """What a link is expected to be at `target_ms`.
 
@@ -78,7 +78,7 @@ class Prediction:
         )
 
 
-@dataclass(slots=True, eq=False)  # not frozen: made for every link and minute, in a quarter of the time
+@dataclass(slots=True, eq=False)  # not frozen: made for every link and minute, and freezing takes longer than making
 class LedgerEntry:
     """One prediction beside the sample of its target time.
 

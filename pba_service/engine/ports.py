@@ -85,7 +85,7 @@ class PutResult:
     changes: NDArray[np.int64]
 
 
-@dataclass(slots=True)  # not frozen: made for every link and minute, in a quarter of the time
+@dataclass(slots=True)  # not frozen: made for every link and minute, and freezing takes longer than making
 class Commit:
     """One link's new state, newest prediction and ledger entries, written together.
 

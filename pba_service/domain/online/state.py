@@ -107,7 +107,7 @@ def fresh(n: int) -> States:
 
 
 def take(states: States, rows: NDArray[np.intp]) -> States:
-    """A copy of some states. Numpy copies records field by field, which takes ten times as long as their words."""
+    """A copy of some states. Numpy copies records field by field, which takes many times as long as their words."""
     return _words(states).take(rows, axis=0).view(STATE)[:, 0]
 
 
