@@ -73,8 +73,7 @@ class Limiter:
 
     def enter(self) -> bool:
         """Whether a call may begin; one that may must be ended with `leave`."""
-        if self.under_way + 1 > self._limit:
-            self._reached = True
+        if self.is_full():
             return False
         self.under_way += 1
         return True

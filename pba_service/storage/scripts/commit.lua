@@ -27,7 +27,7 @@ local function write_ledger(base, version, day, row, model)
   local ttl = (day + 1) * DAY_MS + RETENTION - NOW
   if ttl <= 0 then return model end
   local key = base .. ':l:' .. day
-  local last = call('GETRANGE', key, '-52', '-1')
+  local last = call('GETRANGE', key, -LEDGER_BYTES, -1)
   -- Where there is a row of this day already, the number that the link used last is still known to its readers.
   if last == '' or not model or #model ~= 4 + #version or sub(model, 5) ~= version then
     model = pack('<I4', model_number(base, version, ttl)) .. version
