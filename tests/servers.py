@@ -5,6 +5,7 @@ Every server dies with the process that started it, and holds nothing when it be
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -26,7 +27,9 @@ SERVICE = "primary"
 """The name by which the Sentinels of `sentinels` know their primary."""
 
 _SLOTS = 16_384
-_LAST_PORT = 55_000  # a Cluster's nodes talk 10,000 ports above
+_PORTS = range(10_000, 22_000)
+"""Below those that the system gives to whoever connects, and so takes between looking and listening; a Cluster's nodes
+talk 10,000 ports above."""
 
 
 def wait_until(condition, timeout_s=START_TIMEOUT_S, what="the condition"):
@@ -121,17 +124,13 @@ def standalone(*args):
 
 def free_ports(count):
     """Ports of the loopback that nobody listens on."""
-    held, ports = [], []
-    try:
-        while len(ports) < count:
-            held.append(socket.socket())
-            held[-1].bind(("127.0.0.1", 0))
-            port = held[-1].getsockname()[1]
-            if port < _LAST_PORT:
+    ports = []
+    while len(ports) < count:
+        port = secrets.choice(_PORTS)  # whoever seeds other numbers, two test processes draw different ones
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            if port not in ports:
                 ports.append(port)
-    finally:
-        for one in held:
-            one.close()
     return ports
 
 
