@@ -69,6 +69,10 @@ class Columns:
         time_ms: NDArray[np.int64] = self.times_ms.reshape(-1).take(self.row * self.times_ms.shape[1] + place)
         return time_ms
 
+    def value_at(self, place: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The sample at one place of each stretch: float32[n, 4] from int[n]."""
+        return self.values_at(place[:, None])[:, 0]
+
     def times_at(self, place: NDArray[np.intp]) -> NDArray[np.int64]:
         """When the samples at some places of each stretch were measured: int64[n, k] from int[n, k]."""
         return self.times_ms.reshape(-1).take(self._flat(place))
@@ -94,32 +98,25 @@ class Columns:
         rows = np.arange(len(series))
         return Columns(times, values, rows, np.zeros_like(rows), count - 1)
 
-    def places_after(self, wanted_ms: NDArray[np.int64], position: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The first place of some stretches whose sample is later than a time; the place after the last if none is.
+    def places_after(self, wanted_ms: NDArray[np.int64]) -> NDArray[np.intp]:
+        """The first place of each stretch whose sample is later than a time; the place after the last if none is.
 
         Where no sample is missing, it is as far from the newest sample, or from the oldest, as the time is: that is
         looked at first, and searched for where it does not hold.
 
         Args:
-            wanted_ms: int64[k].
-            position: int[k], which stretch is searched for each.
+            wanted_ms: int64[n].
         """
-        return _first_later(self[position], wanted_ms)
-
-
-def _first_later(columns: Columns, wanted_ms: NDArray[np.int64]) -> NDArray[np.intp]:
-    """`Columns.places_after` for one time of each stretch."""
-    end = columns.last + 1
-    newest_ms = columns.newest_ms
-    step = np.maximum(newest_ms - columns.time_at(np.maximum(columns.last - 1, columns.first)), 1)
-    places, right = _checked(columns, (wanted_ms - newest_ms) // step + end, wanted_ms)
-    for guessed in (_from_oldest, _bisected):
-        left = np.flatnonzero(~right)
-        if not len(left):
-            break
-        some, wanted = columns[left], wanted_ms[left]
-        places[left], right[left] = _checked(some, guessed(some, wanted, step[left]), wanted)
-    return places
+        newest_ms = self.newest_ms
+        step = np.maximum(newest_ms - self.time_at(np.maximum(self.last - 1, self.first)), 1)
+        places, right = _checked(self, (wanted_ms - newest_ms) // step + self.last + 1, wanted_ms)
+        for guessed in (_from_oldest, _bisected):
+            if right.all():
+                break
+            left = np.flatnonzero(~right)
+            some, wanted = self[left], wanted_ms[left]
+            places[left], right[left] = _checked(some, guessed(some, wanted, step[left]), wanted)
+        return places
 
 
 def _from_oldest(columns: Columns, wanted_ms: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.intp]:

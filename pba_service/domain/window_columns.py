@@ -103,7 +103,7 @@ def _sources(
     wrong = np.flatnonzero(~right.all(axis=1))
     if len(wrong):
         slots = len(age)
-        found = columns.places_after(until_ms[wrong].ravel(), np.repeat(wrong, slots)) - 1
+        found = columns[np.repeat(wrong, slots)].places_after(until_ms[wrong].ravel()) - 1
         found = np.minimum(found.reshape(-1, slots), columns.last[wrong, None])
         exists[wrong] = found >= first[wrong]
         places[wrong] = np.maximum(found, first[wrong])

@@ -165,7 +165,7 @@ def prepare(links: Links, route: Route, options: Options) -> Prepared:
     every = np.arange(len(columns))
     # A window that ends before there can be `MIN_SLOTS` tells nothing.
     too_early_ms = columns.oldest_ms + int((MIN_SLOTS - 1.5) * options.base_ms) - 1
-    first_new = columns.places_after(np.maximum(online.last_made_at_ms(links.states), too_early_ms), every)
+    first_new = columns.places_after(np.maximum(online.last_made_at_ms(links.states), too_early_ms))
     oldest = np.maximum(columns.last + 1 - options.catch_up, columns.first)
     start = np.maximum(np.minimum(first_new, columns.last), oldest)
     count = columns.last + 1 - start

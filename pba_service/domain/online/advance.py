@@ -133,6 +133,8 @@ def advance(
         )
         for rows in (slice(start, start + FEW) for start in range(0, max(len(states), 1), FEW))
     ]
+    if len(parts) == 1:
+        return parts[0]
     made = [part.forecasts for part in parts]
     closed = [(i * FEW, closed) for i, part in enumerate(parts) for _, closed in part.closed]
     return Advance(
@@ -166,7 +168,7 @@ def _advance_few(
     said = intervals.model_median(model_output, levels)
     course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
     heard = _heard(values, _yesterday(timeline, target_ms, step_ms), course, said)
-    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels), target_ms)
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels, said), target_ms)
     remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
     return Advance(states, Forecasts(made.values, made.quantiles, made.confidence, target_ms), heard.experts, closed)
@@ -185,9 +187,10 @@ def forecast_once(
     values, model_output = metrics_last(windows), _sane(model_output)
     states = fresh(len(windows))
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
+    said = intervals.model_median(model_output, levels)
     course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
-    heard = _heard(values, no_yesterday, course, intervals.model_median(model_output, levels))
-    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels), target_ms)
+    heard = _heard(values, no_yesterday, course, said)
+    made = _forecast(states, values, heard, intervals.model_tails(model_output, levels, said), target_ms)
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
 
 
@@ -238,8 +241,8 @@ def _yesterday(
 
 def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the model says as far as it is a number, within what the contract admits; NaN otherwise."""
-    bounded: NDArray[np.float32] = np.clip(model_output, 0, MAXIMA[:, None])
-    bounded[np.isinf(model_output)] = np.nan
+    bounded: NDArray[np.float32] = model_output.clip(0, MAXIMA[:, None])
+    np.copyto(bounded, np.nan, where=np.isinf(model_output))
     return bounded
 
 
@@ -254,8 +257,9 @@ def _heard(
     experts = heard.experts
     absent = np.isnan(experts[:, :, LAST])
     experts[:, :, SEASONAL], experts[:, :, MODEL] = yesterday, said
-    np.clip(course, 0, MAXIMA, out=experts[:, :, CYCLE])
-    experts[absent] = np.nan
+    course.clip(0, MAXIMA, out=experts[:, :, CYCLE])
+    if np.count_nonzero(absent):
+        experts[absent] = np.nan
     return heard
 
 
@@ -273,9 +277,9 @@ def _forecast(
     )
     scale = _scale(learnt, window_values, mixed)
     values = pull.drawn(mixed, heard.experts[:, :, pull.TOWARDS], learnt["pull"], scale)
-    np.clip(values, 0, MAXIMA, out=values)
+    values.clip(0, MAXIMA, out=values)
     awake = ~np.isnan(heard.experts)
-    states["heard"] = np.einsum("nme,e->nm", awake.astype(np.uint16), _BITS)
+    states["heard"] = awake.astype(np.uint16) @ _BITS
     remembered = intervals.tails(
         values,
         heard.tails,
@@ -289,11 +293,11 @@ def _forecast(
     stated = intervals.stated(remembered, values, scale)
     lower, upper = stated[..., : intervals.LOWER], stated[..., intervals.LOWER :]
     quantiles = np.concatenate([lower, values[..., None], upper], axis=2)
-    evidence = np.stack(
-        [confidence.logit(confidence.probability_within(quantiles)), confidence.logit(learnt["hit_rate"])], axis=1
-    )
+    evidence = np.empty((len(states), 2), np.float32)
+    evidence[:, 0] = confidence.logit(confidence.probability_within(quantiles))
+    evidence[:, 1] = confidence.logit(learnt["hit_rate"])
     sure = confidence.confidence(learnt["confidence"], evidence)
-    sure = np.where(awake[:, :2, LAST].any(axis=1), sure, np.float32(0))
+    sure *= awake[:, 0, LAST] | awake[:, 1, LAST]
     return Made(values, quantiles, remembered, sure, heard.experts, others, scale, evidence)
 
 
@@ -303,8 +307,8 @@ def _scale(
     """The error to expect, float32[n, 4]: learnt, or how far the window wanders; positive and finite."""
     scale: NDArray[np.float32] = learnt["scale"]
     new = learnt["settled"] == 0
-    rows = np.flatnonzero(new.any(axis=1))
-    if len(rows):
+    if np.count_nonzero(new):
+        rows = np.flatnonzero(new.any(axis=1))
         scale = scale.copy()
         scale[rows] = np.where(new[rows], window_spread(window_values[rows]), scale[rows])
     bounded: NDArray[np.float32] = np.fmax(scale, intervals.smallest_scale(values))

@@ -20,6 +20,9 @@ ABSENT = -128
 
 _LOWEST_OCTAVE, _OCTAVES, _CODES = -5, 20, 126
 _PER_OCTAVE = np.float32(_CODES / _OCTAVES)
+_NEAREST, _FARTHEST = np.float32(0), np.float32(_CODES + 1)
+_NEAR = np.float32(2.0 ** (2 * _LOWEST_OCTAVE))
+"""What is nearer than this has the same code, and no logarithm of zero."""
 
 
 def _decoded() -> NDArray[np.float32]:
@@ -35,17 +38,18 @@ _TABLE = _decoded()
 
 def pack(distances: NDArray[np.float32]) -> NDArray[np.int8]:
     """int8 of the same shape; NaN is kept, magnitudes below 2^-5 become 0, those above 2^15 become 2^15."""
-    magnitude = np.abs(distances)
-    absent = np.isnan(distances)
-    with np.errstate(divide="ignore"):
-        code = np.rint((np.log2(magnitude) - _LOWEST_OCTAVE) * _PER_OCTAVE) + 1
-    code[absent] = 0
-    code = np.copysign(np.clip(code, 0, _CODES + 1), distances)
-    code[absent] = ABSENT
+    code = np.log2(np.maximum(np.abs(distances), _NEAR))
+    code -= _LOWEST_OCTAVE
+    code *= _PER_OCTAVE
+    np.rint(code, out=code)
+    code += 1
+    code.clip(_NEAREST, _FARTHEST, out=code)
+    np.copysign(code, distances, out=code)
+    np.copyto(code, ABSENT, where=np.isnan(distances))
     packed: NDArray[np.int8] = code.astype(np.int8)
     return packed
 
 
 def unpack(codes: NDArray[np.int8]) -> NDArray[np.float32]:
     """float32 of the same shape."""
-    return _TABLE[codes.view(np.uint8)]
+    return _TABLE.take(codes.view(np.uint8))

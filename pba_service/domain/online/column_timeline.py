@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online.timeline import Found, each_nearest
-from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,18 +29,17 @@ class ColumnTimeline:
             wanted_ms: int64[k].
             tolerance_ms: int64[k].
         """
-        columns = self._columns
-        row, first, last = columns.row[link], columns.first[link], columns.last[link]
-        after = columns.places_after(wanted_ms - 1, link)
-        before = np.maximum(after - 1, first)
-        after = np.minimum(after, last)
-        times_before, times_after = columns.times_ms[row, before], columns.times_ms[row, after]
+        columns = self._columns[link]
+        after = columns.places_after(wanted_ms - 1)
+        before = np.maximum(after - 1, columns.first)
+        after = np.minimum(after, columns.last)
+        times_before, times_after = columns.time_at(before), columns.time_at(after)
         to_before, to_after = np.abs(wanted_ms - times_before), np.abs(times_after - wanted_ms)
         earlier = to_before <= to_after
-        exists = np.where(earlier, to_before, to_after) <= tolerance_ms
-        place = np.where(earlier, before, after)
-        values = np.full((len(link), len(METRICS)), np.nan, np.float32)
-        values[exists] = columns.values[row[exists], place[exists]]
+        exists = np.minimum(to_before, to_after) <= tolerance_ms
+        values = columns.value_at(np.where(earlier, before, after))
+        if not exists.all():
+            values[~exists] = np.nan
         return Found(exists, np.where(earlier, times_before, times_after), values)
 
     def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:

@@ -72,12 +72,13 @@ def combine(
     share = np.exp(log_weight)
     alone = share[..., HOURLY].copy()
     share[..., HOURLY] = 0
-    said = np.where(np.isnan(experts), np.float32(0), experts)
-    share *= ~np.isnan(experts)
+    asleep = np.isnan(experts)
+    said = np.where(asleep, np.float32(0), experts)
+    share *= ~asleep
     total = over_experts(share)
     with np.errstate(invalid="ignore"):  # 0 / 0 where all sleep
         others: NDArray[np.float32] = np.einsum("...e,...e->...", said, share) / total
-    corrected = np.clip(others + usual_error, 0, MAXIMA)
+    corrected: NDArray[np.float32] = (others + usual_error).clip(0, MAXIMA)
     experts[..., HOURLY] = corrected
     mixed: NDArray[np.float32] = others + alone / (total + alone) * (corrected - others)
     return mixed, others
@@ -102,7 +103,7 @@ def learn(
     """
     excess = errors - own_error[..., None]
     excess /= scale[..., None]
-    np.clip(excess, -LOSS_LIMIT, LOSS_LIMIT, out=excess)
+    excess.clip(-LOSS_LIMIT, LOSS_LIMIT, out=excess)
     np.copyto(excess, 0, where=np.isnan(excess))
     # Where all forecasters did alike nothing was learnt, so nothing need be forgotten: a link whose forecasters differ
     # only in its daily burst must still know the next day which of them foresaw it.

@@ -15,7 +15,7 @@ from pba_service.domain.forecast import QUANTILES, TOLERANCE_RATIO
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RATE = 0.02
+RATE = np.float32(0.02)
 HIT_MEMORY = 0.98
 HIT_BURN_IN = 5
 """Settled forecasts that the prior hit rate counts for."""
@@ -24,13 +24,13 @@ _EDGES = np.array([1 - TOLERANCE_RATIO, 1 + TOLERANCE_RATIO], np.float32)[:, Non
 _MASSES = np.diff([0.0, *QUANTILES, 1.0]).astype(np.float32)[:, None, None, None]
 _TINY = np.float32(1e-30)
 _EVIDENCE_LIMIT = 4.0
-_COEFFICIENT_LIMIT = 5.0
+_LEAST_PROBABILITY = np.float32(1 / (1 + np.exp(_EVIDENCE_LIMIT)))
+_COEFFICIENT_LIMIT = np.float32(5)
 
 
 def logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log odds, bounded."""
-    edge = np.float32(1 / (1 + np.exp(_EVIDENCE_LIMIT)))
-    inside = np.clip(probability, edge, 1 - edge)
+    inside = probability.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     result: NDArray[np.float32] = np.log(inside / (1 - inside))
     return result
 
@@ -48,8 +48,8 @@ def probability_within(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
     median = stated[QUANTILES.index(0.5)]
     below = _share_below(stated, median * _EDGES)  # float32[2, n, 2]
     known = ~np.isnan(median)
-    product = np.where(known, below[1] - below[0], np.float32(1)).prod(axis=1)
-    result: NDArray[np.float32] = product * known.any(axis=1)
+    bandwidth, latency = np.where(known, below[1] - below[0], np.float32(1)).T
+    result: NDArray[np.float32] = bandwidth * latency * (known[:, 0] | known[:, 1])
     return result
 
 
@@ -69,14 +69,15 @@ def _share_below(quantiles: NDArray[np.float32], limits: NDArray[np.float32]) ->
     # where two quantiles coincide, all of their mass lies at once below what is not below them
     part = (limits - lower) / np.maximum(upper - lower, _TINY)
     part = np.where(limits >= upper, np.float32(1), np.maximum(part, 0))
-    share: NDArray[np.float32] = (part * _MASSES).sum(axis=0)
+    part *= _MASSES
+    share: NDArray[np.float32] = np.add.reduce(part, axis=0)
     return share
 
 
 def confidence(coefficients: NDArray[np.float32], evidence: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32[n] from coefficients float32[n, 3] and evidence float32[n, 2]."""
-    score = coefficients[:, 0] + (coefficients[:, 1:] * evidence).sum(axis=1)
-    result: NDArray[np.float32] = 1 / (1 + np.exp(-score))
+    score = coefficients[:, 0] + (coefficients[:, 1] * evidence[:, 0] + coefficients[:, 2] * evidence[:, 1])
+    result: NDArray[np.float32] = np.reciprocal(1 + np.exp(-score))
     return result
 
 
@@ -84,11 +85,11 @@ def learn(
     coefficients: NDArray[np.float32], evidence: NDArray[np.float32], hit: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """The coefficients after settled forecasts: one gradient step of the log loss each."""
-    surprise = hit - confidence(coefficients, evidence)
-    slope = np.concatenate([np.ones((len(hit), 1), np.float32), evidence], axis=1)
-    moved = coefficients + np.float32(RATE) * surprise[:, None] * slope
-    result: NDArray[np.float32] = np.clip(moved, -_COEFFICIENT_LIMIT, _COEFFICIENT_LIMIT)
-    return result
+    step = RATE * (hit - confidence(coefficients, evidence))
+    moved = coefficients.copy()
+    moved[:, 0] += step
+    moved[:, 1:] += step[:, None] * evidence
+    return moved.clip(-_COEFFICIENT_LIMIT, _COEFFICIENT_LIMIT, out=moved)
 
 
 def hit_rate(rate: NDArray[np.float32], judged: NDArray[np.uint32], hit: NDArray[np.bool_]) -> NDArray[np.float32]:

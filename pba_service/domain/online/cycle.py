@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online import hours
-from pba_service.domain.online.experts import quantile
+from pba_service.domain.online.experts import MIDDLE, known_of, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,7 @@ ERROR_LIMIT = np.float32(3)
 """One value moves its hour by at most so many mean absolute errors, and by no more than `LARGEST_STEP`."""
 
 _TINY = np.float32(1e-9)
-_WEEKEND_SHARE, _WEEKDAY_SHARE = np.float32(2 / 7), np.float32(5 / 7)
+_SHARE = np.repeat(np.array([5 / 7, 2 / 7], np.float32), hours.HOURS)  # of the days, those that an entry is of
 
 
 def forecast(
@@ -56,11 +56,14 @@ def forecast(
         target_ms: int64[n].
     """
     newest = values[:, :, -LEVEL_SLOTS:]
-    ages = np.arange(newest.shape[2] - 1, -1, -1)
-    times = np.column_stack([made_at_ms[:, None] - ages * step_ms[:, None], target_ms])
-    course = np.exp(hours.between(table, times, hours.of_week)).transpose(0, 2, 1)
-    ordered: NDArray[np.float32] = np.sort(newest / course[:, :, :-1], axis=2)  # NaN last
-    level = quantile(ordered, (~np.isnan(ordered)).sum(axis=2), 0.5)
+    slots = newest.shape[2]
+    times = np.empty((len(values), slots + 1), np.int64)
+    times[:, :-1] = made_at_ms[:, None] - np.arange(slots - 1, -1, -1) * step_ms[:, None]
+    times[:, -1] = target_ms
+    course: NDArray[np.float32] = np.exp(hours.between(table, times, hours.of_week)).transpose(0, 2, 1)
+    levels = newest / course[:, :, :-1]
+    levels.sort(axis=2)  # NaN last
+    level = quantile(levels, known_of(levels), MIDDLE)[..., 0]
     said: NDArray[np.float32] = level * course[:, :, -1]
     return said
 
@@ -86,13 +89,12 @@ def learn(
         step_ms: int64[n], cadence.
         settled: uint32[n, 4], forecasts compared before.
     """
-    hour = target_ms // hours.HOUR_MS
-    kind = np.where(hours.is_weekend(hour), _WEEKEND_SHARE, _WEEKDAY_SHARE)[:, None]
-    pace = hours.pace(step_ms, settled, MEMORY_DAYS, kind)
+    place = hours.of_week(target_ms // hours.HOUR_MS)
+    pace = hours.pace(step_ms, settled, MEMORY_DAYS, _SHARE.take(place)[:, None])
     level = np.maximum(mean, _TINY)
-    found = np.clip(np.log(np.maximum(actual, _TINY) / level), -FARTHEST, FARTHEST)
+    found = np.log(np.maximum(actual, _TINY) / level).clip(-FARTHEST, FARTHEST)
     limit = np.minimum(ERROR_LIMIT * scale / level, LARGEST_STEP)
-    link, place = np.arange(len(table)), hours.of_week(hour)
+    link = np.arange(len(table))
     known = table[link, :, place].astype(np.float32)
-    moved = known + pace * np.clip(found - known, -limit, limit)
+    moved = known + pace * (found - known).clip(-limit, limit)
     table[link, :, place] = np.where(np.isnan(found), known, moved)

@@ -7,6 +7,7 @@ median over k slots uses the newest min(k, known) of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,8 @@ MEAN_100 = EXPERTS.index("mean100")
 TAIL_LEVELS = tuple(level for level in QUANTILES if level != 0.5)  # noqa: PLR2004 - the median is no tail
 """The quantiles besides the median."""
 
+MIDDLE = (0.5,)
+
 SPREAD_SLOTS = 30
 
 _EWMA = EXPERTS.index("ewma")
@@ -85,45 +88,71 @@ def listen(values: NDArray[np.float32]) -> Heard:
         values: float32[n, 4, L], oldest slot first, unknown slots NaN and older than all known ones.
     """
     n, metrics, slots = values.shape
-    complete = not np.isnan(values[:, :, 0]).any()  # no metric is absent or known for a part of the window only
-    count = np.full((n, metrics), slots) if complete else (~np.isnan(values)).sum(axis=2)
+    complete = not np.count_nonzero(np.isnan(values[:, :, 0]))  # none is absent or known for a part of the window only
+    known = None if complete else (~np.isnan(values)).sum(axis=2)
     summed = values if complete else np.where(np.isnan(values), np.float32(0), values)
     out = np.full((n, metrics, len(EXPERTS)), np.nan, np.float32)
     out[:, :, LAST] = values[:, :, -1]
     for column, length in enumerate(MEANS, start=1):
         # einsum, unlike a matrix product, gives a window the same bits whatever windows are beside it
         total = np.einsum("nml->nm", summed[:, :, -length:])
-        np.divide(total, np.clip(count, 1, length), out=out[:, :, column], casting="same_kind")
+        np.divide(total, _newest(known, min(length, slots)), out=out[:, :, column], casting="same_kind")
     for column, length in enumerate(MEDIANS, start=1 + len(MEANS)):
-        ordered = np.sort(values[:, :, -length:], axis=2)  # NaN last
-        known = None if complete else np.minimum(count, length)
-        out[:, :, column] = quantile(ordered, known, 0.5)
+        ordered = values[:, :, -length:].copy()
+        ordered.sort(axis=2)  # NaN last
+        count = None if known is None else np.minimum(known, length)
+        out[:, :, column] = quantile(ordered, count, MIDDLE)[..., 0]
     recent = min(slots, _EWMA_SLOTS)
     weighted = np.einsum("nml,l->nm", summed[:, :, -recent:], _EWMA_WEIGHTS[-recent:])
-    out[:, :, _EWMA] = weighted / _EWMA_MASS[np.clip(count, 1, recent)]
-    tails = np.stack([quantile(ordered, known, level) for level in TAIL_LEVELS], axis=2)  # of the longest median's
-    if not complete:
-        out[count == 0] = np.nan
-    return Heard(out, tails)
+    out[:, :, _EWMA] = weighted / _EWMA_MASS[_newest(known, recent)]
+    if known is not None:
+        out[known == 0] = np.nan
+    return Heard(out, quantile(ordered, count, TAIL_LEVELS))  # of the longest median's slots
 
 
-def quantile(ordered: NDArray[np.float32], count: NDArray[np.int_] | None, level: float) -> NDArray[np.float32]:
-    """The quantile of the first `count` (int[n, 4]) of float32[n, 4, k], between two of them by interpolation.
+def _newest(known: NDArray[np.int_] | None, slots: int) -> NDArray[np.int_] | int:
+    """How many of the newest slots are known, at least one; None stands for all."""
+    return slots if known is None else np.clip(known, 1, slots)
+
+
+def known_of(ordered: NDArray[np.float32]) -> NDArray[np.int_] | None:
+    """How many values of float32[n, 4, k] are known, where NaN comes last: int[n, 4], None where all of them are."""
+    if not np.count_nonzero(np.isnan(ordered[:, :, -1])):
+        return None
+    count: NDArray[np.int_] = (~np.isnan(ordered)).sum(axis=2)
+    return count
+
+
+def quantile(
+    ordered: NDArray[np.float32], count: NDArray[np.int_] | None, levels: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """Quantiles of the first `count` (int[n, 4]) of float32[n, 4, k], between two of them by interpolation.
 
     Beyond `count` there is NaN, and NaN is the quantile where count is 0. None stands for all k.
+
+    Returns:
+        float32[n, 4, levels].
     """
     width = ordered.shape[2]
     if count is None or ((count == width) | (count == 0)).all():
-        below, part = divmod((width - 1) * level, 1)
-        low, high = ordered[:, :, int(below)], ordered[:, :, min(int(below) + 1, width - 1)]
-        return low + np.float32(part) * (high - low)
-    last = np.maximum(count - 1, 0)
-    place = last * level
+        below, above, part = _places(width, levels)
+        low = ordered.take(below, axis=2)
+        return low + part * (ordered.take(above, axis=2) - low)
+    last = np.maximum(count - 1, 0)[..., None]
+    place = last * np.array(levels)
     below_each = place.astype(np.intp)
-    low = np.take_along_axis(ordered, below_each[..., None], axis=2)[..., 0]
-    high = np.take_along_axis(ordered, np.minimum(below_each + 1, last)[..., None], axis=2)[..., 0]
-    quantile: NDArray[np.float32] = low + (place - below_each).astype(np.float32) * (high - low)
-    return quantile
+    low = np.take_along_axis(ordered, below_each, axis=2)
+    high = np.take_along_axis(ordered, np.minimum(below_each + 1, last), axis=2)
+    quantiles: NDArray[np.float32] = low + (place - below_each).astype(np.float32) * (high - low)
+    return quantiles
+
+
+@lru_cache(maxsize=64)
+def _places(count: int, levels: tuple[float, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Between which two of so many values in order each quantile lies, and at which part of the way."""
+    below, part = np.divmod((count - 1) * np.array(levels), 1)
+    at = below.astype(np.intp)
+    return at, np.minimum(at + 1, count - 1), part.astype(np.float32)
 
 
 def window_spread(values: NDArray[np.float32]) -> NDArray[np.float32]:

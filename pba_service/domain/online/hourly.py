@@ -48,5 +48,5 @@ def learn(
     link, hour = np.arange(len(table)), hours.of_day(target_ms // hours.HOUR_MS)
     known = table[link, :, hour]
     limit = ERROR_LIMIT * scale
-    moved = known + pace * (np.clip(error, -limit, limit) - known)
+    moved = known + pace * (error.clip(-limit, limit) - known)
     table[link, :, hour] = np.where(np.isnan(error), known, moved)

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 HOUR_MS = 3_600_000
 HOURS = 24
 DAY_MS = HOURS * HOUR_MS
-_EPOCH_DAY_OF_WEEK = 3  # 1970-01-01 was a Thursday
-_SATURDAY = 5
+_DAYS, _SATURDAY = 7, 5
+_EPOCH_HOUR_OF_WEEK = 3 * HOURS  # 1970-01-01 was a Thursday
+
+_OF_WEEK = np.repeat([0, HOURS], [_SATURDAY * HOURS, (_DAYS - _SATURDAY) * HOURS]) + np.tile(np.arange(HOURS), _DAYS)
+"""The entry of each hour of a week that begins on a Monday."""
+
+_AND_NEXT = np.arange(2)
 
 
 def of_day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -25,13 +30,13 @@ def of_day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def is_weekend(hour: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether hours since the epoch lie on a Saturday or Sunday, UTC."""
-    weekend: NDArray[np.bool_] = (hour // HOURS + _EPOCH_DAY_OF_WEEK) % 7 >= _SATURDAY
+    weekend: NDArray[np.bool_] = of_week(hour) >= HOURS
     return weekend
 
 
 def of_week(hour: NDArray[np.int64]) -> NDArray[np.int64]:
     """The hour of day of hours since the epoch, from Monday to Friday 0 to 23, at weekends 24 to 47."""
-    return hour % HOURS + HOURS * is_weekend(hour)
+    return _OF_WEEK.take((hour + _EPOCH_HOUR_OF_WEEK) % len(_OF_WEEK))
 
 
 def pace(
@@ -67,8 +72,8 @@ def between(
     """
     hour, within = np.divmod(time_ms - HOUR_MS // 2, HOUR_MS)
     part = (within / HOUR_MS).astype(np.float32)[..., None]
-    link = np.arange(len(table)).reshape(-1, *[1] * (time_ms.ndim - 1))
-    before = table[link, :, place(hour)].astype(np.float32, copy=False)
-    after = table[link, :, place(hour + 1)].astype(np.float32, copy=False)
+    link = np.arange(len(table)).reshape(-1, *[1] * time_ms.ndim)
+    both = table[link, :, place(hour[..., None] + _AND_NEXT)].astype(np.float32, copy=False)
+    before, after = both[..., 0, :], both[..., 1, :]
     said: NDArray[np.float32] = before + part * (after - before)
     return said

@@ -56,7 +56,7 @@ LOWER = MEDIAN
 
 TAIL_LEVELS = np.array(experts.TAIL_LEVELS, np.float32)
 
-_HALF_LIMIT = 60_000  # within float16
+_HALF_LIMIT = np.float32(60_000)  # within float16
 _WIDTH = priors.TAIL_WIDTH[: LOWER - 1 : -1]  # of the 90 % and of the 80 % interval: the usual tails are symmetric
 
 _SAME_LEVEL = 1e-6  # levels may have been through float32
@@ -117,15 +117,17 @@ def model_quantiles(output: NDArray[np.float32], levels: tuple[float, ...]) -> N
     return np.stack(columns, axis=-1)
 
 
-def model_tails(output: NDArray[np.float32], levels: tuple[float, ...]) -> NDArray[np.float32]:
-    """Distances of the model's tails from its median, float32[n, 4, 4]; NaN where it does not state them."""
-    tails = np.full((*output.shape[:2], len(TAIL_LEVELS)), np.nan, np.float32)
-    readings = _readings(levels)
-    middle = readings[MEDIAN]
-    others = [reading for i, reading in enumerate(readings) if i != MEDIAN]
+def model_tails(
+    output: NDArray[np.float32], levels: tuple[float, ...], median: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Distances of the model's tails from its median as `model_median` gives it, float32[n, 4, 4].
+
+    NaN where it does not state them.
+    """
+    tails = np.empty((*median.shape, len(TAIL_LEVELS)), np.float32)
+    others = (reading for i, reading in enumerate(_readings(levels)) if i != MEDIAN)
     for column, reading in enumerate(others):
-        if reading is not None and middle is not None:
-            tails[..., column] = reading.of_output(output) - middle.of_output(output)
+        tails[..., column] = np.nan if reading is None else reading.of_output(output) - median
     return tails
 
 
@@ -177,7 +179,7 @@ def tails(
     np.minimum(np.minimum(lowest, towards, out=lowest), low, out=lowest)
     highest += wider[..., 0] + far[..., 1]
     np.maximum(np.maximum(highest, towards, out=highest), high, out=highest)
-    return np.clip(distance, -_HALF_LIMIT, _HALF_LIMIT, out=distance).astype(np.float16)
+    return distance.clip(-_HALF_LIMIT, _HALF_LIMIT, out=distance).astype(np.float16)
 
 
 def stated(tails: NDArray[np.float16], values: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,7 +196,7 @@ def stated(tails: NDArray[np.float16], values: NDArray[np.float32], scale: NDArr
     read = tails.astype(np.float32)
     read *= scale[..., None]
     read += values[..., None]
-    return np.clip(read, 0, _TOP, out=read)
+    return read.clip(0, _TOP, out=read)
 
 
 def learn(
@@ -219,7 +221,7 @@ def learn(
         np.less(actual, tails[..., column], out=below[..., column])
         np.less_equal(actual, tails[..., LOWER + column], out=below[..., LOWER + column])
     surprise = TAIL_LEVELS - below
-    moved = np.clip(offset + STEP * surprise, _LOWEST, _HIGHEST)
+    moved = (offset + STEP * surprise).clip(_LOWEST, _HIGHEST)
     recent, newest = EXCESS_MEMORY * excess, BURST_MEMORY * burst.astype(np.float32)
     lowest, low, high, highest = (surprise[..., column] for column in range(surprise.shape[-1]))
     recent[..., 0] += (1 - EXCESS_MEMORY) * (highest - lowest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online.state import FREE, PENDING, PENDING_SLOTS
+from pba_service.domain.online.state import FREE, PENDING_SLOTS, put_pending
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ PATIENCE = 9
 """A forecast without a sample is given up this many half steps after its target: late samples may still come."""
 
 _LOSS = METRICS.index("packet_loss_ratio")
-_NOTHING = np.zeros((), PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,15 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
     lost there is nothing to wait for: no round trip came back to be timed.
     """
     target = states["target_ms"]
-    link, slot = np.nonzero(target <= now_ms[:, None])
+    link, slot = (target <= now_ms[:, None]).nonzero()
     wanted = target[link, slot]
     tolerance = states["pending"]["tolerance_ms"][link, slot].astype(np.int64)
     found = timeline.nearest(link, wanted, tolerance)
     met = found.exists
-    lacks = (np.isnan(found.values) & ~np.isnan(states["pending"]["predicted"][link, slot])).any(axis=1)
-    if met.all() and not lacks.any():
+    missing = np.isnan(found.values) & ~np.isnan(states["pending"]["predicted"][link, slot])
+    if met.all() and not np.count_nonzero(missing):
         return Meetings(link, _turns(link, wanted), slot, found.measured_at_ms, found.values)
+    lacks = missing.any(axis=1)
     silent = found.values[:, _LOSS] >= 1
     waits = lacks & ~silent & (now_ms[link] - wanted < tolerance)
     for row in np.flatnonzero(met & lacks & ~waits).tolist():
@@ -73,15 +73,15 @@ def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np
 def release(states: States, link: NDArray[np.intp], slot: NDArray[np.intp]) -> None:
     """Frees slots of some links; what they held becomes zeros, which the state's bytes may leave off."""
     states["target_ms"][link, slot] = FREE
-    states["pending"][link, slot] = _NOTHING
+    put_pending(states, link, slot)
 
 
 def _turns(link: NDArray[np.intp], target_ms: NDArray[np.int64]) -> NDArray[np.intp]:
     """The place of each meeting among those of its link, by target; `link` is non-decreasing."""
-    position = np.arange(len(link))
-    starts = np.append(True, link[1:] != link[:-1])[: len(link)]
-    if starts.all():
+    another = link[1:] != link[:-1]
+    if another.all():
         return np.zeros(len(link), np.intp)
+    position, starts = np.arange(len(link)), np.append(True, another)
     order = np.lexsort((target_ms, link))
     turn = np.empty(len(link), np.intp)
     turn[order] = position - np.maximum.accumulate(np.where(starts, position, 0))
@@ -98,10 +98,10 @@ def free_slot(
     enough from the last kept one are kept, so that those settled stay evenly spread over time.
     """
     free = states["target_ms"] == FREE
-    slot = np.argmax(free, axis=1)
+    slot = free.argmax(axis=1)
     spacing = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
     kept = free[np.arange(len(slot)), slot] & (made_at_ms - states["last_kept_ms"] >= spacing)
-    for i in np.flatnonzero(states["last_made_at_ms"] == made_at_ms).tolist():
+    for i in (states["last_made_at_ms"] == made_at_ms).nonzero()[0].tolist():
         same = ~free[i] & (states["made_at_ms"][i] == made_at_ms[i])
         slot[i], kept[i] = (np.argmax(same), True) if same.any() else (slot[i], kept[i])
     return slot, kept

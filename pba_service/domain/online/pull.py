@@ -46,10 +46,12 @@ def drawn(
         scale: float32[n, 4], the mean absolute error.
     """
     reach = REACH * scale
-    moved = mixed
+    moved = mixed.copy()
     for column in range(COUNT):
-        way = pull[..., column] * np.clip(said[..., column] - mixed, -reach, reach)
-        moved = moved + np.where(np.isnan(way), np.float32(0), way)
+        way = (said[..., column] - mixed).clip(-reach, reach)
+        way *= pull[..., column]
+        np.copyto(way, 0, where=np.isnan(way))
+        moved += way
     return moved
 
 
@@ -72,8 +74,10 @@ def learn(pull: NDArray[np.float32], distance: NDArray[np.float32], said: NDArra
         distance: float32[n, 4], realised minus forecast in mean absolute errors; NaN where there is nothing to compare.
         said: float32[n, 4, 2], the values of `TOWARDS` minus the forecast, likewise.
     """
-    learnt, miss = pull.copy(), np.clip(distance, -_MISS_LIMIT, _MISS_LIMIT)
+    learnt, miss = pull.copy(), distance.clip(-_MISS_LIMIT, _MISS_LIMIT)
     for column in range(COUNT):
-        step = RATE[column] * miss * np.clip(said[..., column], -REACH, REACH)
-        learnt[..., column] += np.where(np.isnan(step), np.float32(0), step)
-    return np.clip(learnt, 0, MOST, out=learnt)
+        step = RATE[column] * miss
+        step *= said[..., column].clip(-REACH, REACH)
+        np.copyto(step, 0, where=np.isnan(step))
+        learnt[..., column] += step
+    return learnt.clip(0, MOST, out=learnt)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pba_service.domain.online import codes
 from pba_service.domain.online.pending import free_slot
-from pba_service.domain.online.state import PENDING, version_index
+from pba_service.domain.online.state import PENDING, put_pending, version_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,16 +42,18 @@ def remember(
 ) -> None:
     """Puts forecasts into the states' rings, except those that are too close to the one before on a fine cadence."""
     slot, kept = free_slot(states, made_at_ms, target_ms - made_at_ms, step_ms)
-    rows = np.flatnonzero(kept)
+    rows = kept.nonzero()[0]
     chosen = slice(None) if len(rows) == len(states) else rows
-    new = np.zeros(len(rows), PENDING)
+    new = np.empty(len(rows), PENDING)
     values, scale = made.values[chosen], made.scale[chosen]
-    middle, unit = values[..., None], scale[..., None]
+    said = np.concatenate([made.experts[chosen], made.others[chosen][..., None]], axis=2)
+    said -= values[..., None]
+    said /= scale[..., None]
+    packed = codes.pack(said)
     new["tolerance_ms"] = step_ms[chosen] // 2
     new["predicted"] = values
     new["scale"] = scale
-    new["experts"] = codes.pack((made.experts[chosen] - middle) / unit)
-    new["others"] = codes.pack((made.others[chosen] - values) / scale)
+    new["experts"], new["others"] = packed[..., :-1], packed[..., -1]
     new["tails"] = made.tails[chosen]
     new["confidence"] = made.confidence[chosen]
     new["evidence"] = made.evidence[chosen]
@@ -59,5 +61,5 @@ def remember(
     slots = slot[chosen]
     states["made_at_ms"][rows, slots] = made_at_ms[chosen]
     states["target_ms"][rows, slots] = target_ms[chosen]
-    states["pending"][rows, slots] = new
-    states["last_kept_ms"] = np.where(kept, made_at_ms, states["last_kept_ms"])
+    put_pending(states, rows, slots, new)
+    states["last_kept_ms"][chosen] = made_at_ms[chosen]

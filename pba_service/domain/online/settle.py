@@ -11,6 +11,7 @@ from pba_service.domain.forecast import LedgerEntry, hits
 from pba_service.domain.online import codes, combine, confidence, cycle, hourly, intervals, pull
 from pba_service.domain.online.experts import LAST, MEAN_100
 from pba_service.domain.online.pending import release
+from pba_service.domain.online.state import pending_of, put_learnt, take_learnt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,16 +71,18 @@ class Closed:
 def settle(states: States, meetings: Meetings) -> list[Closed]:
     """Learns from each meeting, oldest target first, and frees its slot; at most one forecast of a link at a time."""
     closed = []
-    for turn in range(int(meetings.turn.max(initial=-1)) + 1):
-        now = np.flatnonzero(meetings.turn == turn)
+    turns = int(meetings.turn.max(initial=-1)) + 1
+    for turn in range(turns):
+        # most often each link settles one forecast: then nothing is gathered
+        now = slice(None) if turns == 1 else np.flatnonzero(meetings.turn == turn)
         rows, slots, actual = meetings.link[now], meetings.slot[now], meetings.actual[now]
-        waiting, target_ms = states["pending"][rows, slots], states["target_ms"][rows, slots]
-        every = len(rows) == len(states)  # most often each link settles one forecast: then nothing is gathered
-        learnt = states["learnt"] if every else states["learnt"][rows]
+        waiting, target_ms = pending_of(states, rows, slots), states["target_ms"][rows, slots]
+        every = len(rows) == len(states)
+        learnt = states["learnt"] if every else take_learnt(states, rows)
         tails = intervals.stated(waiting["tails"], waiting["predicted"], waiting["scale"])
         _learn(learnt, waiting, tails, actual, target_ms)
         if not every:
-            states["learnt"][rows] = learnt
+            put_learnt(states, rows, learnt)
         closed.append(
             Closed(
                 link=rows,
@@ -133,9 +136,9 @@ def _learn(
     pace = np.maximum(SCALE_MEMORY, 1 / (settled + SCALE_BURN_IN))
     moved = scale + pace * (np.minimum(error, SCALE_GROWTH * scale) - scale)
     moved = np.maximum(moved, intervals.smallest_scale(predicted))
-    learnt["scale"] = np.where(compared, moved, learnt["scale"])
-    learnt["settled"] = settled + compared
-    _judge(learnt, waiting, actual, compared[:, :2].any(axis=1))
+    np.copyto(learnt["scale"], moved, where=compared)
+    settled += compared
+    _judge(learnt, waiting, actual, compared[:, 0] | compared[:, 1])
 
 
 def _judge(
@@ -146,6 +149,6 @@ def _judge(
     evidence = waiting["evidence"].astype(np.float32)
     coefficients = confidence.learn(learnt["confidence"], evidence, hit)
     rate = confidence.hit_rate(learnt["hit_rate"], learnt["judged"], hit)
-    learnt["confidence"] = np.where(judged[:, None], coefficients, learnt["confidence"])
-    learnt["hit_rate"] = np.where(judged, rate, learnt["hit_rate"])
+    np.copyto(learnt["confidence"], coefficients, where=judged[:, None])
+    np.copyto(learnt["hit_rate"], rate, where=judged)
     learnt["judged"] += judged

@@ -87,11 +87,14 @@ STATE = np.dtype(
     ]
 )
 
+_PENDING_WORDS = PENDING.itemsize // 4
 _HEAD_BYTES = STATE.fields["pending"][1] if STATE.fields else 0
 _WORDS = STATE.itemsize // 4
 # any single damaged word changes the sum, since odd numbers have an inverse modulo 2^32
 _ODD = (np.arange(_WORDS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype(np.uint32) | np.uint32(1)
 _CHECKSUM_WORD = 1
+_LEARNT_START = STATE.fields["learnt"][1] // 4 if STATE.fields else 0
+_LEARNT_WORDS = slice(_LEARNT_START, _LEARNT_START + LEARNT.itemsize // 4)
 
 
 def fresh(n: int) -> States:
@@ -114,6 +117,28 @@ def take(states: States, rows: NDArray[np.intp]) -> States:
 def put(states: States, rows: NDArray[np.intp], new: States) -> None:
     """Writes states in place of some others; see `take`."""
     _words(states)[rows] = _words(new)
+
+
+def pending_of(states: States, rows: NDArray[np.intp], slots: NDArray[np.intp]) -> NDArray[np.void]:
+    """A copy of what some slots hold, PENDING[k]; see `take`."""
+    return _pending_words(states)[rows, slots].view(PENDING)[:, 0]
+
+
+def put_pending(
+    states: States, rows: NDArray[np.intp], slots: NDArray[np.intp], new: NDArray[np.void] | None = None
+) -> None:
+    """Writes PENDING[k] into some slots, zeros where None; see `take`."""
+    _pending_words(states)[rows, slots] = 0 if new is None else new.view(np.uint32).reshape(-1, _PENDING_WORDS)
+
+
+def take_learnt(states: States, rows: NDArray[np.intp]) -> NDArray[np.void]:
+    """A copy of what was learnt of some links, LEARNT[k]; see `take`."""
+    return _words(states)[rows, _LEARNT_WORDS].view(LEARNT)[:, 0]
+
+
+def put_learnt(states: States, rows: NDArray[np.intp], learnt: NDArray[np.void]) -> None:
+    """Writes LEARNT[k] in place of what was learnt of some links; see `take`."""
+    _words(states)[rows, _LEARNT_WORDS] = learnt.view(np.uint32).reshape(len(rows), -1)
 
 
 def decode(blobs: Sequence[bytes]) -> States:
@@ -147,8 +172,8 @@ def version_index(states: States, rows: NDArray[np.intp], version: str) -> NDArr
     """Where each of some states keeps a model version; a new one takes a place no pending forecast refers to."""
     name = np.array(version.encode()[:32], "S32")
     same = states["versions"][rows] == name
-    index: NDArray[np.intp] = np.argmax(same, axis=1)
-    for i in np.flatnonzero(~same.any(axis=1)).tolist():
+    index: NDArray[np.intp] = same.argmax(axis=1)
+    for i in (~same.any(axis=1)).nonzero()[0].tolist():
         state = states[rows[i]]
         used = set(state["pending"]["version"][state["target_ms"] != FREE].tolist())
         # models change far less often than forecasts come true: should all places be taken, the first one's few
@@ -168,3 +193,8 @@ def _checksums(states: States) -> NDArray[np.uint32]:
 def _words(states: States) -> NDArray[np.uint32]:
     """Contiguous states as uint32[n, words], the same memory."""
     return states.view(np.uint32).reshape(len(states), _WORDS)
+
+
+def _pending_words(states: States) -> NDArray[np.uint32]:
+    """The slots of states as uint32[n, PENDING_SLOTS, words], the same memory."""
+    return states["pending"].view(np.uint32).reshape(len(states), PENDING_SLOTS, _PENDING_WORDS)

@@ -52,7 +52,7 @@ def test_the_first_later_sample_is_that_of_each_link(links, asked):
     # the very times of samples too: the one asked for is the one after
     asked += [(i, int(time_ms)) for i, one in enumerate(links) for time_ms in one.times_ms[::7]]
     link, wanted = np.array([i for i, _ in asked], np.intp), np.array([time_ms for _, time_ms in asked], np.int64)
-    found = Columns.of(links).places_after(wanted, link)
+    found = Columns.of(links)[link].places_after(wanted)
     assert found.tolist() == [np.searchsorted(links[i].times_ms, time_ms, side="right") for i, time_ms in asked]
 
 
@@ -82,5 +82,5 @@ def test_stretches_may_be_cut_and_chosen():
         columns.up_to(np.array([1, 1]), np.array([0, 5])).newest_ms, START + MINUTE * np.array([0, 5])
     )
     np.testing.assert_array_equal(
-        columns.places_after(np.array([START - 1, START, START + 9 * MINUTE]), np.array([0, 1, 1])), [0, 1, 7]
+        columns[np.array([0, 1, 1])].places_after(np.array([START - 1, START, START + 9 * MINUTE])), [0, 1, 7]
     )
