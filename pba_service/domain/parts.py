@@ -30,14 +30,15 @@ def join(online: bytes, sections: Mapping[bytes, bytes]) -> bytes:
         online: The online state.
         sections: By name, each of four bytes; empty ones are left out.
     """
-    pieces = [online]
+    pieces, body_bytes = [online], 0
     for name, content in sections.items():
         if content:
             pieces += (_SECTION.pack(name, len(content)), content)
-    if len(pieces) == 1:
+            body_bytes += _SECTION.size + len(content)
+    if not body_bytes:
         return online
-    body_bytes = sum(map(len, pieces)) - len(online)
-    return b"".join((*pieces, _TAIL.pack(len(online), body_bytes, _MAGIC)))
+    pieces.append(_TAIL.pack(len(online), body_bytes, _MAGIC))
+    return b"".join(pieces)
 
 
 def split(blob: bytes) -> tuple[bytes, dict[bytes, bytes]]:

@@ -100,9 +100,8 @@ def _sources(
     times = columns.times_at(places)
     right = (times <= until_ms) == exists
     right[:, :-1] &= ~exists[:, :-1] | (times[:, 1:] > until_ms[:, :-1])
-    wrong = np.flatnonzero(~right.all(axis=1))
-    if len(wrong):
-        slots = len(age)
+    if not right.all():
+        wrong, slots = np.flatnonzero(~right.all(axis=1)), len(age)
         found = columns[np.repeat(wrong, slots)].places_after(until_ms[wrong].ravel()) - 1
         found = np.minimum(found.reshape(-1, slots), columns.last[wrong, None])
         exists[wrong] = found >= first[wrong]

@@ -211,7 +211,8 @@ def finish(prepared: Prepared, outputs: Outputs) -> list[Advanced]:
         extra, settled = links.extras[i], None
         if parts.TRIALS in extra or prepared.route.trials:
             extra, settled = _tried(prepared, i, usable, outputs)
-        extra = {**extra, parts.DRIFT: records[i]}
+        if extra.get(parts.DRIFT) is not records[i]:
+            extra = {**extra, parts.DRIFT: records[i]}
         commit = Commit(link_id, links.versions[i], parts.join(blob, extra), made.predictions[i], made.entries[i])
         results.append(Advanced(commit, prediction, steps[i], extra, settled))
     return results
@@ -251,8 +252,7 @@ def _go_on(
     """Advances the states, each link by one window at a time, the oldest first; conditions go with the newest one."""
     links, windows, info = prepared.links, prepared.windows, prepared.route.serving.info
     link = prepared.link[usable]
-    starts = np.flatnonzero(np.diff(link, prepend=-1))
-    turn = np.arange(len(link)) - np.repeat(starts, np.diff(starts, append=len(link)))
+    turn = np.arange(len(link)) - link.searchsorted(link)  # how many windows of its link come before each
     newest = prepared.place == links.columns.last[prepared.link]
     made = _Made([None] * len(links.link_ids), [[] for _ in links.link_ids])
     for k in range(int(turn.max(initial=-1)) + 1):

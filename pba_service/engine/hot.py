@@ -175,8 +175,8 @@ class HotLinks:
         self._since_ms[row] = since if snapshot.oldest_ms < since else _ALWAYS
 
     def links(self, link_ids: Sequence[str], rows: NDArray[np.intp]) -> Links:
-        """Links as they are now, to be advanced; their states are copies. To be followed by `done`."""
-        np.add.at(self._uses, rows, 1)
+        """Links as they are now, each once, to be advanced; their states are copies. To be followed by `done`."""
+        self._uses[rows] += 1
         return Links(
             link_ids,
             Columns(self._times, self._values, rows, np.zeros_like(rows), self._last[rows]),
@@ -205,7 +205,7 @@ class HotLinks:
     def done(self, links: Links, written: Sequence[Advanced | None]) -> None:
         """Ends what `links` began: `written` are those of the links whose commits the store has taken."""
         rows = links.columns.row
-        np.subtract.at(self._uses, rows, 1)
+        self._uses[rows] -= 1
         get, versions, extras, kept = self._row.get, self._versions, self._extras, []
         for i, (one, row) in enumerate(zip(written, rows.tolist(), strict=True)):
             if one and (commit := one.commit) and get(commit.link_id) == row and versions[row] == commit.read_version:

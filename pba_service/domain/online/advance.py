@@ -22,11 +22,11 @@ from pba_service.domain.online.experts import (
     metrics_last,
     window_spread,
 )
-from pba_service.domain.online.pending import meet
+from pba_service.domain.online.pending import due, meet
 from pba_service.domain.online.remember import Made, remember
 from pba_service.domain.online.settle import Closed, settle
 from pba_service.domain.online.state import fresh
-from pba_service.domain.online.timeline import Timeline
+from pba_service.domain.online.timeline import Sought, Timeline, nearest_of
 from pba_service.domain.samples import MAXIMA, METRICS
 
 if TYPE_CHECKING:
@@ -163,11 +163,13 @@ def _advance_few(
     model_version: str,
 ) -> Advance:
     timeline = _timeline(series, made_at_ms, step_ms)
-    closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms))]
+    waiting = due(states, made_at_ms)
+    found, yesterday = nearest_of(timeline, waiting.sought, _day_before(target_ms, step_ms))
+    closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms, waiting, found))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
     course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
-    heard = _heard(values, _yesterday(timeline, target_ms, step_ms), course, said)
+    heard = _heard(values, yesterday.values, course, said)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels, said), target_ms)
     remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
     states["last_made_at_ms"] = made_at_ms
@@ -211,7 +213,7 @@ def contributions(
         Weights float32[n, 4, experts] that add up to one over those with a forecast, and their forecasts
         float32[n, 4, experts], NaN for those without. The forecast is the sum of the products.
     """
-    yesterday = _yesterday(_timeline(series, made_at_ms, step_ms), target_ms, step_ms)
+    yesterday = _timeline(series, made_at_ms, step_ms).nearest(_day_before(target_ms, step_ms)).values
     said = intervals.model_median(_sane(model_output), levels)
     values, learnt = metrics_last(windows), states["learnt"]
     course = cycle.forecast(learnt["cycle"], values, made_at_ms, step_ms, target_ms)
@@ -232,11 +234,9 @@ def _timeline(
     return Timeline(series, made_at_ms, step_ms)
 
 
-def _yesterday(
-    timeline: Timeline | ColumnTimeline, target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """The sample one day before each target, float32[n, 4]; NaN where the series holds none."""
-    return timeline.nearest(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2).values
+def _day_before(target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> Sought:
+    """The sample one day before each target."""
+    return Sought(np.arange(len(target_ms)), target_ms - _DAY_MS, step_ms // 2)
 
 
 def _sane(model_output: NDArray[np.float32]) -> NDArray[np.float32]:

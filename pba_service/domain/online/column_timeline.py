@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pba_service.domain.columns import Columns
+    from pba_service.domain.online.timeline import Sought
 
 
 class ColumnTimeline:
@@ -21,22 +22,16 @@ class ColumnTimeline:
         """Takes the stretches, which end where nothing later may be looked at."""
         self._columns = columns
 
-    def nearest(self, link: NDArray[np.intp], wanted_ms: NDArray[np.int64], tolerance_ms: NDArray[np.int64]) -> Found:
-        """The sample of some links nearest to a time each, at most a tolerance away; of two the earlier.
-
-        Args:
-            link: int[k], positions of links.
-            wanted_ms: int64[k].
-            tolerance_ms: int64[k].
-        """
-        columns = self._columns[link]
+    def nearest(self, sought: Sought) -> Found:
+        """The samples that are looked for; of two as near the earlier."""
+        columns, wanted_ms = self._columns[sought.link], sought.wanted_ms
         after = columns.places_after(wanted_ms - 1)
         before = np.maximum(after - 1, columns.first)
         after = np.minimum(after, columns.last)
         times_before, times_after = columns.time_at(before), columns.time_at(after)
         to_before, to_after = np.abs(wanted_ms - times_before), np.abs(times_after - wanted_ms)
         earlier = to_before <= to_after
-        exists = np.minimum(to_before, to_after) <= tolerance_ms
+        exists = np.minimum(to_before, to_after) <= sought.tolerance_ms
         values = columns.value_at(np.where(earlier, before, after))
         if not exists.all():
             values[~exists] = np.nan

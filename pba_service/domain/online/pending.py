@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online.state import FREE, PENDING_SLOTS, put_pending
+from pba_service.domain.online.timeline import Sought
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from pba_service.domain.online.column_timeline import ColumnTimeline
     from pba_service.domain.online.state import States
-    from pba_service.domain.online.timeline import Timeline
+    from pba_service.domain.online.timeline import Found, Timeline
 
 PATIENCE = 9
 """A forecast without a sample is given up this many half steps after its target: late samples may still come."""
@@ -42,20 +43,34 @@ class Meetings:
     actual: NDArray[np.float32]
 
 
-def meet(states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np.int64]) -> Meetings:
-    """Finds the sample of each pending forecast whose target has come, and gives up those that waited too long.
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Pending forecasts whose target has come, by link: the slot of each (int[k]), and the samples they wait for."""
+
+    slot: NDArray[np.intp]
+    sought: Sought
+
+
+def due(states: States, now_ms: NDArray[np.int64]) -> Due:
+    """Those that are due."""
+    target = states["target_ms"]
+    link, slot = (target <= now_ms[:, None]).nonzero()
+    tolerance = states["pending"]["tolerance_ms"][link, slot].astype(np.int64)
+    return Due(slot, Sought(link, target[link, slot], tolerance))
+
+
+def meet(
+    states: States, timeline: Timeline | ColumnTimeline, now_ms: NDArray[np.int64], waiting: Due, found: Found
+) -> Meetings:
+    """Which of the forecasts that are due meet the sample that was found; gives up those that waited too long.
 
     The nearest sample is known for good once a sample at or after the target is, which is why a forecast is looked at
     only when its target has passed. Where that sample lacks a metric that was predicted, another one may carry it: the
     forecast waits for all that could, and then takes of each metric what was measured nearest. Where all packets were
     lost there is nothing to wait for: no round trip came back to be timed.
     """
-    target = states["target_ms"]
-    link, slot = (target <= now_ms[:, None]).nonzero()
-    wanted = target[link, slot]
-    tolerance = states["pending"]["tolerance_ms"][link, slot].astype(np.int64)
-    found = timeline.nearest(link, wanted, tolerance)
-    met = found.exists
+    slot, sought, met = waiting.slot, waiting.sought, found.exists
+    link, wanted, tolerance = sought.link, sought.wanted_ms, sought.tolerance_ms
     missing = np.isnan(found.values) & ~np.isnan(states["pending"]["predicted"][link, slot])
     if met.all() and not np.count_nonzero(missing):
         return Meetings(link, _turns(link, wanted), slot, found.measured_at_ms, found.values)

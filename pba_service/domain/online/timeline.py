@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pba_service.domain.online.column_timeline import ColumnTimeline
     from pba_service.domain.samples import Series
 
 _AROUND = 3  # samples looked at beside each other: the one expected and its neighbours
@@ -27,6 +28,31 @@ class Found:
     exists: NDArray[np.bool_]
     measured_at_ms: NDArray[np.int64]
     values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sought:
+    """What samples are looked for: of which links (int[k]), nearest to which times, at most how far away (int64[k])."""
+
+    link: NDArray[np.intp]
+    wanted_ms: NDArray[np.int64]
+    tolerance_ms: NDArray[np.int64]
+
+
+def nearest_of(timeline: Timeline | ColumnTimeline, one: Sought, other: Sought) -> tuple[Found, Found]:
+    """What is found of two kinds of samples: one look for both costs little more than a look for either."""
+    found = timeline.nearest(
+        Sought(
+            np.concatenate([one.link, other.link]),
+            np.concatenate([one.wanted_ms, other.wanted_ms]),
+            np.concatenate([one.tolerance_ms, other.tolerance_ms]),
+        )
+    )
+    first, rest = slice(len(one.link)), slice(len(one.link), None)
+    return (
+        Found(found.exists[first], found.measured_at_ms[first], found.values[first]),
+        Found(found.exists[rest], found.measured_at_ms[rest], found.values[rest]),
+    )
 
 
 def each_nearest(series: Series, latest_ms: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
@@ -60,14 +86,9 @@ class Timeline:
         self._last = np.fromiter(map(len, self._times), np.int64, len(series)) - 1
         self._newest_ms = np.array([times[-1] if len(times) else _LONG_AGO for times in self._times], np.int64)
 
-    def nearest(self, link: NDArray[np.intp], wanted_ms: NDArray[np.int64], tolerance_ms: NDArray[np.int64]) -> Found:
-        """The sample of some links nearest to a time each, at most a tolerance away.
-
-        Args:
-            link: int[k], positions of links.
-            wanted_ms: int64[k].
-            tolerance_ms: int64[k].
-        """
+    def nearest(self, sought: Sought) -> Found:
+        """The samples that are looked for."""
+        link, wanted_ms, tolerance_ms = sought.link, sought.wanted_ms, sought.tolerance_ms
         best, measured = np.full(len(link), -1), np.zeros(len(link), np.int64)
         # where the sample is if none is missing in between
         last, step = self._last[link], self._step_ms[link]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pba_service.domain.columns import Columns
 from pba_service.domain.online.column_timeline import ColumnTimeline
-from pba_service.domain.online.timeline import Timeline
+from pba_service.domain.online.timeline import Sought, Timeline
 from pba_service.domain.samples import Series
 from pba_service.domain.window import windows_at
 from pba_service.domain.window_columns import windows_of
@@ -64,8 +64,8 @@ def test_the_nearest_sample_is_that_of_each_link(links, asked):
     wanted = np.array([START + minutes * MINUTE // 2 for _, minutes in asked], np.int64)
     tolerance = np.full(len(link), 45_000)
     newest = columns.newest_ms
-    expected = Timeline(links, newest, np.full(len(links), MINUTE)).nearest(link, wanted, tolerance)
-    found = ColumnTimeline(columns).nearest(link, wanted, tolerance)
+    expected = Timeline(links, newest, np.full(len(links), MINUTE)).nearest(Sought(link, wanted, tolerance))
+    found = ColumnTimeline(columns).nearest(Sought(link, wanted, tolerance))
     np.testing.assert_array_equal(found.exists, expected.exists)
     met = expected.exists
     np.testing.assert_array_equal(found.measured_at_ms[met], expected.measured_at_ms[met])

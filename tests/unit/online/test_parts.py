@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pba_service.domain.forecast import QUANTILES
 from pba_service.domain.online import EXPERTS, codes, combine, confidence, hourly, intervals, pull
 from pba_service.domain.online.experts import HOURLY, MODEL, TAIL_LEVELS, listen, metrics_last
-from pba_service.domain.online.timeline import Timeline
+from pba_service.domain.online.timeline import Sought, Timeline
 from pba_service.domain.samples import MAXIMA, Series
 
 LAST = EXPERTS.index("last")
@@ -288,9 +288,8 @@ def test_the_nearest_sample_is_found_among_many_links(data):
         now.append(data.draw(st.integers(0, 60)))
         wanted.append(data.draw(st.integers(0, 60)))
         tolerance.append(data.draw(st.integers(0, 20)))
-    found = Timeline(series, np.array(now), np.full(count, step)).nearest(
-        np.arange(count), np.array(wanted), np.array(tolerance)
-    )
+    sought = Sought(np.arange(count), np.array(wanted), np.array(tolerance))
+    found = Timeline(series, np.array(now), np.full(count, step)).nearest(sought)
     for i in range(count):
         distances = [abs(t - wanted[i]) for t in series[i].times_ms if t <= now[i]]
         if distances and min(distances) <= tolerance[i]:
