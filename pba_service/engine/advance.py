@@ -307,6 +307,8 @@ def advance(snapshots: Sequence[Snapshot], routes: Sequence[Route], options: Opt
 
 def by_route(routes: Sequence[Route]) -> list[list[int]]:
     """Positions of links together with those of the same route."""
+    if len(set(map(id, routes))) == 1:  # most often all links have the same
+        return [list(range(len(routes)))]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, route in enumerate(routes):
         groups.setdefault((id(route.serving), *map(id, route.trials)), []).append(i)

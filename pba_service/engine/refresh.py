@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -25,6 +25,8 @@ from pba_service.engine.ports import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
 
     from pba_service.domain.forecast import Prediction
     from pba_service.domain.samples import SampleBatch
@@ -239,15 +241,20 @@ class Refresher:
             self.on_made(made)
         scored = [entry for one in kept if one.commit for entry in one.commit.ledger]
         if scored:
-            came = np.array([entry.actual for entry in scored])
-            said = np.array([entry.predicted for entry in scored])
+            came = _together([entry.actual for entry in scored])
+            said = _together([entry.predicted for entry in scored])
             link_ids = [one.commit.link_id for one in kept if one.commit for _ in one.commit.ledger]
             errors = relative_error(said, came)
             metrics.ledger_scored(link_ids, errors, int(hits(said, came).sum()))
-            last = np.array([entry.last for entry in scored])
-            inside = np.array([entry.inside for entry in scored])
+            last = _together([entry.last for entry in scored])
+            inside = _together([entry.inside for entry in scored])
             versions = [entry.model_version for entry in scored]
             metrics.skill.judged(versions, errors, relative_error(last, came), inside)
         settled = [one.settled for one in kept if one.settled]
         if settled and self.on_settled:
             self.on_settled(settled)
+
+
+def _together(rows: Sequence[Any]) -> NDArray[Any]:
+    """Arrays of 4 as one of [n, 4]: joined, which takes a fraction of what numpy needs to look at each."""
+    return np.concatenate(rows).reshape(len(rows), -1)

@@ -86,6 +86,8 @@ class Advance:
     @cached_property
     def entries(self) -> list[list[LedgerEntry]]:
         """For each link the ledger entries of the forecasts that met their sample, oldest target first."""
+        if len(self.closed) == 1 and len(self.closed[0][1].link) == len(self.states):  # one of each link
+            return [[entry] for entry in self.closed[0][1].entries()]
         entries: list[list[LedgerEntry]] = [[] for _ in range(len(self.states))]
         for start, closed in self.closed:
             for link, entry in zip(closed.link.tolist(), closed.entries(), strict=True):
