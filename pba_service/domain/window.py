@@ -130,13 +130,13 @@ def windows_at(series: Series, ends: NDArray[np.intp], slots: int, base_ms: int)
 
     out = np.empty((n, slots, len(FEATURES)), np.float32)
     out[..., : len(METRICS)] = np.where(unbroken, metrics, np.float32(np.nan))
-    out[..., len(METRICS) :] = clock_features(slot_time)
+    clock_features(slot_time, out[..., len(METRICS) :])
     return Windows(made_at, step, out, run.max(axis=1, initial=0))
 
 
-def clock_features(times_ms: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Hour of day (0 to 24, fractional, UTC) and day of week (0, Monday, to 6): float32[..., 2]."""
-    features = np.empty((*times_ms.shape, 2), np.float32)
+def clock_features(times_ms: NDArray[np.int64], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Hour of day (0 to 24, fractional, UTC) and day of week (0, Monday, to 6): float32[..., 2], written into `out`."""
+    features = np.empty((*times_ms.shape, 2), np.float32) if out is None else out
     # floats are exact far beyond any time in ms, and divided several times as fast as integers
     time = times_ms.astype(np.float64)
     day = np.floor(time / _DAY_MS)

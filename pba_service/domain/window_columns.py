@@ -54,7 +54,7 @@ def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
     values = columns.values_at(sources)
 
     out = np.empty((len(columns), slots, len(FEATURES)), np.float32)
-    out[..., len(METRICS) :] = clock_features(every_slot_time)
+    clock_features(every_slot_time, out[..., len(METRICS) :])
     out[:, : slots - near, : len(METRICS)] = np.nan
     # What is older than a gap does not belong to the window.
     if fresh.all():
@@ -68,7 +68,8 @@ def windows_of(columns: Columns, slots: int, base_ms: int) -> Windows:
         sparse |= (unbroken[..., None] & ~np.isfinite(values)).any(axis=(1, 2))
     known = unbroken & (run >= MIN_SLOTS)[:, None]
     filled = values if known.all() else np.where(known[..., None], values, np.float32(np.nan))
-    out[:, slots - near :, : len(METRICS)] = filled
+    for metric in range(len(METRICS)):  # which numpy does in half the time of all of a slot's four at once
+        out[:, slots - near :, metric] = filled[..., metric]
     windows = Windows(made_at, step, out, run)
     # A metric that is measured now and then is filled from its own last value: that is looked at link by link.
     for position in np.flatnonzero(sparse).tolist():

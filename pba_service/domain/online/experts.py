@@ -112,7 +112,7 @@ def listen(values: NDArray[np.float32]) -> Heard:
 
 def _newest(known: NDArray[np.int_] | None, slots: int) -> NDArray[np.int_] | int:
     """How many of the newest slots are known, at least one; None stands for all."""
-    return slots if known is None else np.clip(known, 1, slots)
+    return slots if known is None else known.clip(1, slots)
 
 
 def known_of(ordered: NDArray[np.float32]) -> NDArray[np.int_] | None:
