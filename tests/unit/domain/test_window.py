@@ -117,6 +117,17 @@ def test_clock_features_know_a_day():
     )
 
 
+def test_clock_features_are_exact_around_each_midnight():
+    day, off = np.arange(-30_000, 120_000)[:, None], np.array([-1, 0, 1])
+    times = day * 86_400_000 + off
+    within, weekday = times % 86_400_000, (times // 86_400_000 + 3) % 7
+    expected = np.stack([within / 3_600_000, weekday], axis=-1).astype(np.float32)
+    np.testing.assert_array_equal(clock_features(times), expected)
+    written = np.zeros((*times.shape, 3), np.float32)
+    clock_features(times, written[..., 1:])
+    np.testing.assert_array_equal(written[..., 1:], expected)
+
+
 @pytest.mark.parametrize(
     ("step_min", "expected_min"), [(1, 15), (2, 16), (4, 16), (5, 15), (8, 16), (10, 20), (15, 15), (30, 30)]
 )
