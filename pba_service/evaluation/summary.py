@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 FORECASTERS = ("served", "without_model", "model", "best_recent", *SIMPLE, "seasonal", "cycle", "hourly")
 """The rows of the table of errors."""
 
-MEAN = "mean"
-"""Beside the metrics: their mean."""
+MEAN, ALL = "mean", "all"
+"""Beside the metrics: their mean, in which each metric counts once however few collections measure it; and the mean over
+collections, in which each collection counts once whatever it measures."""
 
 LONG, MEDIUM = 1000, 200
 """Forecasts from which on a metric of a link counts as long, and as long enough to judge coverage."""
@@ -44,7 +45,7 @@ class Summary:
     Attributes:
         links: Links that were scored.
         collections: Their collections.
-        ratios: By forecaster and metric (and `MEAN` over them), the error relative to the last value's.
+        ratios: By forecaster and metric (and `MEAN` and `ALL` over them), the error relative to the last value's.
         to_better: By metric, the served error relative to the better of last value and median of 10, link by link.
         to_best: Likewise relative to the simple forecaster that did best on the link, with hindsight.
         to_without_model: Likewise relative to the combination without the model.
@@ -134,16 +135,21 @@ def _over_collections(ratios: Iterable[tuple[str, float, float]]) -> float:
 def _ratios(
     scored: Sequence[LinkScores], forecaster: str, reference: Callable[[MetricScores], float]
 ) -> dict[str, float]:
+    known = [
+        (link.collection, metric.metric, metric.mae[forecaster], reference(metric))
+        for link in scored
+        for metric in link.metrics
+        if forecaster in metric.mae
+    ]
     ratios = {
-        name: _over_collections(
-            (link.collection, metric.mae[forecaster], reference(metric))
-            for link in scored
-            for metric in link.metrics
-            if metric.metric == name and forecaster in metric.mae
-        )
+        name: _over_collections((collection, *errors) for collection, metric, *errors in known if metric == name)
         for name in METRICS
     }
-    return {**ratios, MEAN: _share(ratio for ratio in ratios.values() if np.isfinite(ratio))}
+    return {
+        **ratios,
+        MEAN: _share(ratio for ratio in ratios.values() if np.isfinite(ratio)),
+        ALL: _over_collections((collection, *errors) for collection, _, *errors in known),
+    }
 
 
 def _interval_ratio(scored: Sequence[LinkScores], origin: str) -> float:

@@ -6,15 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from pba_service.domain.samples import METRICS
-from pba_service.evaluation.summary import FORECASTERS, MEAN
+from pba_service.evaluation.summary import ALL, FORECASTERS, MEAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pba_service.evaluation.summary import Summary
 
-_COLUMNS = (*METRICS, MEAN)
-_HEADS = ("bandwidth", "latency", "loss", "jitter", "mean")
+_COLUMNS = (*METRICS, MEAN, ALL)
+_HEADS = ("bandwidth", "latency", "loss", "jitter", "mean", "all")
 
 
 def text_table(summary: Summary) -> str:

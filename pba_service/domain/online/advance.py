@@ -170,7 +170,7 @@ def _advance_few(
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms, waiting, found))]
     values, model_output = metrics_last(windows), _sane(model_output)
     said = intervals.model_median(model_output, levels)
-    course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
+    course = _course(states["learnt"], values, made_at_ms, step_ms, target_ms)
     heard = _heard(values, yesterday.values, course, said)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels, said), target_ms)
     remember(states, made, made_at_ms=made_at_ms, step_ms=step_ms, target_ms=target_ms, version=model_version)
@@ -192,7 +192,7 @@ def forecast_once(
     states = fresh(len(windows))
     no_yesterday = np.full((len(windows), len(METRICS)), np.nan, np.float32)
     said = intervals.model_median(model_output, levels)
-    course = cycle.forecast(states["learnt"]["cycle"], values, made_at_ms, step_ms, target_ms)
+    course = _course(states["learnt"], values, made_at_ms, step_ms, target_ms)
     heard = _heard(values, no_yesterday, course, said)
     made = _forecast(states, values, heard, intervals.model_tails(model_output, levels, said), target_ms)
     return Forecasts(made.values, made.quantiles, made.confidence, target_ms)
@@ -218,7 +218,7 @@ def contributions(
     yesterday = _timeline(series, made_at_ms, step_ms).nearest(_day_before(target_ms, step_ms)).values
     said = intervals.model_median(_sane(model_output), levels)
     values, learnt = metrics_last(windows), states["learnt"]
-    course = cycle.forecast(learnt["cycle"], values, made_at_ms, step_ms, target_ms)
+    course = _course(learnt, values, made_at_ms, step_ms, target_ms)
     experts = _heard(values, yesterday, course, said).experts
     mixed, _ = combine.combine(learnt["log_weight"], experts, hourly.usual_error(learnt["hourly"], target_ms))
     shares = combine.weights(learnt["log_weight"], ~np.isnan(experts))
@@ -234,6 +234,18 @@ def _timeline(
     if isinstance(series, Columns):
         return ColumnTimeline(series)
     return Timeline(series, made_at_ms, step_ms)
+
+
+def _course(
+    learnt: NDArray[np.void],
+    values: NDArray[np.float32],
+    made_at_ms: NDArray[np.int64],
+    step_ms: NDArray[np.int64],
+    target_ms: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """What the daily course says."""
+    when = {"made_at_ms": made_at_ms, "step_ms": step_ms, "target_ms": target_ms}
+    return cycle.forecast(learnt["course"], values, learnt["scale"], **when)
 
 
 def _day_before(target_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> Sought:

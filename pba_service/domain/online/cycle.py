@@ -4,8 +4,8 @@ What `hourly` corrects is where the other forecasters err, and those follow a li
 measured once an hour changes more from sample to sample than they can follow. Here the newest values are rid of their
 hours' courses, what is left of them is the level now, and the course at the target is laid on it.
 
-The course is the logarithm of the ratio to the mean of 100 slots, whatever hours those are of: on a link with a course
-that mean has one as well, and the ratio repeats all the same. Logarithms, since a link that carries more does so at
+Course and usual level are learnt together, each from what the other leaves of a value: a mean over less than a day would
+have a course of its own, and a ratio to it would tell of both. Logarithms, since a link that carries more does so at
 each hour, and bounded, since a burst of a hundred times the level is none of its hour's doing.
 """
 
@@ -17,31 +17,54 @@ import numpy as np
 
 from pba_service.domain.online import hours
 from pba_service.domain.online.experts import MIDDLE, known_of, quantile
+from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENTRIES = 2 * hours.HOURS
-LEVEL_SLOTS = 5
-"""Newest slots whose median is the level now."""
+COURSE = np.dtype(
+    [
+        ("hours", "<f2", (len(METRICS), 2 * hours.HOURS)),  # logarithm of the ratio to the usual level
+        ("level", "<f4", (len(METRICS),)),  # logarithm of the usual level
+        ("error", "<f4", (len(METRICS),)),  # mean absolute error of both together, logarithmic
+    ]
+)
 
-MEMORY_DAYS = 5.0
+LEVEL_SLOTS = 5
+"""Newest slots that tell the level now."""
+
+LEVEL_DECAY = 0.5
+"""Weight of a slot relative to that of the next newer one."""
+
+FARTHEST_ERRORS = np.float32(3)
+"""A slot farther than so many mean absolute errors from the median of them counts as one there: spikes of one sample."""
+
+STAYING = np.float32(0.9)
+"""Of the way from the usual level to the level now, what is taken to be left at the target."""
+
+MEMORY_DAYS = 10.0
 """Days of a kind that the course is a mean of."""
 
-FARTHEST = np.float32(1.4)
-"""No hour lies farther from the level than by this logarithm, a factor of four."""
+LEVEL_DAYS = 1.0
+"""Memory of the usual level and of the error."""
 
-LARGEST_STEP = np.float32(0.3)
+FARTHEST = np.float32(2.5)
+"""No hour lies farther from the level than by this logarithm, a factor of twelve."""
+
+FIRST_ERROR = np.float32(0.5)
 ERROR_LIMIT = np.float32(3)
-"""One value moves its hour by at most so many mean absolute errors, and by no more than `LARGEST_STEP`."""
+"""One value moves course and level as if it missed them by at most so many mean absolute errors."""
 
 _TINY = np.float32(1e-9)
 _SHARE = np.repeat(np.array([5 / 7, 2 / 7], np.float32), hours.HOURS)  # of the days, those that an entry is of
+_ERROR_GROWTH = np.float32(10)
 
 
 def forecast(
-    table: NDArray[np.float16],
+    course: NDArray[np.void],
     values: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    *,
     made_at_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     target_ms: NDArray[np.int64],
@@ -49,8 +72,9 @@ def forecast(
     """The level now with the course at the target: float32[n, 4], NaN for an absent metric.
 
     Args:
-        table: float16[n, 4, ENTRIES], the courses.
+        course: COURSE[n].
         values: float32[n, 4, L], oldest slot first, unknown slots NaN and older than all known ones.
+        scale: float32[n, 4], the mean absolute error, 0 where nothing has been compared.
         made_at_ms: int64[n], of the newest slot.
         step_ms: int64[n], between slots.
         target_ms: int64[n].
@@ -60,41 +84,70 @@ def forecast(
     times = np.empty((len(values), slots + 1), np.int64)
     times[:, :-1] = made_at_ms[:, None] - np.arange(slots - 1, -1, -1) * step_ms[:, None]
     times[:, -1] = target_ms
-    course: NDArray[np.float32] = np.exp(hours.between(table, times, hours.of_week)).transpose(0, 2, 1)
-    levels = newest / course[:, :, :-1]
-    levels.sort(axis=2)  # NaN last
-    level = quantile(levels, known_of(levels), MIDDLE)[..., 0]
-    said: NDArray[np.float32] = level * course[:, :, -1]
+    distance = hours.between(course["hours"], times, hours.of_week).transpose(0, 2, 1)
+    level = np.log(np.maximum(_level(newest / np.exp(distance[:, :, :-1]), scale), _TINY))
+    back = (1 - STAYING) * (course["level"] - level)
+    np.copyto(back, 0, where=course["error"] == 0)  # nothing is usual yet
+    said: NDArray[np.float32] = np.exp(level + back + distance[:, :, -1])
     return said
 
 
+def _level(newest: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where a link is now, from its newest values without their course, float32[n, 4, k]: float32[n, 4]."""
+    ordered = newest.copy()
+    ordered.sort(axis=2)  # NaN last
+    known = known_of(ordered)
+    middle = quantile(ordered, known, MIDDLE)
+    reach = FARTHEST_ERRORS * scale[..., None]
+    near = newest.clip(middle - reach, middle + reach)
+    weight = (LEVEL_DECAY ** np.arange(newest.shape[2] - 1, -1, -1)).astype(np.float32)
+    # sums of these weights are exact: a link gets the same bits whether others beside it lack a slot or not
+    if known is None:
+        return np.einsum("nmk,k->nm", near, weight) / weight.sum()
+    told = ~np.isnan(near)
+    mass = np.einsum("nmk,k->nm", told.astype(np.float32), weight)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, where no slot is known
+        level: NDArray[np.float32] = np.einsum("nmk,k->nm", np.where(told, near, np.float32(0)), weight) / mass
+    return level
+
+
 def learn(
-    table: NDArray[np.float16],
+    course: NDArray[np.void],
     actual: NDArray[np.float32],
     mean: NDArray[np.float32],
-    scale: NDArray[np.float32],
     *,
     target_ms: NDArray[np.int64],
     step_ms: NDArray[np.int64],
     settled: NDArray[np.uint32],
 ) -> None:
-    """Moves the hour of each target towards the ratio that was found there.
+    """Moves the hours around each target, and the usual level, towards what was found there.
 
     Args:
-        table: float16[n, 4, ENTRIES], changed in place.
+        course: COURSE[n], changed in place.
         actual: float32[n, 4], what came; NaN where nothing did.
-        mean: float32[n, 4], the mean of 100 when the forecast was made.
-        scale: float32[n, 4], the mean absolute error.
+        mean: float32[n, 4], the mean of 100 when the forecast was made, the first guess of the level; NaN where the
+            metric was not forecast, and nothing is learnt.
         target_ms: int64[n].
         step_ms: int64[n], cadence.
         settled: uint32[n, 4], forecasts compared before.
     """
-    place = hours.of_week(target_ms // hours.HOUR_MS)
-    pace = hours.pace(step_ms, settled, MEMORY_DAYS, _SHARE.take(place)[:, None])
-    level = np.maximum(mean, _TINY)
-    found = np.log(np.maximum(actual, _TINY) / level).clip(-FARTHEST, FARTHEST)
-    limit = np.minimum(ERROR_LIMIT * scale / level, LARGEST_STEP)
-    link = np.arange(len(table))
-    known = table[link, :, place].astype(np.float32)
-    moved = known + pace * (found - known).clip(-limit, limit)
-    table[link, :, place] = np.where(np.isnan(found), known, moved)
+    compared = ~np.isnan(actual - mean)
+    new = course["error"] == 0
+    level = np.where(new, np.log(np.maximum(mean, _TINY)), course["level"])
+    error = np.where(new, FIRST_ERROR, course["error"])
+    said = hours.between(course["hours"], target_ms, hours.of_week)
+    above = np.log(np.maximum(actual, _TINY)) - level
+    limit = ERROR_LIMIT * error
+
+    missed = (above.clip(-FARTHEST, FARTHEST) - said).clip(-limit, limit)
+    share = _SHARE.take(hours.of_week(target_ms // hours.HOUR_MS))[:, None]
+    missed *= hours.pace(step_ms, settled, MEMORY_DAYS, share)
+    hours.move(course["hours"], np.where(compared, missed, 0), target_ms, hours.of_week, FARTHEST)
+
+    missed = above - said
+    days = (step_ms / hours.DAY_MS).astype(np.float32)[:, None]
+    pace = np.maximum(1 - np.exp(-days / np.float32(LEVEL_DAYS)), 1 / (settled + np.float32(2)))
+    level += pace * missed.clip(-limit, limit)
+    error += pace * (np.minimum(np.abs(missed), _ERROR_GROWTH * error) - error)
+    np.copyto(course["level"], level, where=compared)
+    np.copyto(course["error"], np.maximum(error, _TINY), where=compared)

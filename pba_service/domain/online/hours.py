@@ -70,10 +70,40 @@ def between(
     Returns:
         float32[n, ..., 4].
     """
-    hour, within = np.divmod(time_ms - HOUR_MS // 2, HOUR_MS)
-    part = (within / HOUR_MS).astype(np.float32)[..., None]
+    hour, part = _around(time_ms)
+    part = part[..., None]
     link = np.arange(len(table)).reshape(-1, *[1] * time_ms.ndim)
     both = table[link, :, place(hour[..., None] + _AND_NEXT)].astype(np.float32, copy=False)
     before, after = both[..., 0, :], both[..., 1, :]
     said: NDArray[np.float32] = before + part * (after - before)
     return said
+
+
+def move(
+    table: NDArray[np.floating],
+    amount: NDArray[np.floating],
+    time_ms: NDArray[np.int64],
+    place: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    farthest: np.float32,
+) -> None:
+    """Moves what tables say at a time, as far as the two hours around it have to do with it.
+
+    Args:
+        table: float[n, 4, entries], changed in place, within +-`farthest`.
+        amount: float[n, 4], how far `between` moves at that time.
+        time_ms: int64[n], Unix ms.
+        place: As for `between`.
+        farthest: The bound of each entry.
+    """
+    hour, part = _around(time_ms)
+    weight = np.stack([1 - part, part], axis=1)
+    weight /= np.square(weight).sum(axis=1, keepdims=True)  # as normalised least mean squares do
+    link, entry = np.arange(len(table))[:, None], place(hour[:, None] + _AND_NEXT)
+    moved = table[link, :, entry] + weight[:, :, None] * amount[:, None, :]
+    table[link, :, entry] = moved.clip(-farthest, farthest)
+
+
+def _around(time_ms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The hour whose middle comes before each time, and how far on the way to the next middle the time is."""
+    hour, within = np.divmod(time_ms - HOUR_MS // 2, HOUR_MS)
+    return hour, (within / HOUR_MS).astype(np.float32)

@@ -126,7 +126,7 @@ def _learn(
         "settled": settled,
     }
     hourly.learn(learnt["hourly"], distance - codes.unpack(waiting["others"]) * unit, scale, **when)
-    cycle.learn(learnt["cycle"], actual, actual - misses[..., MEAN_100], scale, **when)
+    cycle.learn(learnt["course"], actual, actual - misses[..., MEAN_100], **when)
     learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
 
     learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"] = intervals.learn(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.online import priors
-from pba_service.domain.online.cycle import ENTRIES
+from pba_service.domain.online.cycle import COURSE
 from pba_service.domain.online.experts import EXPERTS
 from pba_service.domain.online.hours import HOURS
 from pba_service.domain.online.pull import COUNT as PULLS
@@ -38,7 +38,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x5042410A  # "PBA", layout 10
+_FORMAT = 0x5042410B  # "PBA", layout 11
 
 PENDING = np.dtype(
     [
@@ -64,7 +64,7 @@ LEARNT = np.dtype(
         ("pull", "<f4", (_METRICS, PULLS)),  # share of the way to single values
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
-        ("cycle", "<f2", (_METRICS, ENTRIES)),  # the daily course
+        ("course", COURSE),  # the daily course
         ("tail_offset", "<f4", (_METRICS, TAILS)),
         ("tail_excess", "<f4", (_METRICS, TAILS // 2)),  # of values outside each interval
         ("tail_burst", "<f2", (_METRICS, 2)),  # of values beyond each outermost tail
