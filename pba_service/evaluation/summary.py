@@ -23,8 +23,8 @@ FORECASTERS = ("served", "without_model", "model", "best_recent", *SIMPLE, "seas
 """The rows of the table of errors."""
 
 MEAN, ALL = "mean", "all"
-"""Beside the metrics: their mean, in which each metric counts once however few collections measure it; and the mean over
-collections, in which each collection counts once whatever it measures."""
+"""Beside the metrics: their mean, in which each metric counts once however few collections measure it; and the mean
+over collections, in which each collection counts once whatever it measures."""
 
 LONG, MEDIUM = 1000, 200
 """Forecasts from which on a metric of a link counts as long, and as long enough to judge coverage."""
@@ -136,19 +136,16 @@ def _ratios(
     scored: Sequence[LinkScores], forecaster: str, reference: Callable[[MetricScores], float]
 ) -> dict[str, float]:
     known = [
-        (link.collection, metric.metric, metric.mae[forecaster], reference(metric))
+        (metric.metric, (link.collection, metric.mae[forecaster], reference(metric)))
         for link in scored
         for metric in link.metrics
         if forecaster in metric.mae
     ]
-    ratios = {
-        name: _over_collections((collection, *errors) for collection, metric, *errors in known if metric == name)
-        for name in METRICS
-    }
+    ratios = {name: _over_collections(errors for metric, errors in known if metric == name) for name in METRICS}
     return {
         **ratios,
         MEAN: _share(ratio for ratio in ratios.values() if np.isfinite(ratio)),
-        ALL: _over_collections((collection, *errors) for collection, _, *errors in known),
+        ALL: _over_collections(errors for _, errors in known),
     }
 
 

@@ -4,9 +4,9 @@ What `hourly` corrects is where the other forecasters err, and those follow a li
 measured once an hour changes more from sample to sample than they can follow. Here the newest values are rid of their
 hours' courses, what is left of them is the level now, and the course at the target is laid on it.
 
-Course and usual level are learnt together, each from what the other leaves of a value: a mean over less than a day would
-have a course of its own, and a ratio to it would tell of both. Logarithms, since a link that carries more does so at
-each hour, and bounded, since a burst of a hundred times the level is none of its hour's doing.
+Course and usual level are learnt together, each from what the other leaves of a value: a mean over less than a day
+would have a course of its own, and a ratio to it would tell of both. Logarithms, since a link that carries more does so
+at each hour, and bounded, since a burst of a hundred times the level is none of its hour's doing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEVEL_DECAY = 0.5
 """Weight of a slot relative to that of the next newer one."""
 
 FARTHEST_ERRORS = np.float32(3)
-"""A slot farther than so many mean absolute errors from the median of them counts as one there: spikes of one sample."""
+"""A slot farther than so many mean absolute errors from the median of them counts as one there: spikes are short."""
 
 STAYING = np.float32(0.9)
 """Of the way from the usual level to the level now, what is taken to be left at the target."""
@@ -85,7 +85,8 @@ def forecast(
     times[:, :-1] = made_at_ms[:, None] - np.arange(slots - 1, -1, -1) * step_ms[:, None]
     times[:, -1] = target_ms
     distance = hours.between(course["hours"], times, hours.of_week).transpose(0, 2, 1)
-    level = np.log(np.maximum(_level(newest / np.exp(distance[:, :, :-1]), scale), _TINY))
+    ratio: NDArray[np.float32] = np.exp(distance[:, :, :-1])
+    level = np.log(np.maximum(_level(newest / ratio, scale), _TINY))
     back = (1 - STAYING) * (course["level"] - level)
     np.copyto(back, 0, where=course["error"] == 0)  # nothing is usual yet
     said: NDArray[np.float32] = np.exp(level + back + distance[:, :, -1])
@@ -102,12 +103,13 @@ def _level(newest: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[n
     near = newest.clip(middle - reach, middle + reach)
     weight = (LEVEL_DECAY ** np.arange(newest.shape[2] - 1, -1, -1)).astype(np.float32)
     # sums of these weights are exact: a link gets the same bits whether others beside it lack a slot or not
-    if known is None:
-        return np.einsum("nmk,k->nm", near, weight) / weight.sum()
-    told = ~np.isnan(near)
-    mass = np.einsum("nmk,k->nm", told.astype(np.float32), weight)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, where no slot is known
-        level: NDArray[np.float32] = np.einsum("nmk,k->nm", np.where(told, near, np.float32(0)), weight) / mass
+    mass = weight.sum()
+    if known is not None:
+        told = ~np.isnan(near)
+        mass = np.einsum("nmk,k->nm", told.astype(np.float32), weight)
+        mass[mass == 0] = np.nan
+        near = np.where(told, near, np.float32(0))
+    level: NDArray[np.float32] = np.einsum("nmk,k->nm", near, weight) / mass
     return level
 
 

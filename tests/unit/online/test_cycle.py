@@ -28,11 +28,11 @@ def taught(days, level=100.0, at=course, step_ms=HOUR):
     values = level * at(times)
     for turn, (target, value) in enumerate(zip(times, values, strict=True)):
         newest = values[max(turn - 100, 0) : turn]
-        teach(learnt, value, newest.mean() if turn else level, target, step_ms, turn)
+        teach(learnt, value, newest.mean() if turn else level, target, step_ms=step_ms, settled=turn)
     return learnt
 
 
-def teach(learnt, value, mean, target_ms, step_ms=HOUR, settled=1):
+def teach(learnt, value, mean, target_ms, *, step_ms=HOUR, settled=1):
     cycle.learn(
         learnt,
         np.full((1, 4), value, np.float32),
@@ -43,7 +43,7 @@ def teach(learnt, value, mean, target_ms, step_ms=HOUR, settled=1):
     )
 
 
-def forecast(learnt, values, made_ms, step_ms=HOUR, ahead_ms=HOUR, scale=20.0):
+def forecast(learnt, values, made_ms, *, step_ms=HOUR, ahead_ms=HOUR, scale=20.0):
     return cycle.forecast(
         learnt,
         np.broadcast_to(np.float32(values), (1, 4, len(values))),
@@ -83,7 +83,7 @@ def test_what_changes_within_a_quarter_of_an_hour_is_foreseen_at_a_fine_cadence(
     for made in MONDAY + 14 * DAY + np.arange(0, DAY, 20 * MINUTE):
         window = 100 * course(made - np.arange(9, -1, -1) * step)
         comes = 100 * course(made + ahead)
-        missed.append(abs(forecast(learnt, window, made, step, ahead)[0, 0] - comes))
+        missed.append(abs(forecast(learnt, window, made, step_ms=step, ahead_ms=ahead)[0, 0] - comes))
         moved.append(abs(window[-1] - comes))
     assert np.mean(missed) < 0.35 * np.mean(moved)
 
