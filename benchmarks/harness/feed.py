@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SERVICE = "/pba.v1.PredictionService/"
 MOST_SAMPLES = 10_000
 MINUTE_MS = 60_000
+UNDER_WAY = 12
+"""Pushes at a time, below what a process takes before it turns some away."""
 
 
 def name(link: int) -> str:
@@ -132,17 +134,28 @@ async def fill(
 
 
 async def refresh(
-    *, target: str, links: int, at_ms: int, most: int, first: int = 0, conns: int = 1, timeout_s: float = 300
+    *,
+    target: str,
+    links: int,
+    at_ms: int,
+    most: int,
+    first: int = 0,
+    conns: int = 1,
+    minutes: int = 1,
+    timeout_s: float = 300,
 ) -> dict[str, Any]:
     """Pushes one new sample of each of some links, and waits until a subscriber of them has all their predictions.
+
+    Minute after minute over the same connections, as nodes do it: the last minute is what counts.
 
     Args:
         target: host:port.
         links: How many.
-        at_ms: When the samples are measured.
+        at_ms: When the last samples are measured.
         most: Samples in one message.
         first: The first of the links.
         conns: Connections that push, each on its own.
+        minutes: How many samples of each link are pushed.
         timeout_s: How long it may take.
 
     Returns:
@@ -154,18 +167,21 @@ async def refresh(
     chosen = pb.LinkSelector(link_ids=[name(link) for link in range(first, first + links)])
     follower.start(following, pb.StreamPredictionsRequest(selector=chosen))
     await follower.until("complete", timeout_s)
-    follower.want(first, links, at_ms)
-    requests = list(batches(links, [at_ms], most, first))
-    started = time.perf_counter()
+    slots = asyncio.Semaphore(UNDER_WAY)
+    for before in reversed(range(minutes)):
+        requests = list(batches(links, [at_ms - before * MINUTE_MS], most, first))
+        follower.want(first, links, at_ms - before * MINUTE_MS)
+        started = time.perf_counter()
 
-    async def work(place: int) -> None:
-        for request in requests[place::conns]:
-            await push(pushing[place], request)
+        async def work(place: int, requests: list[bytes] = requests) -> None:
+            for request in requests[place::conns]:
+                async with slots:
+                    await push(pushing[place], request)
 
-    await asyncio.gather(*map(work, range(conns)))
-    acknowledged = time.perf_counter()
-    await follower.until("all", timeout_s)
-    finished = follower.arrived_s
+        await asyncio.gather(*map(work, range(conns)))
+        acknowledged = time.perf_counter()
+        await follower.until("all", timeout_s)
+        finished = follower.arrived_s
     for connection in (following, *pushing):
         connection.close()
     return {
