@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from itertools import chain
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,11 @@ class LinkInfo(NamedTuple):
     node: str = ""
     peer: str = ""
     region: str = ""
+
+
+def link_infos(texts: Iterable[tuple[str, str, str, str]]) -> tuple[LinkInfo, ...]:
+    """Links from their id, node, peer and region; `LinkInfo` itself would be called from Python for each."""
+    return tuple(map(tuple.__new__, repeat(LinkInfo), texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +166,16 @@ def text_fault(text: str, *, required: bool) -> tuple[Reason, str] | None:
 
 def _all_texts_good(links: Sequence[LinkInfo]) -> bool:
     """Whether nothing is wrong with any text, found out for all together; False also where that cannot be told so."""
-    texts = list(chain.from_iterable(links))
+    if not links:
+        return True
+    link_ids, *said = zip(*links, strict=True)
+    texts = [*link_ids, *set().union(*said)]  # nodes, peers and regions are those of many links, or none
     together = "".join(texts)
     return (
-        all(link.link_id for link in links)
+        all(link_ids)
         and together.isascii()  # as many bytes as characters
         and together.isprintable()
-        and max(map(len, texts), default=0) <= MAX_TEXT_BYTES
+        and max(map(len, texts)) <= MAX_TEXT_BYTES
     )
 
 

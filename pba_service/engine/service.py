@@ -132,7 +132,8 @@ class PbaService:
         self._metrics.samples_pushed(
             stored=stored, duplicates=duplicates, replaced=replaced, refused=[refusal.reason for refusal in refusals]
         )
-        self._observe(kept, outcomes)
+        # whoever pushed waits for the answer, and nobody for this
+        asyncio.get_running_loop().call_soon(self._observe, kept, outcomes)
         if kept.sources is not None:
             changed = outcomes != Outcome.DUPLICATE
             self._metrics.values_obtained(told_sources(kept.sources[changed], kept.present[changed]))

@@ -87,24 +87,38 @@ class LinkTable(Collector):
     def pushed(
         self,
         link_ids: Sequence[str],
-        measured_at_ms: Sequence[int],
-        values: Sequence[Sequence[float]],
-        added: Sequence[int],
+        measured_at_ms: NDArray[np.int64],
+        values: NDArray[np.float32],
+        added: NDArray[np.int64],
     ) -> None:
-        """Of each of some links the newest of the samples that were stored, and how many of them were new.
+        """Of each of n links the newest of the samples that were stored, and how many of them were new.
 
         What trimming takes is told by the next `sample_count`.
+
+        Args:
+            link_ids: The links, each once.
+            measured_at_ms: int64[n].
+            values: float32[n, 4].
+            added: int64[n].
         """
         known = list(map(self._links.get, link_ids))
-        for place in [place for place, link in enumerate(known) if link is None]:
-            known[place] = self._link(link_ids[place])
-        for link, at_ms, newest, count in zip(known, measured_at_ms, values, added, strict=True):
-            if link is not None:
-                if at_ms >= link.measured_at_ms:
-                    link.current = newest
-                    link.measured_at_ms = at_ms
-                if count:
-                    link.sample_count = count + (0 if math.isnan(link.sample_count) else link.sample_count)
+        if None in known:  # of a large push most links have no labels: nothing else is done for those
+            room = self._max_links - len(self._links)
+            unseen = [link_id for link_id, link in zip(link_ids, known, strict=True) if link is None]
+            for link_id in unseen[:room]:
+                self._link(link_id)
+            self._unlabelled.update(map(hash, unseen[room:]))
+            known = list(map(self._links.get, link_ids))
+            labelled = [place for place, link in enumerate(known) if link is not None]
+            measured_at_ms, values, added = measured_at_ms[labelled], values[labelled], added[labelled]
+        links = [link for link in known if link is not None]
+        rows = zip(links, measured_at_ms.tolist(), values.tolist(), added.tolist(), strict=True)
+        for link, at_ms, newest, count in rows:
+            if at_ms >= link.measured_at_ms:
+                link.current = newest
+                link.measured_at_ms = at_ms
+            if count:
+                link.sample_count = count + (0 if math.isnan(link.sample_count) else link.sample_count)
 
     def sample_count(self, link_id: str, count: int) -> None:
         """How many samples of a link are stored."""

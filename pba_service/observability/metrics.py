@@ -257,7 +257,7 @@ class Metrics:
             values: float32[n, 4], that sample; NaN where absent. It is current if none newer is known.
             added: int64[n], how many of each link's samples were new.
         """
-        self._links.pushed(link_ids, measured_at_ms.tolist(), values.tolist(), added.tolist())
+        self._links.pushed(link_ids, measured_at_ms, values, added)
 
     def link_sample_count(self, link_id: str, count: int) -> None:
         """So many samples of a link are stored now."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.errors import InvalidRequestError, Violation
-from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, SampleBatch, text_fault
+from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, SampleBatch, link_infos, text_fault
 from pba_service.serving.convert import read_timestamp
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _merge(
     position = {link_id: index for index, link_id in enumerate(dict.fromkeys(key[0] for key in variants))}
     link_of = np.array([position[key[0]] for key in variants], np.int32)
     if len(position) == len(variants):
-        return tuple(map(LinkInfo._make, variants)), link_of, {}
+        return link_infos(variants), link_of, {}
     newest = np.full(len(variants), np.iinfo(np.int64).min)
     np.maximum.at(newest, variant, times_ms)
     merged: dict[str, dict[str, str]] = {link_id: {} for link_id in position}
@@ -186,7 +186,7 @@ def _read_columns(columns: types.SampleColumns) -> SampleBatch:
         faults.append(Violation("columns.sources", fault))
     if faults:
         raise InvalidRequestError(*faults)
-    links = tuple(map(LinkInfo._make, map(_texts_of, columns.links)))
+    links = link_infos(map(_texts_of, columns.links))
     _check_named_once(links)
     link_index = np.array(columns.link_index, np.uint32)
     outside = np.flatnonzero(link_index >= len(links))

@@ -116,7 +116,9 @@ class World:
         """Pushes one sample a minute, the last of them now when `minutes` ends at 29."""
         times = [self.clock.now_ms + (minute - 29) * MINUTE for minute in minutes]
         rows = np.tile(np.asarray(values, np.float32), (len(times), 1))
-        return await self.service.push(one_link_batch(LinkInfo(link_id, **info), times, rows))
+        outcome = await self.service.push(one_link_batch(LinkInfo(link_id, **info), times, rows))
+        await asyncio.sleep(0)  # what is shown of links follows the answer
+        return outcome
 
 
 @asynccontextmanager
@@ -340,6 +342,15 @@ async def test_the_sample_count_follows_pushes_between_sweeps():
         assert world.read("dwcp_pba_sample_count", link="a") == 30
         await world.push(minutes=[-5])
         assert world.read("dwcp_pba_sample_count", link="a") == 31
+
+
+async def test_a_push_is_answered_before_its_links_are_shown():
+    async with running() as world:
+        batch = one_link_batch(LinkInfo("a"), [world.clock.now_ms], np.array([STEADY], np.float32))
+        assert (await world.service.push(batch)).stored == 1
+        assert world.read("dwcp_pba_sample_count", link="a") is None
+        await asyncio.sleep(0)
+        assert world.read("dwcp_pba_sample_count", link="a") == 1
 
 
 async def test_links_that_expired_lose_their_metrics():

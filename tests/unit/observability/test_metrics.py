@@ -152,6 +152,21 @@ def test_the_first_links_get_labels_and_the_others_are_counted_once(registry, me
     assert registry.get_sample_value("dwcp_pba_predictions_total", {"source": "combined"}) == 10
 
 
+def test_of_one_push_the_first_links_get_labels_and_each_its_own_values(registry, metrics):
+    metrics.link_current("d", 1000, values(1, 2, 0, 1))  # known before, and no first one of the push
+
+    def push(at_ms):
+        rows = np.array([values(1, 10 * place, 0, 1) for place in range(1, 6)], np.float32)
+        metrics.links_pushed(list("abcde"), np.full(5, at_ms), rows, np.arange(5))
+
+    for at_ms in (2000, 3000):
+        push(at_ms)
+        assert {link: current(registry, link) for link in "abcde"} == {"a": 10, "b": 20, "c": None, "d": 40, "e": None}
+        assert registry.get_sample_value("dwcp_pba_links_unlabelled") == 2
+    assert registry.get_sample_value("dwcp_pba_sample_count", {"link": "d"}) == 6
+    assert registry.get_sample_value("dwcp_pba_sample_count", {"link": "a"}) is None  # none of its samples was new
+
+
 def test_a_forgotten_link_leaves_its_label_to_another(registry, metrics):
     for link in "abcd":
         metrics.link_current(link, 1000, values(1, 2, 0, 1))
