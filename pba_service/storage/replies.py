@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from pba_service.domain.samples import LinkInfo, Series
+from pba_service.domain.samples import LinkInfo
 from pba_service.engine.ports import LinkState, LinkSummary, Snapshot
 from pba_service.storage import codec
 from pba_service.storage.codec import BUCKET_MS, StoredDataError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pba_service.domain.forecast import LedgerEntry, Prediction
+    from pba_service.domain.samples import Series
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -23,9 +24,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Some samples of a link, where to go on (None: nowhere), and when its newest sample was measured."""
+    """Some buckets of a link, where to go on (None: nowhere), and when its newest sample was measured."""
 
-    series: Series
+    buckets: Sequence[tuple[int, bytes]]
     next_ms: int | None
     newest_ms: int
 
@@ -66,8 +67,13 @@ def snapshot(link_id: str, reply: Sequence[Any]) -> Snapshot:
 def stretch(_link_id: str, reply: Sequence[Any]) -> Stretch:
     """The answer of `RANGE`."""
     next_bucket, *rows, newest_ms = reply
-    series = codec.decode_samples(list(zip(rows[0::2], rows[1::2], strict=True)))
-    return Stretch(series, None if next_bucket < 0 else next_bucket * BUCKET_MS, int(newest_ms))
+    buckets = list(zip(rows[0::2], rows[1::2], strict=True))
+    return Stretch(buckets, None if next_bucket < 0 else next_bucket * BUCKET_MS, int(newest_ms))
+
+
+def samples(_link_id: str, buckets: Sequence[tuple[int, bytes]]) -> Series:
+    """The samples of a stretch."""
+    return codec.decode_samples(buckets)
 
 
 def summary(link_id: str, reply: Sequence[Any]) -> LinkSummary:

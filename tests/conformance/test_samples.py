@@ -157,6 +157,21 @@ async def test_a_long_history_comes_in_chunks(store, new_store):
         assert (await read(roomy, "a")).values[:, 0].tolist() == list(range(60_000))
 
 
+async def test_who_stops_reading_a_long_history_leaves_nothing_behind(new_store):
+    async with new_store(max_samples=70_000) as roomy:
+        await roomy.put(samples("a", [NOW_MS - 40_000 * i for i in reversed(range(60_000))]))
+        before = asyncio.all_tasks()
+
+        for _ in range(20):  # more than there are connections
+            chunks = roomy.history("a", None, None)
+            first = await anext(chunks)
+            await chunks.aclose()
+            assert first.values[0, 0] == 0
+
+        assert asyncio.all_tasks() == before
+        assert len(await read(roomy, "a")) == 60_000
+
+
 async def test_the_history_of_an_unknown_link_is_an_error(store):
     with pytest.raises(LinkUnknownError):
         await read(store, "nobody")
