@@ -27,7 +27,7 @@ class Writer:
         self.sent, self.acknowledged, self.acks_s, self.failures = {}, {}, [time.monotonic()], 0
         self.last_failure = ""
         self._client = AsyncClient(target, OPTIONS)
-        self._streamed = streamed
+        self._streamed, self._stream = streamed, None
         self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 
     def __str__(self):
@@ -36,7 +36,7 @@ class Writer:
         return f"{self.link_id} ({kind}, {len(self.acks_s)} so far, the last {silent_s:.0f} s ago: {self.last_failure})"
 
     async def run(self):
-        batch, stream = 0, None
+        batch = 0
         while True:
             places = range(BATCH * batch, BATCH * (batch + 1))
             times = {place: self._start + timedelta(seconds=7 * place) for place in places}
@@ -44,14 +44,14 @@ class Writer:
             samples = [Sample(self.link_id, measured_at=at, bandwidth_mbps=place) for place, at in times.items()]
             try:
                 if self._streamed:
-                    stream = stream or self._client.stream()
-                    result = await (await stream.push(samples))
+                    self._stream = self._stream or self._client.stream()
+                    result = await (await self._stream.push(samples))
                 else:
                     result = await self._client.push(samples)
             except PbaClientError as error:
                 self.failures += 1
                 self.last_failure = repr(error)
-                stream = None
+                self._stream = None
                 await asyncio.sleep(0.05)
                 continue
             if result.refused:
@@ -69,6 +69,8 @@ class Writer:
         return max((after - before for before, after in pairs if after >= since_s), default=0.0)
 
     async def close(self):
+        if self._stream:
+            await self._stream.abort()
         await self._client.close()
 
 
