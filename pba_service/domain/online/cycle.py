@@ -84,7 +84,7 @@ def forecast(
     times = np.empty((len(values), slots + 1), np.int64)
     times[:, :-1] = made_at_ms[:, None] - np.arange(slots - 1, -1, -1) * step_ms[:, None]
     times[:, -1] = target_ms
-    distance = hours.between(course["hours"], times, hours.of_week).transpose(0, 2, 1)
+    distance = hours.smoothed(course["hours"], times, hours.of_week).transpose(0, 2, 1)
     ratio: NDArray[np.float32] = np.exp(distance[:, :, :-1])
     level = np.log(np.maximum(_level(newest / ratio, scale), _TINY))
     back = (1 - STAYING) * (course["level"] - level)
@@ -137,7 +137,7 @@ def learn(
     new = course["error"] == 0
     level = np.where(new, np.log(np.maximum(mean, _TINY)), course["level"])
     error = np.where(new, FIRST_ERROR, course["error"])
-    said = hours.between(course["hours"], target_ms, hours.of_week)
+    said = hours.smoothed(course["hours"], target_ms, hours.of_week)
     above = np.log(np.maximum(actual, _TINY)) - level
     limit = ERROR_LIMIT * error
 

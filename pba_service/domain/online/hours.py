@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,6 +21,8 @@ _OF_WEEK = np.repeat([0, HOURS], [_SATURDAY * HOURS, (_DAYS - _SATURDAY) * HOURS
 """The entry of each hour of a week that begins on a Monday."""
 
 _AND_NEXT = np.arange(2)
+_AND_NEIGHBOURS = np.arange(-1, 3)
+_HALF, _QUARTER = np.float32(0.5), np.float32(0.25)
 
 
 def of_day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -70,13 +72,18 @@ def between(
     Returns:
         float32[n, ..., 4].
     """
-    hour, part = _around(time_ms)
-    part = part[..., None]
-    link = np.arange(len(table)).reshape(-1, *[1] * time_ms.ndim)
-    both = table[link, :, place(hour[..., None] + _AND_NEXT)].astype(np.float32, copy=False)
-    before, after = both[..., 0, :], both[..., 1, :]
-    said: NDArray[np.float32] = before + part * (after - before)
-    return said
+    part, (before, after) = _entries(table, time_ms, place, _AND_NEXT)
+    return _on_the_way(part, before, after)
+
+
+def smoothed(
+    table: NDArray[np.floating],
+    time_ms: NDArray[np.int64],
+    place: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> NDArray[np.float32]:
+    """As `between`, where each hour is half itself and half its two neighbours, which tells less of chance."""
+    part, (earlier, before, after, later) = _entries(table, time_ms, place, _AND_NEIGHBOURS)
+    return _on_the_way(part, _HALF * before + _QUARTER * (earlier + after), _HALF * after + _QUARTER * (before + later))
 
 
 def move(
@@ -107,3 +114,23 @@ def _around(time_ms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.f
     """The hour whose middle comes before each time, and how far on the way to the next middle the time is."""
     hour, within = np.divmod(time_ms - HOUR_MS // 2, HOUR_MS)
     return hour, (within / HOUR_MS).astype(np.float32)
+
+
+def _entries(
+    table: NDArray[np.floating],
+    time_ms: NDArray[np.int64],
+    place: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    hours: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]:
+    """How far on the way to the next hour's middle each time is, and what tables hold of some hours from there."""
+    hour, part = _around(time_ms)
+    link = np.arange(len(table)).reshape(-1, *[1] * time_ms.ndim)
+    found = table[link, :, place(hour[..., None] + hours)].astype(np.float32, copy=False)
+    return part[..., None], [found[..., i, :] for i in range(len(hours))]
+
+
+def _on_the_way(
+    part: NDArray[np.float32], before: NDArray[np.float32], after: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    said: NDArray[np.float32] = before + part * (after - before)
+    return said

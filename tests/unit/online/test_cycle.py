@@ -152,6 +152,16 @@ def test_between_two_hours_it_goes_straight():
     assert hours.between(table, times, hours.of_day)[0, :, 0] == pytest.approx([1, 1.5, 2, 3])
 
 
+def test_smoothed_an_hour_is_half_its_neighbours_and_a_slope_stays_as_it_is():
+    table = np.zeros((1, 4, 24))
+    table[0, :, 6] = 4
+    middles = MONDAY + HOUR // 2 + np.array([[4, 5, 6, 7, 8]]) * HOUR
+    assert hours.smoothed(table, middles, hours.of_day)[0, :, 0].tolist() == [0, 1, 2, 1, 0]
+    table[0] = np.arange(24)
+    times = MONDAY + 6 * HOUR + np.array([[0, HOUR // 4, HOUR]])
+    assert np.array_equal(hours.smoothed(table, times, hours.of_day), hours.between(table, times, hours.of_day))
+
+
 @pytest.mark.parametrize("within", [0, HOUR // 4, HOUR // 2, HOUR - 1])
 def test_what_is_moved_at_a_time_is_what_is_said_there(within):
     table = np.zeros((1, 4, 48))
