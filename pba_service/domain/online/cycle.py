@@ -137,7 +137,7 @@ def learn(
     new = course["error"] == 0
     level = np.where(new, np.log(np.maximum(mean, _TINY)), course["level"])
     error = np.where(new, FIRST_ERROR, course["error"])
-    said = hours.smoothed(course["hours"], target_ms, hours.of_week)
+    said = hours.between(course["hours"], target_ms, hours.of_week)
     above = np.log(np.maximum(actual, _TINY)) - level
     limit = ERROR_LIMIT * error
 
