@@ -217,7 +217,7 @@ def checked(parsed: Rows, on_fault: Callable[[RowFault], None]) -> SampleBatch:
         outside = np.less(values[:, column], 0) | np.greater(values[:, column], maximum)
         tell(outside, metric, f"is outside 0 to {maximum:g}")
     present = ~np.isnan(values)
-    tell(~present.any(axis=1), "", f"has none of {', '.join(METRICS)}", nothing_measured=True)
+    tell(~np.any(present, axis=1, keepdims=False), "", f"has none of {', '.join(METRICS)}", nothing_measured=True)
     return SampleBatch(
         tuple(parsed.links),
         parsed.link_index[good],
