@@ -13,11 +13,13 @@ class RowFault:
         row: The line of a text file, from 1; the row of a parquet file, from 1.
         field: The column at fault, empty when it is the row as a whole.
         description: What is wrong.
+        nothing_measured: Whether nothing is but that it holds no value, as a failed measurement is often logged.
     """
 
     row: int
     field: str
     description: str
+    nothing_measured: bool = False
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""

@@ -84,10 +84,18 @@ def format_of(file: Path) -> str:
 def read_links(
     file: Path, *, link_id: str = "", on_fault: Callable[[RowFault], None] | None = None
 ) -> list[LinkMeasurements]:
-    """Reads a whole file as one series per link, ordered by link id; arguments and errors as `read_batches`."""
+    """Reads a whole file as one series per link, ordered by link id; arguments and errors as `read_batches`.
+
+    Without `on_fault`, a row in which nothing was measured is left out: a failed test does not make a log unusable.
+    """
+
+    def fail(fault: RowFault) -> None:
+        if not fault.nothing_measured:
+            raise MeasurementFileError(str(file), fault)
+
     infos: dict[str, LinkInfo] = {}
     parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
-    for batch in read_batches(file, link_id=link_id, chunk_rows=100_000, on_fault=on_fault):
+    for batch in read_batches(file, link_id=link_id, chunk_rows=100_000, on_fault=on_fault or fail):
         order = np.argsort(batch.link_index, kind="stable")
         bounds = np.searchsorted(batch.link_index[order], np.arange(len(batch.links) + 1))
         for position, info in enumerate(batch.links):
@@ -194,9 +202,9 @@ def checked(parsed: Rows, on_fault: Callable[[RowFault], None]) -> SampleBatch:
     """A batch of the rows that the contract admits; tells of the others."""
     good = np.ones(len(parsed.rows), np.bool_)
 
-    def tell(bad: NDArray[np.bool_], field: str, description: str) -> None:
+    def tell(bad: NDArray[np.bool_], field: str, description: str, *, nothing_measured: bool = False) -> None:
         for row in parsed.rows[bad & good].tolist():
-            on_fault(RowFault(row, field, description))
+            on_fault(RowFault(row, field, description, nothing_measured))
         good[bad] = False
 
     for position, link in enumerate(parsed.links):
@@ -209,7 +217,7 @@ def checked(parsed: Rows, on_fault: Callable[[RowFault], None]) -> SampleBatch:
         outside = np.less(values[:, column], 0) | np.greater(values[:, column], maximum)
         tell(outside, metric, f"is outside 0 to {maximum:g}")
     present = ~np.isnan(values)
-    tell(~np.any(present, axis=1, keepdims=False), "", f"has none of {', '.join(METRICS)}")
+    tell(~np.any(present, axis=1, keepdims=False), "", f"has none of {', '.join(METRICS)}", nothing_measured=True)
     return SampleBatch(
         tuple(parsed.links),
         parsed.link_index[good],

@@ -384,6 +384,14 @@ def test_chunks_hold_no_more_than_asked_and_miss_nothing(tmp_path):
     assert [values["latency_ms"] for _, _, values in rows_of(file, chunk_rows=7)] == list(range(2500))
 
 
+def test_a_row_in_which_nothing_was_measured_is_no_sample_and_no_end_of_reading_links(tmp_path):
+    text = f"timestamp,link,latency,bandwidth_mbps\n{T0_S},a,5,\n{T0_S + 60},a,,\n{T0_S + 120},a,,90\n"
+    [link] = read_links(write(tmp_path, "m.csv", text))
+    assert link.series.times_ms.tolist() == [T0_MS, T0_MS + 120_000]
+    with pytest.raises(MeasurementFileError, match="row 3: latency_ms: is outside"):
+        read_links(write(tmp_path, "wrong.csv", text.replace("a,,\n", "a,-1,\n")))
+
+
 def test_links_come_in_order_with_the_last_of_double_times_and_their_newest_labels(tmp_path):
     file = write(
         tmp_path,
