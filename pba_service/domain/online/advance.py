@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.columns import Columns
-from pba_service.domain.online import combine, confidence, cycle, hourly, intervals, pull
+from pba_service.domain.online import combine, confidence, cycle, early, hourly, intervals, pull
 from pba_service.domain.online.column_timeline import ColumnTimeline
 from pba_service.domain.online.experts import (
     CYCLE,
@@ -169,6 +169,7 @@ def _advance_few(
     found, yesterday = nearest_of(timeline, waiting.sought, _day_before(target_ms, step_ms))
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms, waiting, found))]
     values, model_output = metrics_last(windows), _sane(model_output)
+    early.judge(states, values[:, :, -1], made_at_ms)
     said = intervals.model_median(model_output, levels)
     course = _course(states["learnt"], values, made_at_ms, step_ms, target_ms)
     heard = _heard(values, yesterday.values, course, said)
@@ -220,8 +221,9 @@ def contributions(
     values, learnt = metrics_last(windows), states["learnt"]
     course = _course(learnt, values, made_at_ms, step_ms, target_ms)
     experts = _heard(values, yesterday, course, said).experts
-    mixed, _ = combine.combine(learnt["log_weight"], experts, hourly.usual_error(learnt["hourly"], target_ms))
-    shares = combine.weights(learnt["log_weight"], ~np.isnan(experts))
+    log_weight = early.log_weight(learnt)
+    mixed, _ = combine.combine(log_weight, experts, hourly.usual_error(learnt["hourly"], target_ms))
+    shares = combine.weights(log_weight, ~np.isnan(experts))
     drawn = pull.share(mixed, experts[:, :, pull.TOWARDS], learnt["pull"], _scale(learnt, values, mixed))
     shares *= 1 - drawn.sum(axis=2)[..., None]
     shares[:, :, pull.TOWARDS] += drawn
@@ -286,9 +288,8 @@ def _forecast(
 ) -> Made:
     """The forecasts; fills in what the hourly forecaster says."""
     learnt = states["learnt"]
-    mixed, others = combine.combine(
-        learnt["log_weight"], heard.experts, hourly.usual_error(learnt["hourly"], target_ms)
-    )
+    usual_error = hourly.usual_error(learnt["hourly"], target_ms)
+    mixed, others = combine.combine(early.log_weight(learnt), heard.experts, usual_error)
     scale = _scale(learnt, window_values, mixed)
     values = pull.drawn(mixed, heard.experts[:, :, pull.TOWARDS], learnt["pull"], scale)
     values.clip(0, MAXIMA, out=values)

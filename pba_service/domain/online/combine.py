@@ -4,7 +4,9 @@ Exponential weights over discounted losses (Cesa-Bianchi and Lugosi 2006, "Predi
 2.11) with a fixed share (Herbster and Warmuth 1998, "Tracking the best expert"): for bounded convex losses the
 combination's loss exceeds that of any sequence of forecasters that changes k times in T rounds by at most
 O(sqrt(T (k + 1) log(N T))) when the rate is tuned to T, and by a constant share of the rounds at a fixed rate, which
-buys steady attention to change. Forecasters without a forecast sleep (Freund, Schapire, Singer and Warmuth 1997): they
+buys steady attention to change. What is forgotten gives way to what the link's weights usually were (mixing past
+posteriors, Bousquet and Warmuth 2002, "Tracking a small set of experts by mixing past posteriors") and, by a fifth, to
+the prior, so that the share of any forecaster stays bounded from below. Forecasters without a forecast sleep (Freund, Schapire, Singer and Warmuth 1997): they
 are charged the combination's own loss, so sleep neither helps nor harms them.
 """
 
@@ -22,15 +24,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RATE = np.float32(0.3)
-FORGETTING = np.float32(0.005)
-"""The part of what was learnt that each forecast makes the prior take back."""
+FORGETTING = np.float32(0.015)
+"""The most of what was learnt, of log weights, that a forecast makes forgotten."""
 
-SHARE = np.float32(0.002)
+SHARE = np.float32(0.005)
+"""The same of weights."""
+
+TELLING = np.float32(0.4)
+"""Where the forecasters that count differ by this many mean absolute errors, the most is forgotten."""
+
+HABIT_PACE = np.float32(0.001)
+OWN = np.float32(0.8)
+"""Of what takes the place of the forgotten, the part that is the link's own habit; the rest is the prior."""
+
 LOSS_LIMIT = np.float32(6)
 """One forecast counts at most as this many mean absolute errors more or less than the combination's."""
 
 _PRIOR = priors.weights()
-_LOG_PRIOR = np.log(_PRIOR)
 
 
 def weights(log_weight: NDArray[np.float32], awake: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -86,36 +96,45 @@ def combine(
 
 def learn(
     log_weight: NDArray[np.float32],
+    habit: NDArray[np.float32],
     errors: NDArray[np.float32],
     own_error: NDArray[np.float32],
     scale: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """The log weights after one settled forecast.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The log weights after one settled forecast, and their habit.
 
     Args:
         log_weight: float32[n, 4, experts], normalised.
+        habit: float32[n, 4, experts], the weights' long mean.
         errors: float32[n, 4, experts], absolute error of each forecaster, NaN where it slept.
         own_error: float32[n, 4], absolute error of the combination, NaN where there is nothing to compare.
         scale: float32[n, 4], positive, what errors are measured in.
 
     Returns:
-        float32[n, 4, experts], normalised; unchanged where there is nothing to compare.
+        float32[n, 4, experts] each, normalised; unchanged where there is nothing to compare.
     """
     excess = errors - own_error[..., None]
     excess /= scale[..., None]
     excess.clip(-LOSS_LIMIT, LOSS_LIMIT, out=excess)
     np.copyto(excess, 0, where=np.isnan(excess))
-    # Where all forecasters did alike nothing was learnt, so nothing need be forgotten: a link whose forecasters differ
+    weight = np.exp(log_weight)
+    # Where those that count did alike nothing was learnt, so nothing need be forgotten: a link whose forecasters differ
     # only in its daily burst must still know the next day which of them foresaw it.
-    told = np.minimum(np.sqrt(np.einsum("...e,...e->...", excess, excess)), np.float32(1))[..., None]
+    differ = np.sqrt(np.einsum("...e,...e,...e->...", weight, excess, excess))
+    told = np.minimum(differ / TELLING, np.float32(1))[..., None]
+    usual = habit + HABIT_PACE * told * (weight - habit)
+    anchor = OWN * usual
+    anchor += (1 - OWN) * _PRIOR
     forgotten, shared = FORGETTING * told, SHARE * told
     excess *= -RATE
     share = (1 - forgotten) * log_weight
     share += excess
-    share += forgotten * _LOG_PRIOR
+    share += forgotten * np.log(anchor)
     np.exp(share, out=share)
     share *= (1 - shared) / over_experts(share)[..., None]
-    share += shared * _PRIOR
+    share += shared * anchor
     learnt: NDArray[np.float32] = np.log(share, out=share)
-    np.copyto(learnt, log_weight, where=np.isnan(own_error)[..., None])
-    return learnt
+    unknown = np.isnan(own_error)[..., None]
+    np.copyto(learnt, log_weight, where=unknown)
+    np.copyto(usual, habit, where=unknown)
+    return learnt, usual

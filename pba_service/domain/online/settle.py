@@ -127,7 +127,9 @@ def _learn(
     }
     hourly.learn(learnt["hourly"], distance - codes.unpack(waiting["others"]) * unit, scale, **when)
     cycle.learn(learnt["course"], actual, actual - misses[..., MEAN_100], **when)
-    learnt["log_weight"] = combine.learn(learnt["log_weight"], np.abs(misses, out=misses), error, scale)
+    learnt["log_weight"], learnt["habit"] = combine.learn(
+        learnt["log_weight"], learnt["habit"], np.abs(misses, out=misses), error, scale
+    )
 
     learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"] = intervals.learn(
         learnt["tail_offset"], learnt["tail_excess"], learnt["tail_burst"], tails, actual

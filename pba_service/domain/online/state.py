@@ -38,7 +38,7 @@ FREE = np.iinfo(np.int64).max
 """Target of a slot that holds no forecast: it never comes."""
 
 _METRICS = len(METRICS)
-_FORMAT = 0x5042410B  # "PBA", layout 11
+_FORMAT = 0x5042410C  # "PBA", layout 12
 
 PENDING = np.dtype(
     [
@@ -61,6 +61,8 @@ LEARNT = np.dtype(
         ("hit_rate", "<f4"),
         ("confidence", "<f4", (3,)),
         ("log_weight", "<f4", (_METRICS, len(EXPERTS))),
+        ("habit", "<f4", (_METRICS, len(EXPERTS))),  # the weights' long mean
+        ("early", "<f4", (_METRICS, len(EXPERTS))),  # what the newest values say of forecasts that wait
         ("pull", "<f4", (_METRICS, PULLS)),  # share of the way to single values
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
         ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
@@ -103,7 +105,8 @@ def fresh(n: int) -> States:
     states["format"] = _FORMAT
     states["target_ms"] = FREE
     learnt = states["learnt"]
-    learnt["log_weight"] = np.log(priors.weights())
+    learnt["habit"] = priors.weights()
+    learnt["log_weight"] = np.log(learnt["habit"])
     learnt["confidence"] = priors.CONFIDENCE
     learnt["hit_rate"] = priors.HIT_RATE
     return states

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.online import combine
+from pba_service.domain.online import combine, early
 from pba_service.domain.online.experts import EXPERTS
 from pba_service.domain.online.pull import TOWARDS
 from pba_service.domain.online.state import FREE
@@ -48,7 +48,7 @@ def records(states: States) -> list[LinkRecord]:
     """The record of each link."""
     learnt = states["learnt"]
     heard = states["heard"][..., None] >> np.arange(len(EXPERTS)) & 1
-    weights = combine.weights(learnt["log_weight"], heard.astype(np.bool_))
+    weights = combine.weights(early.log_weight(learnt), heard.astype(np.bool_))
     drawn = learnt["pull"] * (weights[..., TOWARDS] > 0)
     weights *= 1 - drawn.sum(axis=2)[..., None]
     weights[..., TOWARDS] += drawn
