@@ -14,36 +14,63 @@ from pba_service.domain.samples import MAXIMA, Series
 LAST = EXPERTS.index("last")
 
 
+def new_link():
+    """Log weights and habit of a link of which nothing is known."""
+    return np.log(combine._PRIOR)[None, None], combine._PRIOR[None, None]
+
+
 def learnt(errors, rounds=1, start=None):
-    """Log weights after some rounds of the same errors, the combination's own being the weighted mean of them."""
+    """Log weights and habit after some rounds of the same errors, the combination's own the weighted mean of them."""
     errors = np.asarray(errors, np.float32)[None, None]
-    weight = np.log(combine._PRIOR)[None, None] if start is None else start
+    weight, habit = start or new_link()
     for _ in range(rounds):
         own = (np.exp(weight) * np.nan_to_num(errors)).sum(axis=-1)
-        weight = combine.learn(weight, errors, own, np.ones((1, 1), np.float32))
-    return weight
+        weight, habit = combine.learn(weight, habit, errors, own, np.ones((1, 1), np.float32))
+    return weight, habit
 
 
 def test_the_best_forecaster_takes_over_and_is_left_again():
     errors = np.ones(len(EXPERTS))
     errors[LAST] = 0.2
-    weight = learnt(errors, 100)
+    weight, habit = learnt(errors, 100)
     assert np.exp(weight[0, 0, LAST]) > 0.8
     errors[LAST], errors[MODEL] = 1, 0.2
-    assert np.exp(learnt(errors, 100, weight)[0, 0, MODEL]) > 0.8
+    assert np.exp(learnt(errors, 100, (weight, habit))[0][0, 0, MODEL]) > 0.8
+
+
+def test_what_is_forgotten_gives_way_to_what_the_link_is_used_to():
+    favours_last, favours_model = np.ones(len(EXPERTS)), np.ones(len(EXPERTS))
+    favours_last[LAST], favours_model[MODEL] = 0.2, 0.2
+    used_to_last = learnt(favours_last, 2_000)
+    assert used_to_last[1][0, 0, LAST] > 5 * combine._PRIOR[LAST]
+    assert used_to_last[1].sum() == pytest.approx(1, abs=1e-5)
+    turned = learnt(favours_model, 100, used_to_last)
+    new = learnt(favours_model, 100)
+    assert turned[0][0, 0, LAST] > new[0][0, 0, LAST] + 1  # it will be back sooner
+    assert np.exp(turned[0][0, 0, MODEL]) > 0.8
+
+
+def test_nothing_is_forgotten_while_those_that_count_do_alike():
+    errors = np.ones(len(EXPERTS))
+    errors[LAST] = 0.2
+    weight, habit = learnt(errors, 100)
+    errors[:] = 1
+    after, usual = learnt(errors, 1_000, (weight, habit))
+    assert np.exp(after) == pytest.approx(np.exp(weight), abs=0.01)
+    assert usual == pytest.approx(habit, abs=0.01)
 
 
 def test_the_combination_is_hardly_worse_than_the_best_forecaster():
     """The regret over 1,000 forecasts of noisy forecasters, the best of which is not known before."""
     rng = np.random.default_rng(3)
-    weight, scale = np.log(combine._PRIOR)[None, None], np.ones((1, 1), np.float32)
+    (weight, habit), scale = new_link(), np.ones((1, 1), np.float32)
     quality = np.linspace(0.5, 2, len(EXPERTS))
     quality[MODEL] = 3  # the prior favours what turns out to be the worst
     own_loss, losses = 0.0, np.zeros(len(EXPERTS))
     for _ in range(1000):
         said = (rng.standard_normal(len(EXPERTS)) * quality).astype(np.float32)
         own = (combine.weights(weight, np.ones_like(weight, bool)) * said).sum(axis=-1)
-        weight = combine.learn(weight, np.abs(said)[None, None], np.abs(own), scale)
+        weight, habit = combine.learn(weight, habit, np.abs(said)[None, None], np.abs(own), scale)
         own_loss += abs(float(own[0, 0]))
         losses += np.abs(said)
     assert own_loss < 1.05 * losses.min()
@@ -94,9 +121,9 @@ def test_single_values_draw_the_forecast_as_far_as_errors_said_they_should():
 def test_a_sleeping_forecaster_keeps_its_standing():
     errors = np.full((1, 1, len(EXPERTS)), 1.0, np.float32)
     errors[..., LAST], errors[..., MODEL] = np.nan, 3.0
-    weight, scale = np.log(combine._PRIOR)[None, None], np.ones((1, 1), np.float32)
+    (weight, habit), scale = new_link(), np.ones((1, 1), np.float32)
     for _ in range(30):
-        weight = combine.learn(weight, errors, np.ones((1, 1), np.float32), scale)
+        weight, habit = combine.learn(weight, habit, errors, np.ones((1, 1), np.float32), scale)
     after = np.exp(weight)[0, 0]
     assert after[LAST] == pytest.approx(after[EXPERTS.index("ewma")], rel=1e-3)  # which was as good as the combination
     assert after[LAST] > 2 * after[MODEL]
@@ -106,10 +133,11 @@ def test_a_sleeping_forecaster_keeps_its_standing():
 
 
 def test_nothing_is_learnt_where_nothing_was_measured():
-    weight = np.log(np.full((1, 1, len(EXPERTS)), 1 / len(EXPERTS), np.float32))
-    missing = np.full((1, 1), np.nan, np.float32)
-    after = combine.learn(weight, np.full(weight.shape, np.nan, np.float32), missing, np.ones((1, 1), np.float32))
-    assert np.array_equal(after, weight)
+    even = np.full((1, 1, len(EXPERTS)), 1 / len(EXPERTS), np.float32)
+    missing, scale = np.full((1, 1), np.nan, np.float32), np.ones((1, 1), np.float32)
+    after, habit = combine.learn(np.log(even), even, np.full(even.shape, np.nan, np.float32), missing, scale)
+    assert np.array_equal(after, np.log(even))
+    assert np.array_equal(habit, even)
 
 
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=10, max_size=120), st.integers(0, 100))
