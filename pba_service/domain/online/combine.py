@@ -122,19 +122,25 @@ def learn(
     # only in its daily burst must still know the next day which of them foresaw it.
     differ = np.sqrt(np.einsum("...e,...e,...e->...", weight, excess, excess))
     told = np.minimum(differ / TELLING, np.float32(1))[..., None]
-    usual = habit + HABIT_PACE * told * (weight - habit)
-    anchor = OWN * usual
+    weight -= habit
+    weight *= HABIT_PACE * told
+    weight += habit  # the habit from now on
+    anchor = OWN * weight
     anchor += (1 - OWN) * _PRIOR
     forgotten, shared = FORGETTING * told, SHARE * told
     excess *= -RATE
     share = (1 - forgotten) * log_weight
     share += excess
-    share += forgotten * np.log(anchor)
+    np.log(anchor, out=excess)
+    excess *= forgotten
+    share += excess
     np.exp(share, out=share)
     share *= (1 - shared) / over_experts(share)[..., None]
-    share += shared * anchor
+    anchor *= shared
+    share += anchor
     learnt: NDArray[np.float32] = np.log(share, out=share)
-    unknown = np.isnan(own_error)[..., None]
-    np.copyto(learnt, log_weight, where=unknown)
-    np.copyto(usual, habit, where=unknown)
-    return learnt, usual
+    unknown = np.isnan(own_error)
+    if np.count_nonzero(unknown):
+        np.copyto(learnt, log_weight, where=unknown[..., None])
+        np.copyto(weight, habit, where=unknown[..., None])
+    return learnt, weight

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COURSE = np.dtype(
     [
-        ("hours", "<f2", (len(METRICS), 2 * hours.HOURS)),  # logarithm of the ratio to the usual level
+        ("hours", "<f2", (2 * hours.HOURS, len(METRICS))),  # logarithm of the ratio to the usual level
         ("level", "<f4", (len(METRICS),)),  # logarithm of the usual level
         ("error", "<f4", (len(METRICS),)),  # mean absolute error of both together, logarithmic
     ]
@@ -84,7 +84,7 @@ def forecast(
     times = np.empty((len(values), slots + 1), np.int64)
     times[:, :-1] = made_at_ms[:, None] - np.arange(slots - 1, -1, -1) * step_ms[:, None]
     times[:, -1] = target_ms
-    distance = hours.smoothed(course["hours"], times, hours.of_week).transpose(0, 2, 1)
+    distance = hours.smoothed(course["hours"], times, hours.OF_WEEK).transpose(0, 2, 1)
     ratio: NDArray[np.float32] = np.exp(distance[:, :, :-1])
     level = np.log(np.maximum(_level(newest / ratio, scale), _TINY))
     back = (1 - STAYING) * (course["level"] - level)
@@ -137,14 +137,14 @@ def learn(
     new = course["error"] == 0
     level = np.where(new, np.log(np.maximum(mean, _TINY)), course["level"])
     error = np.where(new, FIRST_ERROR, course["error"])
-    said = hours.between(course["hours"], target_ms, hours.of_week)
+    said = hours.between(course["hours"], target_ms, hours.OF_WEEK)
     above = np.log(np.maximum(actual, _TINY)) - level
     limit = ERROR_LIMIT * error
 
     missed = (above.clip(-FARTHEST, FARTHEST) - said).clip(-limit, limit)
     share = _SHARE.take(hours.of_week(target_ms // hours.HOUR_MS))[:, None]
     missed *= hours.pace(step_ms, settled, MEMORY_DAYS, share)
-    hours.move(course["hours"], np.where(compared, missed, 0), target_ms, hours.of_week, FARTHEST)
+    hours.move(course["hours"], np.where(compared, missed, 0), target_ms, hours.OF_WEEK, FARTHEST)
 
     missed = above - said
     days = (step_ms / hours.DAY_MS).astype(np.float32)[:, None]

@@ -59,4 +59,7 @@ def judge(states: States, newest: NDArray[np.float32], made_at_ms: NDArray[np.in
     early = states["learnt"]["early"]
     excess += KEPT * early
     told = new[:, None] & ~np.isnan(distance)
-    np.copyto(early, excess, where=told[..., None])
+    if told.all():
+        states["learnt"]["early"] = excess
+    else:
+        np.copyto(early, excess, where=told[..., None])

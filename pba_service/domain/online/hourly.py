@@ -21,8 +21,8 @@ ERROR_LIMIT = np.float32(3)
 
 
 def usual_error(table: NDArray[np.float32], target_ms: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The mean error at the time of day of each target: float32[n, 4] from float32[n, 4, 24], linear between hours."""
-    return hours.between(table, target_ms, hours.of_day)
+    """The mean error at the time of day of each target: float32[n, 4] from float32[n, 24, 4], linear between hours."""
+    return hours.between(table, target_ms, hours.OF_DAY)
 
 
 def learn(
@@ -37,7 +37,7 @@ def learn(
     """Moves the hour of each target towards the error made there.
 
     Args:
-        table: float32[n, 4, 24], changed in place.
+        table: float32[n, 24, 4], changed in place.
         error: float32[n, 4], realised minus forecast; NaN where there is nothing to compare.
         scale: float32[n, 4], the mean absolute error.
         target_ms: int64[n].
@@ -46,7 +46,7 @@ def learn(
     """
     pace = hours.pace(step_ms, settled, MEMORY_DAYS, np.float32(1))
     link, hour = np.arange(len(table)), hours.of_day(target_ms // hours.HOUR_MS)
-    known = table[link, :, hour]
+    known = table[link, hour]
     limit = ERROR_LIMIT * scale
     moved = known + pace * (error.clip(-limit, limit) - known)
-    table[link, :, hour] = np.where(np.isnan(error), known, moved)
+    table[link, hour] = np.where(np.isnan(error), known, moved)

@@ -65,7 +65,7 @@ LEARNT = np.dtype(
         ("early", "<f4", (_METRICS, len(EXPERTS))),  # what the newest values say of forecasts that wait
         ("pull", "<f4", (_METRICS, PULLS)),  # share of the way to single values
         ("scale", "<f4", (_METRICS,)),  # running mean absolute error
-        ("hourly", "<f4", (_METRICS, HOURS)),  # mean error by the target's hour of day
+        ("hourly", "<f4", (HOURS, _METRICS)),  # mean error by the target's hour of day
         ("course", COURSE),  # the daily course
         ("tail_offset", "<f4", (_METRICS, TAILS)),
         ("tail_excess", "<f4", (_METRICS, TAILS // 2)),  # of values outside each interval

@@ -146,29 +146,29 @@ def test_one_burst_moves_its_hour_by_no_more_than_a_few_usual_errors():
 
 
 def test_between_two_hours_it_goes_straight():
-    table = np.zeros((1, 4, 24))
-    table[0, :, 6], table[0, :, 7] = 1, 3
+    table = np.zeros((1, 24, 4), np.float32)
+    table[0, 6], table[0, 7] = 1, 3
     times = MONDAY + 6 * HOUR + HOUR // 2 + np.array([[0, HOUR // 4, HOUR // 2, HOUR]])
-    assert hours.between(table, times, hours.of_day)[0, :, 0] == pytest.approx([1, 1.5, 2, 3])
+    assert hours.between(table, times, hours.OF_DAY)[0, :, 0] == pytest.approx([1, 1.5, 2, 3])
 
 
 def test_smoothed_an_hour_is_half_its_neighbours_and_a_slope_stays_as_it_is():
-    table = np.zeros((1, 4, 24))
-    table[0, :, 6] = 4
+    table = np.zeros((1, 24, 4), np.float16)
+    table[0, 6] = 4
     middles = MONDAY + HOUR // 2 + np.array([[4, 5, 6, 7, 8]]) * HOUR
-    assert hours.smoothed(table, middles, hours.of_day)[0, :, 0].tolist() == [0, 1, 2, 1, 0]
-    table[0] = np.arange(24)
+    assert hours.smoothed(table, middles, hours.OF_DAY)[0, :, 0].tolist() == [0, 1, 2, 1, 0]
+    table[0] = np.arange(24)[:, None]
     times = MONDAY + 6 * HOUR + np.array([[0, HOUR // 4, HOUR]])
-    assert np.array_equal(hours.smoothed(table, times, hours.of_day), hours.between(table, times, hours.of_day))
+    assert np.array_equal(hours.smoothed(table, times, hours.OF_DAY), hours.between(table, times, hours.OF_DAY))
 
 
 @pytest.mark.parametrize("within", [0, HOUR // 4, HOUR // 2, HOUR - 1])
 def test_what_is_moved_at_a_time_is_what_is_said_there(within):
-    table = np.zeros((1, 4, 48))
+    table = np.zeros((1, 48, 4), np.float32)
     at = np.array([SATURDAY - HOUR + within])
-    hours.move(table, np.full((1, 4), 0.5), at, hours.of_week, np.float32(2))
-    assert hours.between(table, at, hours.of_week) == pytest.approx(0.5)
-    hours.move(table, np.full((1, 4), 9.0), at, hours.of_week, np.float32(2))
+    hours.move(table, np.full((1, 4), 0.5), at, hours.OF_WEEK, np.float32(2))
+    assert hours.between(table, at, hours.OF_WEEK) == pytest.approx(0.5)
+    hours.move(table, np.full((1, 4), 9.0), at, hours.OF_WEEK, np.float32(2))
     assert table.max() == pytest.approx(2)
 
 

@@ -331,7 +331,7 @@ def test_the_nearest_sample_is_found_among_many_links(data):
 
 def test_what_is_missed_at_each_hour_is_learnt_and_told_between_hours():
     hour_ms, day = 3_600_000, 24
-    table, scale = np.zeros((1, 4, 24), np.float32), np.ones((1, 4), np.float32)
+    table, scale = np.zeros((1, 24, 4), np.float32), np.ones((1, 4), np.float32)
     settled = np.zeros((1, 4), np.uint32)
     for k in range(10 * day * 12):
         target = np.array([k * 300_000], np.int64)
@@ -346,7 +346,7 @@ def test_what_is_missed_at_each_hour_is_learnt_and_told_between_hours():
 
 
 def test_one_outage_does_not_make_an_hour_bad():
-    table, scale = np.zeros((1, 4, 24), np.float32), np.ones((1, 4), np.float32)
+    table, scale = np.zeros((1, 24, 4), np.float32), np.ones((1, 4), np.float32)
     at = {"target_ms": np.zeros(1, np.int64), "step_ms": np.full(1, 60_000), "settled": np.full((1, 4), 2000)}
     hourly.learn(table, np.full((1, 4), -1e6, np.float32), scale, **at)
     assert (np.abs(table) < 0.1).all()
