@@ -54,7 +54,7 @@ class Bench:
         """Runs a function of `benchmarks.harness.load` in the generator. Raises `RuntimeError` where calls failed."""
         found = self.generator.run(f"benchmarks.harness.load:{what}", **arguments)
         if found["failed"]:
-            raise RuntimeError(f"{found['failed']} calls failed, such as: {found['fault']}")
+            raise RuntimeError(f"{found['failed']} calls of {arguments.get('path')} failed, such as: {found['fault']}")
         return found
 
 
