@@ -2,12 +2,12 @@
 
 Exponential weights over discounted losses (Cesa-Bianchi and Lugosi 2006, "Prediction, Learning, and Games", section
 2.11) with a fixed share (Herbster and Warmuth 1998, "Tracking the best expert"): for bounded convex losses the
-combination's loss exceeds that of any sequence of forecasters that changes k times in T rounds by at most O(sqrt(T (k
-+ 1) log(N T))) when the rate is tuned to T, and by a constant share of the rounds at a fixed rate, which buys steady
-attention to change. What is forgotten gives way to what the link's weights usually were (mixing past posteriors,
-Bousquet and Warmuth 2002, "Tracking a small set of experts by mixing past posteriors") and, by a fifth, to the prior,
-so that the share of any forecaster stays bounded from below. Forecasters without a forecast sleep (Freund, Schapire,
-Singer and Warmuth 1997): they are charged the combination's own loss, so sleep neither helps nor harms them.
+combination's loss exceeds that of any sequence of forecasters that changes k times in T rounds by at most
+O(sqrt(T (k + 1) log(N T))) when the rate is tuned to T, and by a constant share of the rounds at a fixed rate, which
+buys steady attention to change. What is forgotten gives way to what the link's weights usually were (mixing past
+posteriors, Bousquet and Warmuth 2002, "Tracking a small set of experts by mixing past posteriors") and, by a fifth, to
+the prior, so that the share of any forecaster stays bounded from below. Forecasters without a forecast sleep (Freund,
+Schapire, Singer and Warmuth 1997): they are charged the combination's own loss, so sleep neither helps nor harms them.
 """
 
 from __future__ import annotations

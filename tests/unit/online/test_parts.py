@@ -50,7 +50,7 @@ def test_what_is_forgotten_gives_way_to_what_the_link_is_used_to():
     assert np.exp(turned[0][0, 0, MODEL]) > 0.8
 
 
-def test_nothing_is_forgotten_while_those_that_count_do_alike():
+def test_little_is_forgotten_while_those_that_count_do_alike():
     errors = np.ones(len(EXPERTS))
     errors[LAST] = 0.2
     weight, habit = learnt(errors, 100)
@@ -58,6 +58,9 @@ def test_nothing_is_forgotten_while_those_that_count_do_alike():
     after, usual = learnt(errors, 1_000, (weight, habit))
     assert np.exp(after) == pytest.approx(np.exp(weight), abs=0.01)
     assert usual == pytest.approx(habit, abs=0.01)
+    errors[EXPERTS.index("mean100")] = 2  # whose weight is a ten-thousandth
+    after, _ = learnt(errors, 1_000, (weight, habit))
+    assert np.exp(after[0, 0, LAST]) > np.exp(weight[0, 0, LAST]) - 0.05
 
 
 def test_the_combination_is_hardly_worse_than_the_best_forecaster():
