@@ -36,14 +36,18 @@ def evaluate_file(
     """
     from pba_service import evaluation  # noqa: PLC0415 - only these commands need it
     from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415
-    from pba_service.files import read_links  # noqa: PLC0415
+    from pba_service.files import FirstFault, read_links  # noqa: PLC0415
     from pba_service.runtime.session import load_model  # noqa: PLC0415
 
     try:
         loaded = load_model(model)
     except ModelRefusedError as error:
         raise CommandError(str(error)) from None
-    links = {link.info.link_id: link.series for link in read_links(file) if link.info.link_id.startswith(prefix)}
+    faults = FirstFault(file, leaves_out_empty=True)
+    read = read_links(file, on_fault=faults)
+    if faults.empty_rows:
+        tell(f"{faults.empty_rows:,} rows in which nothing was measured are left out")
+    links = {link.info.link_id: link.series for link in read if link.info.link_id.startswith(prefix)}
     samples = sum(map(len, links.values()))
     tell(f"replaying {samples} samples of {len(links)} links with {loaded.info.version}")
     done = 0

@@ -15,11 +15,12 @@ Columns may be named in several ways, in any order; others are ignored:
 An empty, null or NaN value was not measured.
 """
 
-from pba_service.files.faults import MeasurementFileError, RowFault
+from pba_service.files.faults import FirstFault, MeasurementFileError, RowFault
 from pba_service.files.reading import LinkMeasurements, read_batches, read_links
 from pba_service.files.writing import JsonlWriter, replacing
 
 __all__ = [
+    "FirstFault",
     "JsonlWriter",
     "LinkMeasurements",
     "MeasurementFileError",

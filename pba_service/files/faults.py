@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,28 @@ class MeasurementFileError(Exception):
     def __init__(self, file: str, problem: str | RowFault) -> None:
         super().__init__(f"{file}: {problem}")
         self.row = problem.row if isinstance(problem, RowFault) else None
+
+
+@dataclass(slots=True)
+class FirstFault:
+    """Ends the reading of a file with the first row that cannot be used.
+
+    Attributes:
+        file: The file.
+        leaves_out_empty: Whether rows in which nothing was measured are left out instead: a failed test does not make
+            a log unusable.
+        empty_rows: How many those were.
+    """
+
+    file: Path
+    leaves_out_empty: bool = False
+    empty_rows: int = 0
+
+    def __call__(self, fault: RowFault) -> None:
+        """Told of a row that cannot be used. Raises `MeasurementFileError`."""
+        if not (self.leaves_out_empty and fault.nothing_measured):
+            raise MeasurementFileError(str(self.file), fault)
+        self.empty_rows += 1
 
 
 def shown(value: object, limit: int = 40) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pba_service.domain.samples import MAXIMA, METRICS, LinkInfo, SampleBatch, Series, text_fault
 from pba_service.files import columns as col
-from pba_service.files.faults import MeasurementFileError, RowFault
+from pba_service.files.faults import FirstFault, MeasurementFileError, RowFault
 from pba_service.files.text import csv_rows, jsonl_rows
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def read_batches(
     Raises:
         MeasurementFileError: The file cannot be read, or a row cannot be used and nobody is told of faults.
     """
-
-    def fail(fault: RowFault) -> None:
-        raise MeasurementFileError(str(file), fault)
-
-    on_fault = on_fault or fail
+    on_fault = on_fault or FirstFault(file)
     kind = format_of(file)
     if not kind:
         raise MeasurementFileError(
@@ -86,16 +82,12 @@ def read_links(
 ) -> list[LinkMeasurements]:
     """Reads a whole file as one series per link, ordered by link id; arguments and errors as `read_batches`.
 
-    Without `on_fault`, a row in which nothing was measured is left out: a failed test does not make a log unusable.
+    Without `on_fault`, rows in which nothing was measured are left out.
     """
-
-    def fail(fault: RowFault) -> None:
-        if not fault.nothing_measured:
-            raise MeasurementFileError(str(file), fault)
-
+    on_fault = on_fault or FirstFault(file, leaves_out_empty=True)
     infos: dict[str, LinkInfo] = {}
     parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
-    for batch in read_batches(file, link_id=link_id, chunk_rows=100_000, on_fault=on_fault or fail):
+    for batch in read_batches(file, link_id=link_id, chunk_rows=100_000, on_fault=on_fault):
         order = np.argsort(batch.link_index, kind="stable")
         bounds = np.searchsorted(batch.link_index[order], np.arange(len(batch.links) + 1))
         for position, info in enumerate(batch.links):

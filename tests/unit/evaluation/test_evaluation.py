@@ -163,7 +163,11 @@ def test_the_command_prints_a_table_json_and_a_report(tmp_path, capsys):
     page = report.read_text()
     assert page.count("data:image/png;base64,") == 5
     assert "x/1" in page
+    with file.open("a") as stream:
+        stream.write(f'{{"link": "x/1", "measured_at_ms": {START}, "latency_ms": null}}\n' * 2)
     evaluate_file(file, SHIPPED_MODELS, part=1.0, base_s=60, prefix="x", as_json=True)
-    answer = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "2 rows in which nothing was measured are left out" in said.err
+    answer = json.loads(said.out)
     assert answer["summary"]["links"] == 1
     assert answer["links"][0]["metrics"][0]["mae"]["served"] > 0
