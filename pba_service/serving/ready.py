@@ -24,6 +24,9 @@ MAX_LINKS = 100_000
 MAX_PLANS = 100_000
 """Different questions about transport parameters whose answers are kept, about 1 KB each."""
 
+MAX_ASK_BYTES = 512
+"""The longest question whose answer is kept: what a message holds beyond the contract must not fill the memory."""
+
 PLAN_FOR_S = (120.0, 240.0)
 """How long a plan is given again to who asks the same, at most: drawn by lot in between, since plans that were made
 together would otherwise end together, and making them takes much longer than giving them again. A sample
@@ -128,7 +131,9 @@ class ReadyAnswers:
         """
         message, now_s = convert.parameters(answer), self._clock()
         until_s = min(now_s + random.uniform(*PLAN_FOR_S), answer.holds_until_ms / 1000)  # noqa: S311 - no secret
-        if answer.prediction is None or answer.prediction.stale_since_ms is not None or until_s <= now_s:
+        if len(ask) > MAX_ASK_BYTES or until_s <= now_s:
+            return message.SerializeToString()
+        if answer.prediction is None or answer.prediction.stale_since_ms is not None:
             return message.SerializeToString()
         message.ClearField("apply_at")
         planned = _Planned(answer.prediction, heard, until_s, answer.apply_at_ms, message.SerializeToString())

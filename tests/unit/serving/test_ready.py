@@ -10,7 +10,7 @@ from pba_service.domain.amst.optimizer import defaults
 from pba_service.domain.parameters import ParameterReason, ParametersAsk, ParametersSource, TransportBounds, answer
 from pba_service.engine.subscriptions import Update
 from pba_service.serving import convert
-from pba_service.serving.ready import PLAN_FOR_S, UPDATES_KEPT, ReadyAnswers
+from pba_service.serving.ready import MAX_ASK_BYTES, PLAN_FOR_S, UPDATES_KEPT, ReadyAnswers
 from tests.conformance.tools import prediction
 
 
@@ -152,6 +152,13 @@ class TestPlans:
         assert ready.plan(b"another", made, self.HEARD) is None
         assert ready.plan(b"ask", prediction("a"), self.HEARD) is None
         assert ready.plan(b"ask", None, self.HEARD) is None
+
+    def test_a_question_full_of_what_nobody_knows_is_answered_and_not_kept(self, ready):
+        made = prediction("a")
+        longest = pb.GetOptimalParametersRequest(link_id="x" * 128, current_streams=2**32 - 1).SerializeToString()
+        for ask, is_kept in ((longest, True), (bytes(MAX_ASK_BYTES + 1), False)):
+            assert self.read(ready.keep_plan(ask, self.planned(made), self.HEARD)).prediction
+            assert (ready.plan(ask, made, self.HEARD) is not None) == is_kept
 
     def test_it_is_not_given_beyond_its_own_time(self, ready):
         made = prediction("a")
