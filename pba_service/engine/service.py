@@ -114,7 +114,13 @@ class PbaService:
         self.insight = Insight(store, refresher, worker, options)
         advice = AdviceOptions(policy.bounds, policy.confidence_threshold, options.base_ms)
         self.transfers = Transfers(
-            store=store, insight=self.insight, predict=self.batch_predict, worker=worker, clock=clock, metrics=metrics
+            store=store,
+            insight=self.insight,
+            predict=self.batch_predict,
+            worker=worker,
+            clock=clock,
+            metrics=metrics,
+            max_ahead_ms=policy.sample_limits.max_ahead_ms,
         )
         self._adviser = Adviser(store, self.insight, advice, clock)
 

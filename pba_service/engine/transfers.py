@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pba_service.domain.amst.completion import bandwidth_forecast, best, estimates
 from pba_service.domain.amst.feedback import correction
-from pba_service.domain.errors import PbaError
+from pba_service.domain.errors import InvalidRequestError, PbaError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -60,6 +60,7 @@ class Transfers:
         worker: Runs what computes.
         clock: Wall-clock time.
         metrics: Told of outcomes.
+        max_ahead_ms: How far ahead of the clock an outcome may have ended.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Transfers:
         worker: Executor,
         clock: Clock,
         metrics: Metrics,
+        max_ahead_ms: int,
     ) -> None:
         self._store = store
         self._insight = insight
@@ -78,6 +80,7 @@ class Transfers:
         self._worker = worker
         self._clock = clock
         self._metrics = metrics
+        self._max_ahead_ms = max_ahead_ms
 
     async def estimate(self, ask: TransferAsk) -> TransferAnswer:
         """Estimates a transfer on each of its links.
@@ -115,9 +118,13 @@ class Transfers:
         """Remembers an outcome and says what it taught.
 
         Raises:
+            InvalidRequestError: It ended in the future, where it would be the newest for as long as that lasts.
             LinkUnknownError: No sample of the link is stored.
             StoreUnavailableError: The store is away.
         """
+        if outcome.ended_at_ms > self._clock() + self._max_ahead_ms:
+            fault = f"is more than {self._max_ahead_ms / 1000:g} s ahead of the server's clock"
+            raise InvalidRequestError(Violation("outcome.ended_at", fault))
         await self._store.add_outcome(outcome)
         learned = correction(await self._store.outcomes(outcome.link_id), self._clock())
         self._metrics.outcome_reported(outcome.effectiveness, outcome.retransmitted_ratio)

@@ -69,17 +69,17 @@ class TransferOutcome:
     def __post_init__(self) -> None:
         faults = []
         if fault := text_fault(self.link_id, required=True):
-            faults.append(Violation("link_id", fault[1]))
+            faults.append(Violation("outcome.link_id", fault[1]))
         if self.ended_at_ms <= self.started_at_ms:
-            faults.append(Violation("ended_at", "is not after started_at"))
+            faults.append(Violation("outcome.ended_at", "is not after started_at"))
         pace = 1.0 if self.pacing_mbps is None else self.pacing_mbps
         for field, value, least, most in (
-            ("parameters.streams", self.streams, 1, 2**32 - 1),
-            ("parameters.pacing_mbps", pace, 0.0, MAX_GOODPUT_MBPS),
-            ("expected_goodput_mbps", self.expected_mbps, 0.0, MAX_GOODPUT_MBPS),
-            ("achieved_goodput_mbps", self.achieved_mbps, 0.0, MAX_GOODPUT_MBPS),
-            ("retransmitted_ratio", self.retransmitted_ratio, 0.0, 1.0),
-            ("path_loss_ratio", self.path_loss_ratio, 0.0, 1.0),
+            ("outcome.parameters.streams", self.streams, 1, 2**32 - 1),
+            ("outcome.parameters.pacing_mbps", pace, 0.0, MAX_GOODPUT_MBPS),
+            ("outcome.expected_goodput_mbps", self.expected_mbps, 0.0, MAX_GOODPUT_MBPS),
+            ("outcome.achieved_goodput_mbps", self.achieved_mbps, 0.0, MAX_GOODPUT_MBPS),
+            ("outcome.retransmitted_ratio", self.retransmitted_ratio, 0.0, 1.0),
+            ("outcome.path_loss_ratio", self.path_loss_ratio, 0.0, 1.0),
         ):
             if not least <= value <= most:
                 faults.append(Violation(field, f"is {value}, outside {least:g} to {most:g}"))

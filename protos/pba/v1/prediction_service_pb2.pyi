@@ -937,7 +937,9 @@ class TransferOutcome(_message.Message):
 
     @_builtins.property
     def ended_at(self) -> _timestamp_pb2.Timestamp:
-        """Until when, after started_at; with the link, the identity of the outcome. Required."""
+        """Until when, after started_at, and no farther ahead of the server's clock than a sample may be; with the link, the
+        identity of the outcome. Required.
+        """
 
     @_builtins.property
     def parameters(self) -> _types_pb2.TransportParameters:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.error_details_pb2 import BadRequest
 from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import types_pb2 as types
 from prometheus_client import CollectorRegistry
@@ -198,6 +199,13 @@ async def test_a_transfer_is_estimated_and_its_outcome_remembered(real):
     assert learned.streams_correction == pytest.approx(1.25)
     assert list((await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="fast"))).outcomes) == [outcome]
     assert not (await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="slow"))).outcomes
+
+    # it would be the newest for as long as that lasts, and shut out those of the present
+    outcome.ended_at.CopyFrom(timestamp(now_ms + 24 * 60 * MINUTE_MS))
+    refused = await error_of(real.stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=outcome)))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in refused.details[BadRequest].field_violations] == ["outcome.ended_at"]
+    assert len((await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="fast"))).outcomes) == 1
 
 
 @pytest.mark.parametrize(

@@ -106,4 +106,4 @@ def test_no_cliff(effect, retransmitted, more, later):
 def test_an_impossible_outcome_is_refused_by_field(field, value, named):
     with pytest.raises(InvalidRequestError) as caught:
         replace(outcome(1), **{field: value})
-    assert [violation.field for violation in caught.value.violations] == [named]
+    assert [violation.field for violation in caught.value.violations] == [f"outcome.{named}"]
