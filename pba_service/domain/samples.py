@@ -157,7 +157,7 @@ def text_fault(text: str, *, required: bool) -> tuple[Reason, str] | None:
     """What is wrong with a link id, node, peer or region; None when nothing is."""
     if not text:
         return (Reason.MISSING, "is required") if required else None
-    if len(text.encode()) > MAX_TEXT_BYTES:
+    if len(text.encode(errors="surrogatepass")) > MAX_TEXT_BYTES:  # a lone surrogate is refused below
         return Reason.BAD_TEXT, f"is longer than {MAX_TEXT_BYTES} bytes"
     if not text.isprintable():
         return Reason.BAD_TEXT, "has characters that cannot be printed"

@@ -142,7 +142,7 @@ class Chunk:
             self._on_fault(RowFault(row, columns[field], str(error)))
             return
         link = col.link_of(values, columns, self._given)
-        labels = (str(values.get(columns.get(label, "")) or "").strip() for label in col.LABELS)
+        labels = (str(values.get(columns[label]) or "").strip() if label in columns else "" for label in col.LABELS)
         info = LinkInfo(link, *labels)
         position = self._links.setdefault(link, len(self._links))
         if position == len(self._infos):
@@ -191,7 +191,7 @@ class Rows:
 
 
 def checked(parsed: Rows, on_fault: Callable[[RowFault], None]) -> SampleBatch:
-    """A batch of the rows that the contract admits; tells of the others."""
+    """A batch of the rows that the contract admits, and of the links that have any; tells of the others."""
     good = np.ones(len(parsed.rows), np.bool_)
 
     def tell(bad: NDArray[np.bool_], field: str, description: str, *, nothing_measured: bool = False) -> None:
@@ -210,9 +210,10 @@ def checked(parsed: Rows, on_fault: Callable[[RowFault], None]) -> SampleBatch:
         tell(outside, metric, f"is outside 0 to {maximum:g}")
     present = ~np.isnan(values)
     tell(~np.any(present, axis=1, keepdims=False), "", f"has none of {', '.join(METRICS)}", nothing_measured=True)
+    kept, index = np.unique(parsed.link_index[good], return_inverse=True)
     return SampleBatch(
-        tuple(parsed.links),
-        parsed.link_index[good],
+        tuple(parsed.links[position] for position in kept.tolist()),
+        index.astype(np.int32),
         parsed.times_ms[good],
         values[good].astype(np.float32),
         present[good],

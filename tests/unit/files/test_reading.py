@@ -472,3 +472,19 @@ def test_the_development_traces_read_whole():
     for one in links:
         assert (np.diff(one.series.times_ms) > 0).all()
         assert np.isfinite(one.series.values).any(axis=1).all()
+
+
+def test_a_column_without_a_name_is_no_node_peer_or_region(tmp_path):
+    text = (
+        f",timestamp,link_id,bandwidth_mbps\n0,{T0_S},fra-ams,940\n1,{T0_S + 60},fra-ams,941\n"  # as pandas writes it
+    )
+    [batch] = read_batches(write(tmp_path, "pandas.csv", text))
+    assert batch.links == (LinkInfo("fra-ams"),)
+
+
+def test_half_a_surrogate_is_a_fault_of_its_row(tmp_path):
+    rows = "".join(f'{{"link_id":"{name}","measured_at":{T0_S},"bandwidth_mbps":1}}\n' for name in ("\\ud800", "a"))
+    faults = []
+    [batch] = read_batches(write(tmp_path, "rows.jsonl", rows), on_fault=faults.append)
+    assert [fault.row for fault in faults] == [1]
+    assert batch.links == (LinkInfo("a"),)
