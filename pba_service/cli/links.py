@@ -71,13 +71,15 @@ def simulated_links(
     """Links of the wanted kinds in turn, their samples spread over the cadence.
 
     Raises:
-        CommandError: A kind is unknown.
+        CommandError: A kind is unknown, or the cadence is too short.
     """
     unknown = [name for name in profiles if name not in PROFILES]
     if unknown:
         raise CommandError(f"there is no profile {', '.join(unknown)}; there are {', '.join(PROFILES)}")
     kinds = list(profiles) or list(PROFILES)
     cadence_ms = round(cadence.total_seconds() * 1000)
+    if not cadence_ms:
+        raise CommandError("the cadence is at least 1 ms")
     links = []
     for position in range(count):
         name = kinds[position % len(kinds)]

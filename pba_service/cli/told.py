@@ -83,6 +83,8 @@ def _explained(error: Exception) -> tuple[str, ExitCode] | None:
 
     if isinstance(error, CommandError):
         return str(error), error.code
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":  # a word came as bytes that are no text
+        return f"{error.object!r} is no UTF-8 text", ExitCode.USAGE
     if isinstance(error, MeasurementFileError):
         return str(error), ExitCode.USAGE
     return _of_client(error) if isinstance(error, errors.PbaClientError) else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
 
 from pba_service.cli import connect
+from pba_service.cli.commands.options import from_now
 from pba_service.cli.show import print_json
 from pba_service.cli.words import clock
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from pba_client import TransferEstimate
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -41,13 +43,12 @@ def print_transfer(
     as_json: bool,
 ) -> None:
     """Prints how long a transfer takes."""
-    now = datetime.now(UTC)
     with connect.client(target) as client:
         found = client.estimate_transfer(
             size_bytes,
             *link_ids,
-            deadline=None if deadline is None else now + deadline,
-            latest_start=None if within is None else now + within,
+            deadline=None if deadline is None else from_now(deadline),
+            latest_start=None if within is None else from_now(within),
         )
     if as_json:
         errors = {link_id: str(error) for link_id, error in found.errors.items()}

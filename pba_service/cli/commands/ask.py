@@ -10,6 +10,10 @@ from pba_service.cli.commands.options import DEFAULT_TARGET, End, Json, Start, T
 
 Link = Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")]
 
+_UINT32 = 2**32 - 1
+_UINT64 = 2**64 - 1
+"""The largest that the contract's fields hold."""
+
 
 class Congestion(StrEnum):
     """Congestion control of the caller's sockets."""
@@ -60,14 +64,22 @@ def link_(link: Link, target: Target = DEFAULT_TARGET, *, json: Json = False) ->
 def params(
     link: Link,
     target: Target = DEFAULT_TARGET,
-    streams: Annotated[int | None, typer.Option(min=0, help="Streams that are open now.")] = None,
+    streams: Annotated[int | None, typer.Option(min=0, max=_UINT32, help="Streams that are open now.")] = None,
     congestion: Annotated[Congestion | None, typer.Option(help="Congestion control in use.")] = None,
-    max_streams: Annotated[int | None, typer.Option(min=1, help="The most streams that can be opened.")] = None,
-    max_buffer: Annotated[int | None, typer.Option(min=4096, help="The largest socket buffer, in bytes.")] = None,
-    memory: Annotated[int | None, typer.Option(min=4096, help="Memory for all buffers together, in bytes.")] = None,
-    buffer: Annotated[int | None, typer.Option(min=1, help="Their socket buffer now, in bytes.")] = None,
+    max_streams: Annotated[
+        int | None, typer.Option(min=1, max=_UINT32, help="The most streams that can be opened.")
+    ] = None,
+    max_buffer: Annotated[
+        int | None, typer.Option(min=4096, max=_UINT32, help="The largest socket buffer, in bytes.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=4096, max=_UINT64, help="Memory for all buffers together, in bytes.")
+    ] = None,
+    buffer: Annotated[int | None, typer.Option(min=1, max=_UINT32, help="Their socket buffer now, in bytes.")] = None,
     pacing: Annotated[float | None, typer.Option(min=0.000001, help="Their pace together now, in Mbit/s.")] = None,
-    probes: Annotated[int | None, typer.Option(min=1, help="Probes that a loss measurement comes from.")] = None,
+    probes: Annotated[
+        int | None, typer.Option(min=1, max=_UINT32, help="Probes that a loss measurement comes from.")
+    ] = None,
     *,
     json: Json = False,
 ) -> None:

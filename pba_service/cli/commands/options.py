@@ -42,10 +42,18 @@ def parse_time(text: str | datetime) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.now(UTC) - parse_duration(text)
+        return from_now(-parse_duration(text))
     if time.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no time zone: end it with Z or such as +02:00")
     return time
+
+
+def from_now(span: timedelta) -> datetime:
+    """The time so much later; earlier for a span below 0."""
+    try:
+        return datetime.now(UTC) + span
+    except OverflowError:
+        raise typer.BadParameter("is outside the years 1 to 9999") from None
 
 
 Start = Annotated[
