@@ -64,14 +64,17 @@ class Watch:
     def close(self) -> None:
         """Ends the subscription."""
         self._closed.set()
-        if self._call is not None:
-            self._call.cancel()
+        call = self._call  # the thread that iterates may let go of it at any moment
+        if call is not None:
+            call.cancel()
 
     def _follow(self) -> Generator[WatchUpdate]:
         while not self._closed.is_set():
             cause: PbaClientError | None = None
             try:
                 self._call = self._open_call()
+                if self._closed.is_set():  # meanwhile, when there was no call yet to cancel
+                    return
                 for message in self._call:
                     self._retry.succeeded()
                     yield self._subscription.update(message)
