@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from concurrent.futures import TimeoutError as OutOfTimeError
 from http import HTTPStatus
 from importlib import resources
@@ -119,7 +120,7 @@ class Console:
 
     async def _link(self, query: dict[str, str]) -> dict[str, Any]:
         hours = query.get("hours", "6")
-        if not hours.isascii() or not hours.isdigit() or not 1 <= int(hours[:6]) <= MAX_HOURS:
+        if not re.fullmatch("[0-9]{1,3}", hours) or not 1 <= int(hours) <= MAX_HOURS:
             hours = "6"
         return await views.link(self._service, query.get("id", ""), hours=int(hours), bounds=self._bounds)
 

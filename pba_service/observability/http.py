@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import threading
+import time
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     """Whether who shows a token, or a certificate with these names, may read."""
 
 TIMEOUT_S = 10.0
-"""For one request from the handshake on: who is slow holds a thread no longer."""
 
 _NAMES = "pba.certificate_names"
 _BEARER = "bearer "
@@ -38,6 +39,7 @@ class MetricsServer:
         port: 0 takes a free one; see `port`.
         tls: Encrypts connections; see `use`. None: plain text.
         admits: Who may read; None: everybody.
+        timeout_s: For one request from the handshake on: who is slow holds a thread no longer.
 
     Raises:
         OSError: The address cannot be listened on.
@@ -51,13 +53,14 @@ class MetricsServer:
         *,
         tls: ssl.SSLContext | None = None,
         admits: Admits | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._app = _Application(make_wsgi_app(registry), admits)
         family, address = next(
             (family, address[0])
             for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         )
-        self._server = _Server((str(address), port), family)
+        self._server = _Server((str(address), port), family, timeout_s)
         self._server.tls = tls
         self._server.set_app(self._app)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="metrics")
@@ -94,7 +97,13 @@ class MetricsServer:
 class _Handler(WSGIRequestHandler):
     """Without a line in the log for each scrape, and with the names of the caller's certificate."""
 
-    timeout = TIMEOUT_S
+    server: _Server
+
+    def setup(self) -> None:
+        """Prepares to read: a byte now and then does not make the time begin anew."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_InTime(self.connection, self.server.timeout_s))
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
@@ -105,6 +114,30 @@ class _Handler(WSGIRequestHandler):
         return {**super().get_environ(), _NAMES: _names(certificate or {})}
 
 
+class _InTime(io.RawIOBase):
+    """What comes on a connection within a time; after it, `TimeoutError`."""
+
+    def __init__(self, connection: socket.socket, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._until_s = time.monotonic() + timeout_s
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Waits for the next bytes, but not beyond the time."""
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._timeout_s)
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread for each connection, in which the handshake takes place too: one that stalls stops nobody else."""
 
@@ -112,8 +145,9 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = _BACKLOG
     tls: ssl.SSLContext | None = None
 
-    def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
+    def __init__(self, address: tuple[str, int], family: socket.AddressFamily, timeout_s: float) -> None:
         self.address_family = family
+        self.timeout_s = timeout_s
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -124,7 +158,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         """The next connection."""
         connection, address = super().get_request()
-        connection.settimeout(TIMEOUT_S)
+        connection.settimeout(self.timeout_s)
         if self.tls is not None:
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 import urllib.request
 
 import pytest
@@ -29,3 +30,20 @@ def test_a_taken_port_is_an_error_at_once():
         port = taken.getsockname()[1]
         with pytest.raises(OSError):
             MetricsServer(service_registry(), "127.0.0.1", port)
+
+
+def test_who_sends_a_byte_now_and_then_holds_a_thread_no_longer_than_others():
+    with (
+        MetricsServer(service_registry(), "127.0.0.1", 0, timeout_s=0.5) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as slow,
+    ):
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        slow.settimeout(0.05)
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - began < 10:
+                slow.sendall(b"a")
+                with contextlib.suppress(TimeoutError):
+                    if not slow.recv(1):
+                        break
+        assert 0.4 < time.monotonic() - began < 5
