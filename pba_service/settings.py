@@ -73,7 +73,7 @@ class Settings(AccessSettings):
         "PBA_MAX_CLOCK_SKEW",
         "2m",
         DurationMs("0s", "1h"),
-        "How far ahead of this machine's clock a sample may have been measured.",
+        "How far ahead of this machine's clock a sample may have been measured, or a transfer have ended.",
     )
     max_links: int = _row(
         "PBA_MAX_LINKS",
@@ -179,7 +179,7 @@ class Settings(AccessSettings):
         "PBA_EXPERIMENT_MAX_DURATION",
         "336h",
         DurationMs("1h", "8760h"),
-        "An experiment that was not decided within so many observed hours ends undecided.",
+        "An experiment that was not decided within so many observed hours, or in twice the time, ends undecided.",
     )
     update_interval_ms: int = _row(
         "PBA_UPDATE_INTERVAL",

@@ -123,7 +123,7 @@ class Experiments:
         for one in running:
             record = await self._go_on(one)
             if record.status is not Status.RUNNING and (self._options.automatic or record.status is Status.STOPPED):
-                await self._act(record)
+                await self._act_if_possible(record)
         if self._options.automatic:
             await self._watch_the_new()
 
@@ -213,7 +213,17 @@ class Experiments:
         if verdict is not Verdict.KEEP_ON:
             _log.info("experiment_decided", name=record.name, verdict=verdict.name, periods=len(record.observations))
             return record.ended(OUTCOMES[verdict], self._clock())
+        if record.in_vain(self._options.rule, self._clock()):
+            _log.info("experiment_in_vain", name=record.name, periods=len(record.observations))
+            return record.ended(Status.EXPIRED, self._clock())
         return record if record.champion in served else record.ended(Status.SUPERSEDED, self._clock())
+
+    async def _act_if_possible(self, record: Record) -> None:
+        """`_act`; what a held version does not let happen now waits, and holds up nothing else."""
+        try:
+            await self._act(record)
+        except ModelConflictError as error:
+            _log.warning("experiment_verdict_waits", name=record.name, reason=str(error))
 
     async def _act(self, record: Record) -> None:
         """Does what the verdict says, if it is not done yet."""
@@ -280,7 +290,7 @@ class Experiments:
     def _fresh(self, one: lifecycle.Experiment) -> Record:
         kind = Kind.WATCH if one.name.startswith(Kind.WATCH.value) else Kind.TRIAL
         return Record(
-            one.name, kind, one.champion, one.challenger, one.share, one.started_at_ms,
+            one.name, kind, one.champion, one.challenger, one.share, one.started_at_ms, self._clock(),
             automatic=self._options.automatic,
         )  # fmt: skip
 

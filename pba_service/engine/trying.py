@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pba_service.engine.models import Trial
     from pba_service.engine.ports import Model
 
+SPACING_MS = 20_000
+"""Of the pairs of an experiment, at least: `trials.MAX_PAIRS` of them must reach over the horizon, twice."""
+
 Outputs = dict[int, "NDArray[np.float32]"]
 """By the id of each model that read the windows: float32[windows, 4, levels] at the product's horizon."""
 
@@ -53,11 +56,13 @@ def try_on(
 
 def _pairs(trial: Trial, windows: Windows, outputs: Outputs) -> trials.Pairs:
     """What both sides of a trial forecast for a link: a pair for each window that is not older than the trial."""
-    counts = windows.made_at_ms >= trial.experiment.started_at_ms
+    # of a shorter cadence one window in each `SPACING_MS`, which then stands for that time
+    cells = [at // SPACING_MS for at in (windows.made_at_ms, windows.made_at_ms - windows.step_ms)]
+    counts = (windows.made_at_ms >= trial.experiment.started_at_ms) & (cells[0] != cells[1])
     step, made_at = windows.step_ms[counts], windows.made_at_ms[counts]
     pairs = np.zeros(len(made_at), trials.PAIR)
     pairs["experiment"] = trial.experiment.key
-    pairs["tolerance_ms"] = step // 2
+    pairs["tolerance_ms"] = np.maximum(step, SPACING_MS) // 2
     pairs["made_at_ms"] = made_at
     pairs["target_ms"] = made_at + horizon_ms(step, PRODUCT_HORIZON_MS)
     pairs["champion"] = _median(trial.champion, outputs)[counts]

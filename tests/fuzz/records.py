@@ -74,7 +74,7 @@ _DESIRED = Desired(
     pins=(Pin(Scope("prefix"), "a/", ("v1",)),),
     experiments=(Experiment("e", "v1", "v2", 0.5, NOW_MS),),
 )
-_RECORD = Record("e", next(iter(Kind)), "v1", "v2", 0.5, NOW_MS, observations=((1, 0.1, 5), (2, -0.2, 7)))
+_RECORD = Record("e", next(iter(Kind)), "v1", "v2", 0.5, NOW_MS, NOW_MS, observations=((1, 0.1, 5), (2, -0.2, 7)))
 _RETRAINING = retraining.Record(
     NOW_MS,
     retraining.Run(5, "r1", retraining.Trigger.DRIFT, True, NOW_MS, NOW_MS + 30_000, links=4, version="v2"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from pba_service.domain.errors import NOT_OURS
 from pba_service.domain.experiments.betting import Verdict, judge
-from pba_service.domain.experiments.pairing import Tally
+from pba_service.domain.experiments.pairing import PERIOD_MS, Tally
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Record:
         champion: The version that serves.
         challenger: The version beside it.
         share: Of the links the challenger serves.
-        started_at_ms: When it began.
+        started_at_ms: From when on forecasts count; may lie before `begun_at_ms`.
+        begun_at_ms: When it began.
         ended_at_ms: When it ended; 0 while it runs.
         status: Where it is.
         automatic: Whether the verdict is acted on.
@@ -71,6 +72,7 @@ class Record:
     challenger: str
     share: float
     started_at_ms: int
+    begun_at_ms: int
     ended_at_ms: int = 0
     status: Status = Status.RUNNING
     automatic: bool = True
@@ -93,6 +95,10 @@ class Record:
             self, observations=self.observations + seen, by_metric=tuple(tuple(row) for row in total.tolist())
         )
 
+    def in_vain(self, rule: Rule, now_ms: int) -> bool:
+        """Whether it has gone on for twice as long as it may be observed: too few hours had anything to say."""
+        return now_ms - self.begun_at_ms >= 2 * rule.max_periods * PERIOD_MS
+
     def ended(self, status: Status, now_ms: int) -> Self:
         """Over, if it is not already."""
         return self if self.ended_at_ms else replace(self, status=status, ended_at_ms=now_ms)
@@ -114,6 +120,7 @@ class Record:
                 challenger=str(said["challenger"]),
                 share=float(said["share"]),
                 started_at_ms=int(said["started_at_ms"]),
+                begun_at_ms=int(said.get("begun_at_ms", said["started_at_ms"])),
                 ended_at_ms=int(said["ended_at_ms"]),
                 status=Status(said["status"]),
                 automatic=bool(said["automatic"]),

@@ -338,7 +338,7 @@ class FakeTrials:
         self.service, self.calls = service, []
         seen = tuple((500_000 + i, 0.05, 45) for i in range(3))
         self.record = Record(
-            "trial-v2-ab", Kind.TRIAL, "v1", "v2", 0.1, NOW_MS, observations=seen,
+            "trial-v2-ab", Kind.TRIAL, "v1", "v2", 0.1, NOW_MS, NOW_MS, observations=seen,
             by_metric=((135.0, 135.0, 108.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
         )  # fmt: skip
 

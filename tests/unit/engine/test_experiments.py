@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from pba_service.domain import trials
 from pba_service.domain.errors import ModelConflictError, ModelUnknownError, StoreUnavailableError
 from pba_service.domain.experiments import PERIOD_MS, Kind, Record, Rule, Status, decode_tally
-from pba_service.domain.lifecycle import Desired
+from pba_service.domain.lifecycle import Desired, Pin, Scope
 from pba_service.engine.experiments import PREFIX, ExperimentOptions, Experiments
 from pba_service.engine.stock import Known
 from pba_service.observability.metrics import Metrics
@@ -247,7 +247,7 @@ async def test_records_and_counts_that_none_of_us_wrote_are_left_out(content):
 
 @pytest.mark.parametrize("field", ["share", "observations", "by_metric", "status"])
 def test_an_experiment_whose_numbers_are_none_is_none(field):
-    said = json.loads(Record("e", Kind.TRIAL, "a", "b", 0.5, 1, observations=((1, 0.1, 5),)).encode())
+    said = json.loads(Record("e", Kind.TRIAL, "a", "b", 0.5, 1, 1, observations=((1, 0.1, 5),)).encode())
     assert Record.decode(json.dumps(said).encode()).observations == ((1, 0.1, 5),)
     nan = {"share": float("nan"), "observations": [[1, 1e999, 5]], "by_metric": [[0, 0, 0]], "status": "x"}
     with pytest.raises(ValueError, match="no experiment"):
@@ -401,3 +401,29 @@ async def test_only_what_neither_model_can_have_seen_counts(made, since):
     world = World()
     world.shared.made = made
     assert (await world.first.start("new")).started_at_ms == since
+
+
+async def test_a_promotion_that_a_held_version_does_not_let_happen_holds_up_no_other_experiment():
+    world = World(desired=Desired(revision=1, active="old", pins=(Pin(Scope.REGION, "eu", ("other",)),)))
+    first = await world.first.start("new")
+    second = await world.first.start("new", champion="other")
+    world.shared.desired = world.shared.desired.hold()
+    for number in range(60):
+        world.hour(number, better=0.3)
+        await world.turns(1)
+    assert world.record(first.name).status is Status.PROMOTED
+    assert world.record(second.name).status is Status.PROMOTED
+    assert world.shared.desired.pins[0].versions == ("new",)
+    assert world.shared.desired.active == "old"
+
+
+async def test_an_experiment_that_nothing_is_seen_of_ends_undecided():
+    world = World(rule=Rule(max_periods=24))
+    record = await world.first.start("new")
+    world.clock.now_ms += 47 * PERIOD_MS
+    await world.turns()
+    assert world.record(record.name).status is Status.RUNNING
+    world.clock.now_ms += PERIOD_MS
+    await world.turns()
+    assert world.record(record.name).status is Status.EXPIRED
+    assert world.shared.desired.experiments == ()
