@@ -230,11 +230,19 @@ class Record:
             return self
         run = replace(self.run, outcome=Outcome.REFUSED, reason=reason[:REASON_CHARACTERS])
         ended = _counted(_counted(self.ended, Outcome.TRAINED, -1), Outcome.REFUSED, 1)
-        return replace(self, run=run, ended=ended)
+        # it did not end as it should after all: the next is due as after any run that failed
+        return replace(self, run=run, ended=ended, settled_at_ms=0)
 
     def requested(self, *, from_scratch: bool) -> Record:
         """With a run asked for."""
         return replace(self, asked=True, asked_from_scratch=from_scratch)
+
+    def again(self, token: int) -> Record:
+        """With the run asked for again, where somebody had asked for it and its process was told to end."""
+        run = self.run
+        if run is None or run.token != token or run.outcome is not Outcome.STOPPED or run.trigger is not Trigger.HAND:
+            return self
+        return self.requested(from_scratch=run.from_scratch)
 
     def own(self, token: int) -> Run:
         """The run of a token, while it has not ended. Raises `LeaseLostError`."""

@@ -151,8 +151,10 @@ class Retraining:
         self._tell(record)
 
     async def stop(self) -> None:
-        """Ends the run that was started here, if there is one."""
+        """Ends the run that was started here, if there is one; where somebody asked for it, it is asked for again."""
         await self._trainer.stop()
+        if self._launched:
+            await self._records.change(lambda record: record.again(self._launched))
 
     @property
     def absent(self) -> str:

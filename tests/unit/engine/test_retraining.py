@@ -73,7 +73,7 @@ class FakeModels:
         if self.conflict:
             raise self.conflict
         assert share == 0
-        self.trials.append(Trial(f"trial-{challenger}", Kind.TRIAL, "champion", challenger, share, 0))
+        self.trials.append(Trial(f"trial-{challenger}", Kind.TRIAL, "champion", challenger, share, 0, 0))
         return self.trials[-1]
 
 
@@ -150,7 +150,7 @@ async def test_an_offer_that_nobody_could_note_is_not_made_again(world):
     await one.ask()
     await one.turn()
     await world.finish()
-    one.models.trials.append(Trial("trial-by-another", Kind.TRIAL, "champion", "v2", 0.0, 0))
+    one.models.trials.append(Trial("trial-by-another", Kind.TRIAL, "champion", "v2", 0.0, 0, 0))
     await one.turn()
     assert (await one.status()).run.experiment == "trial-by-another"
     assert len(one.models.trials) == 1
@@ -345,3 +345,35 @@ def test_whatever_happens_one_run_at_most_holds_the_lease(steps):
             assert not record.run.dead(now_ms)
     assert named == sorted(set(named))  # each run names one model at most, and never after a later one
     assert Record.decode(record.encode()) == record
+
+
+async def test_after_a_refused_model_the_next_run_is_due_an_hour_later(world):
+    one = world.replica()
+    await one.turn()
+    world.clock.now_ms += DAY_MS
+    await one.turn()
+    await world.finish()
+    one.models.refusal = ModelConflictError("v2: its golden windows disagree")
+    await one.turn()
+    assert (await one.status()).run.outcome is Outcome.REFUSED
+    one.models.refusal = None
+    world.clock.now_ms += RETRY_MS
+    await one.turn()
+    assert len(one.trainer.launched) == 2
+
+
+@pytest.mark.parametrize(("by_hand", "begins_again"), [(True, True), (False, False)])
+async def test_a_run_that_somebody_asked_for_begins_anew_elsewhere_when_its_replica_stops(world, by_hand, begins_again):
+    one, two = world.replica("r1"), world.replica("r2")
+    await one.turn()
+    if by_hand:
+        await one.ask(from_scratch=True)
+    else:
+        world.clock.now_ms += DAY_MS
+    await one.turn()
+    assert len(one.trainer.launched) == 1
+    await world.finish(Outcome.STOPPED)  # which its process says of itself
+    await one.stop()
+    assert (await two.status()).asked == begins_again
+    await two.turn()
+    assert [run.from_scratch for run in two.trainer.launched] == ([True] if by_hand else [False])
