@@ -151,8 +151,11 @@ class Depot:
             self._open()
         while self._memory and self._ring is not None:
             moment = self._memory[0].moment
-            together = [one for one in self._memory if one.moment == moment]
-            together = together[: self._records]
+            together: list[Waiting] = []
+            for one in self._memory:  # those in front alone: a later one may have the same moment
+                if one.moment != moment or len(together) == self._records:
+                    break
+                together.append(one)
             try:
                 self._ring.append([one.measurement for one in together], moment)
             except OSError as error:

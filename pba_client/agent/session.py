@@ -84,6 +84,7 @@ class Session:
         self._last: _Answer | None = None
         self._counted: _Answer | None = None
         self._ever_answered = False
+        self._nobody = False
         self._interval = _Interval()
         self.recent_round_trip_ns = 0
 
@@ -112,6 +113,10 @@ class Session:
         whole_ns = monotonic_ns - sent_ns
         self._interval.fates.append((reply.probe_sequence, True))
         self._ever_answered = True
+        if self._nobody:
+            # somebody listens again: what was sent before met nobody, whether or not the kernel said so of each
+            self._sent_ns = {number: at for number, at in self._sent_ns.items() if number > reply.probe_sequence}
+            self._nobody = False
         if reply.probe_sequence in self._doubtful or not 0 <= held_ns <= whole_ns:
             return True  # held up here, or the reflector's clock was set meanwhile: it came back, and that is all
         answer = _Answer(reply.probe_sequence, reply.sequence, sent_ns, reply.received_ns, whole_ns - held_ns)
@@ -135,8 +140,10 @@ class Session:
             self._interval.differences_ns.append(difference_ns)
 
     def refused(self) -> None:
-        """The peer says that nobody listens: probes since the last interval say nothing of the path."""
-        self._interval.refused = True
+        """The peer says that nobody listens: probes without an answer yet say nothing of the path."""
+        self._interval.refused = self._nobody = True
+        self._sent_ns.clear()
+        self._last = self._counted = None  # nor do counts over that time
 
     def take(self, monotonic_ns: int) -> ProbeStats:
         """Closes the interval; what is still under way belongs to the next one."""
@@ -145,7 +152,9 @@ class Session:
             del self._sent_ns[number]
         self._doubtful &= self._sent_ns.keys()
         interval, self._interval = self._interval, _Interval()
-        interval.fates += [(number, False) for number in late]
+        self._nobody = self._nobody and interval.refused
+        if not self._nobody:
+            interval.fates += [(number, False) for number in late]
         answered = sum(came for _, came in interval.fates)
         loss, one_way = self._loss(interval)
         round_trips = interval.round_trips_ns

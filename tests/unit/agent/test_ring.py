@@ -169,6 +169,20 @@ def test_without_a_disk_samples_wait_in_memory_bounded_and_counted(tmp_path):
     assert [one.measurement.measured_at_ms for one in depot.oldest(9)] == [6, 7, 8, 9]
 
 
+def test_samples_of_a_clock_that_was_set_and_set_back_wait_and_are_saved_once_each(tmp_path):
+    disk, wall_s = FullDisk(tmp_path / "state"), [1000.0]
+    clock = Clock(wall=lambda: wall_s[0], monotonic=lambda: 5.0, since_boot=lambda: 50.0)
+    depot = Depot(tmp_path / "state" / "r", 64, clock)
+    for at, now_s in enumerate((1000.0, 1001.0, 1000.0), start=1):  # so the first and the last have the same moment
+        wall_s[0] = now_s
+        depot.add([sample(at)])
+    assert depot.in_memory == 3
+    disk.mend()
+    depot.add([])
+    assert (depot.in_memory, depot.dropped) == (0, 0)
+    assert [one.measurement.measured_at_ms for one in depot.oldest(9)] == [1, 2, 3]
+
+
 def test_its_place_is_taken_at_the_start_so_that_a_disk_that_fills_up_does_not_stop_it(tmp_path):
     ring = Ring(tmp_path / "r", 16)
     taken = (tmp_path / "r").stat().st_blocks * 512

@@ -175,3 +175,17 @@ def test_a_replay_window_takes_each_number_once():
     assert window.accept(1_000_000)
     assert not window.accept(1_000_000 - ReplayWindow.SIZE)
     assert window.accept(1_000_001 - ReplayWindow.SIZE)
+
+
+def test_a_peer_whose_agent_is_restarted_is_no_loss():
+    path = Path()
+    path.probes(600).take(after_ms=0)
+    path.probes(200)
+    path.lost_there = lambda _: True  # 20 s in which the kernel says that nobody listens
+    for _ in range(200):
+        path.probes(1)
+        path.session.refused()
+    path.lost_there, path.reflected = (lambda _: False), 0
+    stats = path.probes(200).take()
+    assert stats.refused
+    assert stats.loss is None or stats.loss.ratio == 0
