@@ -152,7 +152,8 @@ class PredictionServiceServicer:
 
     def BatchPredict(self, request, context):
         """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
-        the whole call with INVALID_ARGUMENT.
+        the whole call with INVALID_ARGUMENT. The answer for 10,000 links may be larger than the 4 MiB that a gRPC client takes
+        unless it is told to take more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class PredictionServiceStub:
     """
     BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
     """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
-    the whole call with INVALID_ARGUMENT.
+    the whole call with INVALID_ARGUMENT. The answer for 10,000 links may be larger than the 4 MiB that a gRPC client takes
+    unless it is told to take more.
     """
     GetOptimalParameters: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOptimalParametersRequest, _prediction_service_pb2.GetOptimalParametersResponse]
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
@@ -128,7 +129,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """
     BatchPredict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]  # type: ignore[assignment]
     """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
-    the whole call with INVALID_ARGUMENT.
+    the whole call with INVALID_ARGUMENT. The answer for 10,000 links may be larger than the 4 MiB that a gRPC client takes
+    unless it is told to take more.
     """
     GetOptimalParameters: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOptimalParametersRequest, _prediction_service_pb2.GetOptimalParametersResponse]  # type: ignore[assignment]
     """Transport parameters for one link. Always answers: where there is no usable prediction it returns parameters from
@@ -218,7 +220,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
         """Predicts many links in one call; each gets its own prediction or its own status. An id that is no allowed text fails
-        the whole call with INVALID_ARGUMENT.
+        the whole call with INVALID_ARGUMENT. The answer for 10,000 links may be larger than the 4 MiB that a gRPC client takes
+        unless it is told to take more.
         """
 
     @_abc_1.abstractmethod
