@@ -12,7 +12,7 @@
     pba:{<link>}:l:<day>       string: the ledger rows of one day of targets, 52 bytes each, ordered
     pba:{<link>}:o             sorted set: outcomes of transport parameters, 65 bytes each, by when they ended
     pba:{<link>}:v             hash: model version -> the number that stands for it in the ledger rows
-    pba:{models}:desired       hash: revision ("v") and state ("d") of what is desired of the models
+    pba:{models}:desired       hash: revision ("v"), state ("d") and token ("t") of what is desired of the models
     pba:{models}:catalogue     hash: version -> what a published model says of itself; "<version>:c" -> its checksum
     pba:{models}:part:<version>:<n>
                                string: the n-th part of a published model's files

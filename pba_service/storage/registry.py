@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ class RedisRegistry:
     async def propose(self, desired: Desired, *, read_revision: int) -> bool:
         """Stores a desired state if its revision is still `read_revision`; says whether it was."""
         blob = registry_codec.encode_desired(desired)
-        args = [str(read_revision), str(desired.revision), blob]
+        # the token tells a proposal that redis-py sends again, its answer lost, from another replica's
+        args = [str(read_revision), str(desired.revision), blob, secrets.token_bytes(8)]
         [stored] = await self._server.run(scripts.MODELS_PROPOSE, [([keys.MODELS_DESIRED], args)])
         return bool(stored)
 
