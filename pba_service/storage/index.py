@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 200_000
 _PAGE = 1_000
+_BELIEVED_MS = 600_000
+"""How long a link is taken to be in the index without looking: another process may have found it expired."""
 
 
 class LinkIndex:
@@ -30,13 +32,17 @@ class LinkIndex:
         self._max_links = max_links
         # Links that this process has entered, with the region it has entered them for.
         self._entered: dict[str, str] = {}
+        self._since_ms = 0
 
-    async def admit(self, link_ids: Collection[str]) -> bool:
+    async def admit(self, link_ids: Collection[str], now_ms: int) -> bool:
         """Enters links, all or none; returns False when there is no room for them.
 
         Raises:
             StoreUnavailableError: The store is away or slow.
         """
+        if abs(now_ms - self._since_ms) > _BELIEVED_MS:
+            self._entered.clear()
+            self._since_ms = now_ms
         new = [link_id for link_id in link_ids if link_id not in self._entered]
         if not new:
             return True
@@ -94,6 +100,8 @@ class LinkIndex:
         """Takes entries out, of the index of a region if one is given, else of the index of all links."""
         key = keys.region_key(region) if region else keys.LINKS
         await self._server.command("ZREM", key, *link_ids)
+        for link_id in link_ids:
+            self._entered.pop(link_id, None)
 
     async def restore(self, link_ids: Sequence[str], region: str) -> None:
         """Puts entries in without asking whether there is room."""

@@ -114,9 +114,9 @@ class RedisStore:
         now = self._clock()
         floor = self._floor_ms(now)
         plan = putting.plan(batch, floor)
-        if not await self._index.admit(plan.link_ids):
+        if not await self._index.admit(plan.link_ids, now):
             await self._sweep()
-            if not await self._index.admit(plan.link_ids):
+            if not await self._index.admit(plan.link_ids, now):
                 raise self._index.full()
         if self._recent is not None:
             # Before it is sent: between the server's answer and a later note of it a failover could come.

@@ -348,6 +348,31 @@ class TestBoundOnLinks:
 
             assert await list_ids(store) == ["b"]
 
+    async def test_links_that_expired_need_room_like_new_ones(self, new_store):
+        clock = Clock(NOW_MS)
+        async with new_store(max_links=2, clock=clock, retention_ms=DAY_MS) as store:
+            await store.put(together(*(samples(link_id, [clock.now_ms]) for link_id in "ab")))
+            clock.now_ms += DAY_MS + MINUTE_MS
+            await store.put(together(*(samples(link_id, [clock.now_ms]) for link_id in "cd")))
+
+            for link_id in "ab":
+                with pytest.raises(CapacityExceededError):
+                    await store.put(samples(link_id, [clock.now_ms]))
+
+            assert await list_ids(store) == ["c", "d"]
+
+    @SHARED
+    async def test_links_that_another_process_found_expired_need_room_as_well(self, new_store):
+        clock = Clock(NOW_MS)
+        options = {"max_links": 2, "clock": clock, "retention_ms": DAY_MS}
+        async with new_store(**options) as one, new_store(**options) as other:
+            await one.put(together(*(samples(link_id, [clock.now_ms]) for link_id in "ab")))
+            clock.now_ms += DAY_MS + MINUTE_MS
+            await other.put(together(*(samples(link_id, [clock.now_ms]) for link_id in "cd")))
+
+            with pytest.raises(CapacityExceededError):
+                await one.put(samples("a", [clock.now_ms]))
+
 
 @SHARED
 async def test_replicas_may_write_one_link_at_once(new_store):
