@@ -169,22 +169,25 @@ class Ingest:
 
 
 def merge(batches: Sequence[SampleBatch]) -> SampleBatch:
-    """One batch with the samples of several, in order; of what they say of a link the last non-empty text counts."""
+    """One batch with the samples of several, in order; of what they say of a link the newest non-empty text counts."""
     if len(batches) == 1:
         return batches[0]
     position: dict[str, int] = {}
     infos: list[LinkInfo] = []
     index: list[NDArray[np.int32]] = []
+    differing: set[str] = set()
     for batch in batches:
         places = np.empty(len(batch.links), np.int32)
         for i, info in enumerate(batch.links):
             place = position.setdefault(info.link_id, len(infos))
             if place == len(infos):
                 infos.append(info)
-            else:
-                infos[place] = _newer(infos[place], info)
+            elif info != infos[place]:
+                differing.add(info.link_id)
             places[i] = place
         index.append(places[batch.link_index])
+    for info in _newest(differing, batches) if differing else ():
+        infos[position[info.link_id]] = info
     return SampleBatch(
         tuple(infos),
         np.concatenate(index),
@@ -192,6 +195,24 @@ def merge(batches: Sequence[SampleBatch]) -> SampleBatch:
         np.concatenate([batch.values for batch in batches]),
         np.concatenate([batch.present for batch in batches]),
     )
+
+
+def _newest(link_ids: set[str], batches: Sequence[SampleBatch]) -> list[LinkInfo]:
+    """What batches say of links: of each text the one that came with the newest sample, as if stored one by one."""
+    said: dict[str, list[tuple[int, LinkInfo]]] = {link_id: [] for link_id in link_ids}
+    for batch in batches:
+        newest = np.full(len(batch.links), -1, np.int64)
+        np.maximum.at(newest, batch.link_index, batch.measured_at_ms)
+        for info, newest_ms in zip(batch.links, newest.tolist(), strict=True):
+            if newest_ms >= 0 and info.link_id in said:
+                said[info.link_id].append((newest_ms, info))
+    found = []
+    for link_id, one in said.items():
+        info = LinkInfo(link_id)
+        for _, newer in sorted(one, key=lambda told: told[0]):  # stable: of the same time the later given counts
+            info = _newer(info, newer)
+        found.append(info)
+    return found
 
 
 def _newer(old: LinkInfo, new: LinkInfo) -> LinkInfo:

@@ -185,6 +185,13 @@ def test_merging_keeps_order_and_the_newest_texts():
     assert merged.values[:, 0].tolist() == [1, 2, 3]
 
 
+def test_a_late_sample_does_not_move_a_link_back():
+    newer = one_link_batch(LinkInfo("a", node="n", region="new"), [60_000], np.ones((1, 4)))
+    late = one_link_batch(LinkInfo("a", peer="p", region="old"), [0], np.ones((1, 4)))
+    for together in ((newer, late), (late, newer)):
+        assert merge(together).links == (LinkInfo("a", node="n", peer="p", region="new"),)
+
+
 async def test_what_is_known_of_a_batch_is_told_before_its_callers_are():
     store, listener = SlowStore(), Listener()
     async with running(store, listener) as ingest:
