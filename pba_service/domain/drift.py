@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_service.domain.drift_runs import ALL_LOST, NOTHING_GOES_ON, RUNS_BYTES, Runs, single
 from pba_service.domain.samples import METRICS
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ SILENT_SAMPLES = 5
 
 _BANDWIDTH, _LATENCY, _LOSS = (METRICS.index(name) for name in ("bandwidth_mbps", "latency_ms", "packet_loss_ratio"))
 _LEVELLED = (_BANDWIDTH, _LATENCY)
-_ALL_LOST = 0.999
 _LOOKED_AT = 4
-_FAR = STUCK_MOST + 100
 _FLOOR = 1e-3
 
 
@@ -104,6 +103,7 @@ class Record:
         blocks: Blocks taken in so far.
         levels: Of bandwidth and latency: the newest blocks' levels, oldest first; NaN for a block without.
         usual: Of both: the largest change, fading.
+        runs: What went on up to the end of the newest block.
         shift: A shift that is told, and `shift_until_ms`.
         fault: What else is told, and until when (0: for as long as it lasts).
     """
@@ -112,6 +112,7 @@ class Record:
     blocks: int = 0
     levels: tuple[tuple[float, ...], ...] = ((), ())
     usual: tuple[float, ...] = (0.0, 0.0)
+    runs: Runs = NOTHING_GOES_ON
     shift: Condition | None = None
     shift_until_ms: int = 0
     fault: Condition | None = None
@@ -159,7 +160,7 @@ def _suspects(columns: Columns) -> list[bool]:
         ratio[:, _LOSS] = 1
         odd = (ratio > _JUMP_RATIO) | ((ratio < 1 / _JUMP_RATIO) & (newest > 0))
     odd |= (last[:, 1:] == last[:, :-1]).all(axis=1) & (newest > 0)
-    found: list[bool] = (odd.any(axis=1) | (newest[:, _BANDWIDTH] <= 0) | (newest[:, _LOSS] >= _ALL_LOST)).tolist()
+    found: list[bool] = (odd.any(axis=1) | (newest[:, _BANDWIDTH] <= 0) | (newest[:, _LOSS] >= ALL_LOST)).tolist()
     return found
 
 
@@ -173,6 +174,7 @@ def _levelled(record: Record, series: Series, step_ms: int) -> Record:
             start = int(times[first]) - step_ms
             continue
         start += span
+        record = replace(record, runs=record.runs.after(times, series.values, slice(int(first), int(last))))
         record = _with_block(record, series.values[first:last], int(times[last - 1]), span)
     return replace(record, block_ms=start)
 
@@ -193,19 +195,14 @@ def _with_block(record: Record, values: NDArray[np.float32], end_ms: int, span_m
             shift = Condition(ConditionKind.LEVEL_SHIFT, since_ms, max(times), shown)
             return replace(record, shift=shift, shift_until_ms=end_ms + HOLD_BLOCKS * span_ms)
     # a shift that is told is no reason to expect more of its kind
-    faded = [_single(FADING * u) for u in record.usual]
-    usual = tuple(faded if shift else [max(f, _single(abs(c))) for f, c in zip(faded, changes, strict=True)])
+    faded = [single(FADING * u) for u in record.usual]
+    usual = tuple(faded if shift else [max(f, single(abs(c))) for f, c in zip(faded, changes, strict=True)])
     return replace(record, usual=usual)
 
 
 def _level(values: list[float]) -> float:
     known = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
-    return _single(math.log(max(median(known), 0.0) + _FLOOR)) if known else math.nan
-
-
-def _single(value: float) -> float:
-    """A number as it will be stored, so that what is read back goes on as if it never had been."""
-    return float(np.float32(value))
+    return single(math.log(max(median(known), 0.0) + _FLOOR)) if known else math.nan
 
 
 def _change(levels: tuple[float, ...]) -> float:
@@ -219,10 +216,12 @@ def _change(levels: tuple[float, ...]) -> float:
 
 def _judged(record: Record, series: Series, step_ms: int) -> Record:
     """Looks at the newest samples for faults."""
-    times, values = series.times_ms[-_FAR:], series.values[-_FAR:]
+    times, values = series.times_ms, series.values
     now_ms = int(times[-1])
+    since = slice(int(np.searchsorted(times, record.block_ms, side="right")), len(times))
+    runs = record.runs.after(times, values, since)
     shift = record.shift if record.shift_until_ms > now_ms else None
-    fault = _outage(times, values) or _jump(times, values) or _stuck(record, times, values)
+    fault = _outage(runs) or _jump(times, values) or _stuck(record, runs)
     until = 0
     if fault and fault.kind is ConditionKind.SENSOR_JUMP:
         until = now_ms + JUMP_HOLD * step_ms
@@ -231,13 +230,11 @@ def _judged(record: Record, series: Series, step_ms: int) -> Record:
     return replace(record, shift=shift, fault=fault, fault_until_ms=until)
 
 
-def _outage(times: NDArray[np.int64], values: NDArray[np.float32]) -> Condition | None:
-    down = (values[:, _BANDWIDTH] <= 0) | (values[:, _LOSS] >= _ALL_LOST)
-    running = _running(down)
+def _outage(runs: Runs) -> Condition | None:
+    running, since_ms = runs.down
     if running < 2:  # noqa: PLR2004 - one may be chance
         return None
-    shown = (METRICS[_BANDWIDTH], METRICS[_LOSS])
-    return Condition(ConditionKind.OUTAGE, int(times[-running]), float(running), shown)
+    return Condition(ConditionKind.OUTAGE, since_ms, float(running), (METRICS[_BANDWIDTH], METRICS[_LOSS]))
 
 
 def _jump(times: NDArray[np.int64], values: NDArray[np.float32]) -> Condition | None:
@@ -254,20 +251,16 @@ def _jump(times: NDArray[np.int64], values: NDArray[np.float32]) -> Condition | 
     return None
 
 
-def _stuck(record: Record, times: NDArray[np.int64], values: NDArray[np.float32]) -> Condition | None:
+def _stuck(record: Record, runs: Runs) -> Condition | None:
     told = record.fault if record.fault and record.fault.kind is ConditionKind.SENSOR_STUCK else None
-    for metric, name in enumerate(METRICS):
-        same = (values[1:, metric] == values[:-1, metric]) & (values[1:, metric] > 0)
-        running = _running(same)
+    for name, (running, since_ms), repeated, known in zip(METRICS, runs.same, runs.repeated, runs.known, strict=True):
         if told and name in told.metrics and running:
-            return replace(told, strength=max(told.strength + 1, float(running)))
-        before = same[: len(same) - running]
-        known = np.isfinite(values[1 : len(before) + 1, metric]).sum()
+            return replace(told, strength=float(running))
         if running < STUCK_LEAST or known < HABIT_LEAST:
             continue
-        habit = min(max(float(before.sum() / known), 0.02), 0.98)
+        habit = min(max(repeated / known, 0.02), 0.98)
         if running >= min(math.log(STUCK_CHANCE) / math.log(habit), STUCK_MOST):
-            return Condition(ConditionKind.SENSOR_STUCK, int(times[-1 - running]), float(running), (name,))
+            return Condition(ConditionKind.SENSOR_STUCK, since_ms, float(running), (name,))
     return None
 
 
@@ -275,11 +268,6 @@ def silence(newest_ms: int, step_ms: int, now_ms: int) -> Condition | None:
     """That a link's samples stopped coming, where more than `SILENT_SAMPLES` are missing now."""
     missing = (now_ms - newest_ms) / step_ms
     return Condition(ConditionKind.SILENT, newest_ms, missing, METRICS) if missing > SILENT_SAMPLES else None
-
-
-def _running(flags: NDArray[np.bool_]) -> int:
-    """How many of the last ones are set, without a gap."""
-    return len(flags) if flags.all() else int(np.argmin(flags[::-1]))
 
 
 _HEAD = struct.Struct("<Iq?")  # checksum, newest sample of the newest block, whether anything is told
@@ -296,7 +284,8 @@ def encode(record: Record) -> bytes:
             *(len(levels) for levels in record.levels),
             *record.usual,
             *(x for levels in record.levels for x in (*levels, *[math.nan] * (OLD + NEW - len(levels)))),
-        )
+        ),
+        record.runs.encode(),
     ]
     for told, until_ms in ((record.shift, record.shift_until_ms), (record.fault, record.fault_until_ms)):
         if told:
@@ -309,7 +298,9 @@ def encode(record: Record) -> bytes:
 
 def decode(blob: bytes) -> Record:
     """The record that `encode` was given; a fresh one for anything else."""
-    told_bytes = len(blob) - _HEAD.size - _BODY.size
+    runs_at = _HEAD.size + _BODY.size
+    fixed_bytes = runs_at + RUNS_BYTES
+    told_bytes = len(blob) - fixed_bytes
     if told_bytes < 0 or told_bytes % _TOLD.size or zlib.crc32(blob[4:]) != int.from_bytes(blob[:4], "little"):
         return Record()
     _, block_ms, _ = _HEAD.unpack_from(blob)
@@ -317,8 +308,8 @@ def decode(blob: bytes) -> Record:
     if max(first, second) > OLD + NEW:
         return Record()
     levels = (tuple(numbers[2 : 2 + first]), tuple(numbers[2 + OLD + NEW : 2 + OLD + NEW + second]))
-    record = Record(block_ms, blocks, levels, tuple(numbers[:2]))
-    for kind, since_ms, strength, shown, until_ms in _TOLD.iter_unpack(blob[_HEAD.size + _BODY.size :]):
+    record = Record(block_ms, blocks, levels, tuple(numbers[:2]), Runs.decode(blob[runs_at:fixed_bytes]))
+    for kind, since_ms, strength, shown, until_ms in _TOLD.iter_unpack(blob[fixed_bytes:]):
         if kind not in _KINDS:
             continue
         names = tuple(name for metric, name in enumerate(METRICS) if shown >> metric & 1)

@@ -30,11 +30,11 @@ def follow(blobs, series):
     return drift.follow(blobs, Columns.of(series), [MINUTE_MS] * len(blobs))
 
 
-def watch(values, blob=b"", start=0):
-    """Follows a link sample by sample; yields what is told after each."""
+def watch(values, blob=b"", start=0, at_hand=KEPT):
+    """Follows a link sample by sample, of which so many are at hand; yields what is told after each."""
     times = START_MS + MINUTE_MS * np.arange(len(values), dtype=np.int64)
     for k in range(start + 1, len(values) + 1):
-        first = max(0, k - KEPT)
+        first = max(0, k - at_hand)
         [blob], [told] = follow([blob], [Series(times[first:k], values[first:k])])
         yield blob, told
 
@@ -235,3 +235,26 @@ def test_links_in_one_batch_do_not_touch_each_other():
     apart = [follow([b""], [one]) for one in series]
     assert together == [blob for [blob], _ in apart]
     assert [one is not None for one in told] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("at_hand", [40, 150, 600])
+def test_an_outage_began_when_it_began_however_few_samples_are_at_hand(at_hand):
+    values = steady(1000)
+    values[500:, 0] = 0
+    told = [one for _, one in watch(values, at_hand=at_hand)][500:]
+    assert {one.since_ms for one in told[1:]} == {START_MS + 500 * MINUTE_MS}
+    assert [one.strength for one in told[1:]] == list(range(2, 501))
+
+
+@pytest.mark.parametrize("habit", [0.0, 0.9, 0.95])
+def test_a_stuck_sensor_is_told_as_soon_however_few_samples_are_at_hand(habit):
+    values = steady(1500)
+    moves = np.random.default_rng(6).random(len(values)) > habit
+    moves[1000:] = False
+    values[:, 1] = 20 + np.cumsum(moves) % 7
+    told = [
+        [one is not None and one.kind is ConditionKind.SENSOR_STUCK for _, one in watch(values, at_hand=at_hand)]
+        for at_hand in (40, 150, 600)
+    ]
+    assert told[0] == told[1] == told[2]
+    assert told[0][-1]
