@@ -42,6 +42,7 @@ AT_ONCE = 256
 so that callers are answered meanwhile."""
 
 _CADENCES_KEPT = 200_000
+_UNFIT_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ class Batches:
             return prepared, []
         memory.done(links, [None] * len(link_ids))
         unfit = [link_id for link_id, enough in zip(link_ids, covered.tolist(), strict=True) if not enough]
+        if len(self._unfit) > _UNFIT_KEPT:
+            self._unfit.clear()
         self._unfit |= dict.fromkeys(unfit, UNFIT_FOR)
         memory.forget(unfit)
         if len(unfit) == len(link_ids):

@@ -171,11 +171,12 @@ async def follow(
                 async for page in everything():
                     yield page
                 reconcile_at = loop.time() + reconcile_every_s
-            cursor, predictions = await _read_on(server, cursor, own, heard)
+            cursor, predictions, to_the_end = await _read_on(server, cursor, own, heard)
             delay_s = _BACKOFF_S[0]
             if predictions:
                 yield predictions
-            followed.note(read=True)
+            if to_the_end:
+                followed.note(read=True)
         except StoreUnavailableError:
             followed.note(read=False)
             # The server that comes back may be another one, whose stream ends earlier: begin at its end.
@@ -189,12 +190,13 @@ async def _end_of_stream(server: Server) -> bytes:
     return newest[0][0] if newest else b"0-0"
 
 
-async def _read_on(server: Server, cursor: bytes, own: Own, heard: Heard) -> tuple[bytes, list[Prediction]]:
+async def _read_on(server: Server, cursor: bytes, own: Own, heard: Heard) -> tuple[bytes, list[Prediction], bool]:
+    """Where to go on, what came, and whether that was all there was."""
     # Well below the deadline, or an idle stream would look like a server that hangs.
     block_ms = int(min(_BLOCK_S, server.timeout_s / 2) * 1_000)
     reply = await server.command("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", block_ms, "STREAMS", keys.EVENTS, cursor)
     if not reply:
-        return cursor, []
+        return cursor, [], True
     [[_, entries]] = reply
     newest: dict[str, Prediction] = {}
     for _, fields in entries:
@@ -204,7 +206,7 @@ async def _read_on(server: Server, cursor: bytes, own: Own, heard: Heard) -> tup
         for prediction in _predictions(fields, own):
             newest.pop(prediction.link_id, None)
             newest[prediction.link_id] = prediction
-    return entries[-1][0], list(newest.values())
+    return entries[-1][0], list(newest.values()), len(entries) < _READ_AT_ONCE
 
 
 def _predictions(fields: dict[bytes, bytes], own: Own) -> list[Prediction]:

@@ -100,7 +100,8 @@ class RedisRegistry:
             if await self._server.command("EXISTS", *names) == len(names):
                 return
         for name, part in zip(names, parts, strict=True):
-            await self._server.command("SET", name, part, "PX", _UNFINISHED_TTL_MS)
+            # what is there is the same, and may be published by now: then it has no time to live, and must not get one
+            await self._server.command("SET", name, part, "NX", "PX", _UNFINISHED_TTL_MS)
         said = registry_codec.encode_info(info)
         call = ([keys.MODELS_CATALOGUE, *names], [info.version, said, info.checksum_sha256])
         [answer] = await self._server.run(scripts.MODELS_PUBLISH, [call])

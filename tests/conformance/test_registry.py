@@ -164,6 +164,31 @@ async def test_an_upload_that_was_broken_off_is_not_seen_and_leaves_nothing(shar
     assert all(server.client.pttl(part) == -1 for part in server.client.scan_iter(parts))
 
 
+class BreaksOff:
+    """A server whose caller dies before a script is run."""
+
+    def __init__(self, server):
+        self.command = server.command
+
+    async def run(self, *_):
+        raise StoreUnavailableError
+
+
+@IN_REDIS
+async def test_a_second_upload_that_breaks_off_does_not_make_what_is_published_expire(shared, server):
+    made = bundle(3_000_000)
+    await shared.publish(made, info(made=made))
+    said = server.client.hgetall(keys.MODELS_CATALOGUE)
+    server.client.delete(keys.MODELS_CATALOGUE)  # as the second one saw it, which began before the first was done
+    connected = open_server(server.url, PATIENCE_S)
+    with pytest.raises(StoreUnavailableError):
+        await RedisRegistry(BreaksOff(connected)).publish(made, info(made=made))
+    await connected.close()
+    server.client.hset(keys.MODELS_CATALOGUE, mapping=said)
+    assert {server.client.pttl(part) for part in server.client.scan_iter("pba:{models}:part:*")} == {-1}
+    assert (await shared.fetch("m-1")).onnx == made.onnx
+
+
 @IN_REDIS
 async def test_a_model_that_lost_a_part_is_none_and_can_be_published_again(shared, server):
     made = bundle(3_000_000)
