@@ -133,7 +133,7 @@ def test_regions_are_served_by_models_of_their_own(replicas):
     shutil.copytree(SHIPPED / "bandwidth_lstm", first.models / "regional")
     regional = json.loads((SHIPPED / "bandwidth_lstm" / "manifest.json").read_text())["version"]
     with first.client() as client, second.client() as other:
-        converged(replicas, regional)  # both: who has not heard of it yet says what it served before, as after a rollback
+        converged(replicas, regional)  # both: who has not heard of it says what it says after the rollback
         state = client.rollback_model(regional)
         client.pin_model(regional, scope=PinScope.REGION, value="eu")
         # until it has heard of the rollback, a replica answers with the model it serves
