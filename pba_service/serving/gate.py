@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from pba_service.access.authenticator import Credential, UnidentifiedError
-from pba_service.access.callers import Role
+from pba_service.access.callers import Caller, Role
 from pba_service.access.limits import Places, Rate, peer_key
 from pba_service.access.policy import Links, rule_of
 from pba_service.domain.errors import NotAuthenticatedError, NotPermittedError, RateExceededError
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from pba_service.access.authenticator import Authenticator
-    from pba_service.access.callers import Caller
     from pba_service.observability.access import AccessMetrics
 
 _BEARER = "bearer "
 _LOGGED_PER_S = 5.0
 _STREAM_RETRY_S = 5.0
+
+_NOBODY = Caller("nobody", frozenset())
+"""Who a caller with an open stream is between its withdrawal and the end of the stream: it may nothing."""
 
 _log = structlog.get_logger(__name__)
 
@@ -137,7 +139,7 @@ class Visit:
 
     def denied(self, reason: str) -> Exception:
         """What to raise when the caller may not; counted and logged."""
-        return self._gate.denied(self, reason)
+        return self._gate.denied(self, "expired" if self.caller is _NOBODY else reason)
 
 
 CURRENT: ContextVar[Visit | None] = ContextVar("CURRENT", default=None)
@@ -213,11 +215,12 @@ class Gate:
     def recheck(self) -> None:
         """Asks again who those with open streams are, and ends the streams of those who may not have them any more."""
         for visit in self._open:
-            if visit.limit is None or self._authenticator is None:
-                continue
+            if visit.limit is None or visit.limit.expired() or self._authenticator is None:
+                continue  # one whose time is over is ending, which may take a while, and nothing changes that
             try:
                 self._identify(visit)
             except (NotAuthenticatedError, NotPermittedError):
+                visit.caller = _NOBODY  # what has come already is looked at before the stream is woken to end
                 visit.limit.reschedule(asyncio.get_running_loop().time())
             else:
                 visit.limit.reschedule(self._until(visit))
