@@ -59,6 +59,15 @@ class Patterns:
         return link_id in self.ids or link_id.startswith(self.prefixes)
 
     @property
+    def outermost(self) -> tuple[str, ...]:
+        """The prefixes without those that begin with another: each id is under one of them at most."""
+        kept: list[str] = []
+        for prefix in sorted(self.prefixes):  # what a prefix begins comes right after it
+            if not (kept and prefix.startswith(kept[-1])):
+                kept.append(prefix)
+        return tuple(kept)
+
+    @property
     def everything(self) -> bool:
         """Whether every link is meant."""
         return "" in self.prefixes

@@ -27,6 +27,12 @@ MAX_REMEMBERED = 200_000
 UNCOUNTED_S = 10.0
 """How long an admitted link may take to be stored, and so to be counted by the store."""
 
+_ADMITTED_S = UNCOUNTED_S / 2
+"""How long a link that was admitted needs no admission again; what comes then still has time to be stored."""
+
+_FOUND_S = 600.0
+"""How long a link that the store knows needs no question. Later it may have expired."""
+
 
 class LinkStore(Protocol):
     """The part of the store that knows which links there are."""
@@ -58,7 +64,7 @@ class LinkBound:
         self._store = store
         self._most = most
         self._clock = clock
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, float] = OrderedDict()  # until when
         self._uncounted: OrderedDict[str, dict[str, float]] = OrderedDict()  # by caller: link and when it was admitted
         self._regions: OrderedDict[str, set[str]] = OrderedDict()
         self._turn = asyncio.Lock()
@@ -73,10 +79,13 @@ class LinkBound:
         if Role.ADMIN in caller.roles:
             return
         self._admit_regions(caller, regions)
+        now_s = self._clock()
         unsure = [
             one
             for one in set(link_ids)
-            if one not in self._known and one not in caller.links.ids and not text_fault(one, required=True)
+            if self._known.get(one, now_s) <= now_s
+            and one not in caller.links.ids
+            and not text_fault(one, required=True)
         ]
         if not unsure:
             return
@@ -85,7 +94,8 @@ class LinkBound:
             new = [link_id for link_id, info in zip(unsure, found, strict=True) if info is None]
             if new:
                 await self._admit_new(caller, new)
-            self._remember(unsure)
+                self._remember(new, _ADMITTED_S)  # their samples may be refused, and then there is no such link
+            self._remember([link_id for link_id, info in zip(unsure, found, strict=True) if info], _FOUND_S)
 
     async def _admit_new(self, caller: Caller, new: Sequence[str]) -> None:
         since_s = self._clock() - UNCOUNTED_S
@@ -93,10 +103,10 @@ class LinkBound:
         # asked before the store counts: what is stored in between is counted twice rather than not at all
         there = await self._store.link_infos(list(recent)) if recent else []
         uncounted = {link: at for (link, at), info in zip(recent.items(), there, strict=True) if info is None}
-        have = len(uncounted)
-        for prefix in caller.links.prefixes:
+        have = len(uncounted.keys() | set(new))
+        for prefix in caller.links.outermost:
             have += await self._store.link_count(prefix)
-        if have + len(new) > self._most:
+        if have > self._most:
             raise CapacityExceededError("links of one caller", limit=self._most, retry_after_s=60.0)
         uncounted.update(dict.fromkeys(new, self._clock()))
         self._uncounted[caller.name] = uncounted
@@ -104,8 +114,11 @@ class LinkBound:
         if len(self._uncounted) > MAX_CALLERS:
             self._uncounted.popitem(last=False)
 
-    def _remember(self, link_ids: Sequence[str]) -> None:
-        self._known.update(dict.fromkeys(link_ids))
+    def _remember(self, link_ids: Sequence[str], for_s: float) -> None:
+        until_s = self._clock() + for_s
+        for link_id in link_ids:
+            self._known[link_id] = until_s
+            self._known.move_to_end(link_id)
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 

@@ -115,3 +115,36 @@ async def test_regions_are_bounded(bound, store):
     with pytest.raises(CapacityExceededError, match="regions"):
         await push(bound, store, NODE, ids(1), ["another"])
     await push(bound, store, OTHER, ids(1, of="m"), ["another"])
+
+
+async def test_links_that_never_came_are_no_stock_for_later():
+    store, clock = FakeStore(), Clock()
+    bound = LinkBound(store, 3, clock)
+    for start in range(0, 30, 3):  # the samples are refused, such as for their times: nothing is stored
+        await bound.admit(NODE, ids(start, start + 1, start + 2), ())
+        clock.now += UNCOUNTED_S
+    with pytest.raises(CapacityExceededError):
+        await push(bound, store, NODE, ids(*range(30)))
+    assert await store.link_count("n/") <= 3
+
+
+async def test_links_that_expired_count_when_they_come_back():
+    store, clock = FakeStore(), Clock()
+    bound = LinkBound(store, 3, clock)
+    await push(bound, store, NODE, ids(1, 2, 3))
+    store.links.clear()
+    clock.now += 30 * 86_400
+    await push(bound, store, NODE, ids(4, 5, 6))
+    clock.now += UNCOUNTED_S
+    with pytest.raises(CapacityExceededError):
+        await push(bound, store, NODE, ids(1, 2, 3))
+
+
+async def test_a_prefix_within_another_does_not_count_its_links_twice():
+    store, clock = FakeStore(), Clock()
+    bound = LinkBound(store, 3, clock)
+    caller = caller_of("n", {"roles": ["node"], "links": ["n/*", "n/a/*"]})
+    await push(bound, store, caller, ["n/a/1", "n/a/2"])
+    clock.now += UNCOUNTED_S
+    await push(bound, store, caller, ["n/a/3"])
+    assert await store.link_count("n/") == 3
