@@ -89,7 +89,8 @@ async def poll_all(
     """Looks after some values until cancelled; `changed` is called when any of them is new."""
     while True:
         await asyncio.sleep(every_s)
-        if any(one.poll() for one in watched):  # each of them, not up to the first that changed
+        new = [one.poll() for one in watched]  # each of them, not up to the first that changed
+        if any(new):
             changed()
 
 

@@ -1,11 +1,12 @@
 """Files that are read anew, and kept when the new ones are broken."""
 
+import asyncio
 import os
 
 import pytest
 
 from pba_service.access.certificates import read_certificates
-from pba_service.access.watched import MAX_FILE_BYTES, FileRefusedError, Watched, read_bytes
+from pba_service.access.watched import MAX_FILE_BYTES, FileRefusedError, Watched, poll_all, read_bytes
 from tests.identities import Authority
 
 
@@ -96,3 +97,23 @@ def test_certificates_that_do_not(authority, tmp_path):
     os.chmod(key, 0o644)  # noqa: PTH101 - the same
     with pytest.raises(FileRefusedError, match="by everybody"):
         read_certificates(certificate, key)
+
+
+async def test_all_that_changed_between_two_looks_is_taken_at_the_first(tmp_path):
+    paths = [tmp_path / name for name in ("certificates", "callers")]
+    for path in paths:
+        path.write_bytes(b"one")
+    values = [Watched(path.name, [path], lambda path=path: read_bytes(path)) for path in paths]
+    seen, changed = [], asyncio.Event()
+
+    def told():
+        seen.append([value.value for value in values])
+        changed.set()
+
+    for path in paths:
+        path.write_bytes(b"other")
+    looking = asyncio.create_task(poll_all(values, told, every_s=0.0))
+    async with asyncio.timeout(5):
+        await changed.wait()
+    looking.cancel()
+    assert seen[0] == [b"other", b"other"]
