@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from grpc import aio
@@ -13,7 +14,7 @@ from pba_client.options import channel_options
 from pba_client.tracing import with_trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from pba_client.options import Options, Tls
     from pba_client.rpcs import RequestT, ResponseT, Rpc
@@ -64,6 +65,19 @@ def _client_error(error: aio.AioRpcError) -> PbaClientError:
     return from_rpc(error.code(), error.details(), trailers)
 
 
+@contextmanager
+def _cancellation_told_apart() -> Iterator[None]:
+    """A call that was cancelled on this side, as by closing its channel, fails; its caller's cancellation stays one."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        # grpc.aio ends such a call as if its caller had been cancelled
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise
+        raise CallCancelledError("the call was cancelled", code="CANCELLED") from None
+
+
 class _AioCall(Generic[ItemT]):
     """A streaming call of grpc.aio whose errors are translated."""
 
@@ -79,16 +93,11 @@ class _AioCall(Generic[ItemT]):
 
     async def __aiter__(self) -> AsyncIterator[ItemT]:
         try:
-            async for item in self._call:
-                yield item
+            with _cancellation_told_apart():
+                async for item in self._call:
+                    yield item
         except aio.AioRpcError as error:
             raise self._credentials.of_stream(_client_error(error), self._shown) from error
-        except asyncio.CancelledError:
-            # grpc.aio ends a call that was cancelled on this side as if its reader had been cancelled
-            reader = asyncio.current_task()
-            if reader is not None and reader.cancelling():
-                raise
-            raise CallCancelledError("the call was cancelled", code="CANCELLED") from None
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -122,13 +131,15 @@ class AioTransport:
         )
         shown = self._credentials.metadata()
         try:
-            return await call(request, timeout=timeout_s, metadata=with_trace(shown))
+            with _cancellation_told_apart():
+                return await call(request, timeout=timeout_s, metadata=with_trace(shown))
         except aio.AioRpcError as error:
             failure = _client_error(error)
             if not self._credentials.outdated(failure, shown):
                 raise failure from error
         try:  # nothing was done for the older token
-            return await call(request, timeout=timeout_s, metadata=with_trace(self._credentials.metadata()))
+            with _cancellation_told_apart():
+                return await call(request, timeout=timeout_s, metadata=with_trace(self._credentials.metadata()))
         except aio.AioRpcError as error:
             raise _client_error(error) from error
 
