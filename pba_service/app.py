@@ -154,9 +154,18 @@ async def run(settings: Settings, clock: Clock = now_ms) -> None:
     loop = asyncio.get_running_loop()
     for kind in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(kind, stop.set)
-    async with running(settings, clock=clock):
+    async with AsyncExitStack() as stack:
+        starting = asyncio.ensure_future(stack.enter_async_context(running(settings, clock=clock)))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # told to stop before it served
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            _log.info("stopped")
+            return
+        starting.result()
         keep_from_collection()
-        await stop.wait()
+        await stopping
         _log.info("stopping")
     _log.info("stopped")
 
@@ -188,8 +197,9 @@ async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -
         store, keeper, shared, documents = await _store(
             stack, settings, metrics, redis_url, round_trips=RoundTrips(registry, tracing), clock=clock
         )
+        imported = asyncio.Event()
         if settings.data_path and not part.shares_port:
-            stack.push_async_callback(transfer.export_history, store, settings.data_path)
+            stack.push_async_callback(transfer.export_history, store, settings.data_path, imported)
         population = Population(clock, metrics) if part.leads else None
         service, refresher = await _service(
             stack,
@@ -225,6 +235,7 @@ async def running(settings: Settings, part: Part = ALL, clock: Clock = now_ms) -
         )
         if settings.data_path:
             await transfer.import_history(service, settings.data_path)
+            imported.set()
         if doors.shows_console:
             console = Console(service, asyncio.get_running_loop(), _bounds(settings), trials)
             if metrics_server is not None:

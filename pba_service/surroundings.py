@@ -17,6 +17,7 @@ from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -57,12 +58,12 @@ def open_store(stack: AsyncExitStack, server: Server, settings: Settings, clock:
     return store
 
 
-async def export_once(settings: Settings, redis_url: str) -> None:
-    """Writes all samples to `PBA_DATA_PATH`, when no process serves any more."""
+async def export_once(settings: Settings, redis_url: str, imported: asyncio.Event) -> None:
+    """Writes all samples to `PBA_DATA_PATH`, when no process serves any more, if it was imported."""
     async with AsyncExitStack() as stack:
         store = open_store(stack, open_server(redis_url, settings.store_timeout_ms / 1000), settings)
         if settings.data_path:
-            await transfer.export_history(store, settings.data_path)
+            await transfer.export_history(store, settings.data_path, imported)
 
 
 def open_metrics(stack: AsyncExitStack, registry: CollectorRegistry, doors: Doors) -> MetricsServer:

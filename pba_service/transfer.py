@@ -53,8 +53,14 @@ async def import_history(service: Service, file: Path) -> None:
         _log.warning("import_incomplete", file=file.name, refused=faulty, kept=kept.name)
 
 
-async def export_history(store: Store, file: Path) -> None:
-    """Writes all samples to a file, which appears only when it is complete. A store that is away is logged."""
+async def export_history(store: Store, file: Path, imported: asyncio.Event) -> None:
+    """Writes all samples to a file, which appears only when it is complete. A store that is away is logged.
+
+    Where the file was not read to its end before, it stays: it has what the store has not.
+    """
+    if not imported.is_set():
+        _log.warning("history_not_exported", file=file.name, reason="the service stopped before it was read")
+        return
     try:
         with replacing(file) as stream:
             writer = JsonlWriter(stream)

@@ -67,8 +67,9 @@ async def run(settings: Settings) -> None:
         if doors.shows_console:
             metrics.mount(Relay([console_of(where) for where in sockets]), OPEN_PATHS)
         redis_url = await redis_at(stack, settings)
+        started = asyncio.Event()
         if settings.data_path:
-            stack.push_async_callback(export_once, settings, redis_url)
+            stack.push_async_callback(export_once, settings, redis_url, started)
         shared = replace(settings, redis_url=redis_url, grpc_port=port.number, ports_file=None)
 
         async def start(place: int) -> WorkerProcess:
@@ -82,7 +83,6 @@ async def run(settings: Settings) -> None:
             )
             return await spawn(Task(told, part, _format(settings)))
 
-        started = asyncio.Event()
         fleet = Fleet(start, settings.workers, on_exit=collector.ended)
         stopping = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(fleet.start())
