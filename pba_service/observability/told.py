@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
+END = b"# EOF\n"
+"""Follows all metrics: what ends otherwise is not all of them. A comment, as parsers see it."""
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
@@ -21,7 +24,7 @@ async def tell_on_socket(registry: CollectorRegistry, where: Path) -> AsyncItera
 
     async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            writer.write(generate_latest(registry))
+            writer.write(generate_latest(registry) + END)
             await writer.drain()
         writer.close()
 

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from pba_service.observability.told import END
 from pba_service.workers.merge import add, merge
 
 if TYPE_CHECKING:
@@ -79,11 +80,14 @@ def _calls(processes: list[list[Metric]]) -> Metric:
 
 
 def read(where: Path) -> str:
-    """All that is said on a socket. Raises `OSError`."""
+    """All that is said on a socket. Raises `OSError`, also where it was not said to its end."""
     parts = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
         connection.connect(str(where))
         while part := connection.recv(1 << 16):
             parts.append(part)
-    return b"".join(parts).decode()
+    said = b"".join(parts)
+    if not said.endswith(END):
+        raise ConnectionError("it ended in the midst of its metrics")
+    return said.decode()
