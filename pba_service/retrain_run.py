@@ -65,6 +65,7 @@ class Job:
         history: Links by id with their samples.
         file: Measurements in a file, instead.
         on_epoch: Told how many passes are done, of how many; what it raises ends the training.
+        base_ms: The service's collection interval: the windows of training are those that it serves.
     """
 
     output: Path
@@ -72,6 +73,7 @@ class Job:
     history: Sequence[tuple[str, Series]]
     file: Path | None
     on_epoch: Callable[[int, int], None]
+    base_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class Retrainer:
             history = [] if file else await self._history()
             parent = None if self._lease.run.from_scratch else await self._parent(folder / "parent")
             self._enter(Phase.TRAINING)
-            job = Job(folder / "model", parent, history, file, self._on_epoch)
+            base_ms = self._settings.collect_interval_ms
+            job = Job(folder / "model", parent, history, file, self._on_epoch, base_ms)
             await self._in_thread(job)
             self._enter(Phase.REGISTERING)
             return await self._publish(folder / "model")

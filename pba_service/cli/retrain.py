@@ -99,6 +99,7 @@ def trainer(effort_ratio: float, say: Callable[[str], None] = tell) -> Callable[
         options = replace(
             usual,
             split=SPLIT,
+            base_ms=job.base_ms,
             windows_per_epoch=max(usual.batch_size, round(usual.windows_per_epoch * effort_ratio)),
             simulated_links=max(1, round(usual.simulated_links * effort_ratio)),
         )

@@ -149,6 +149,7 @@ def examples_of(
     horizons_s: Sequence[int],
     per_link: int = 6_000,
     split: tuple[float, float] = SPLIT,
+    base_ms: int = BASE_MS,
 ) -> Examples:
     """Builds examples of every trace, through the window builder that serves.
 
@@ -158,6 +159,7 @@ def examples_of(
         horizons_s: Nominal horizons.
         per_link: At most this many windows per link and part, evenly spaced.
         split: Shares of each link's samples where the training and the tuning part end.
+        base_ms: The configured collection interval of the service that the model is for.
 
     Returns:
         The examples. A target of the training part is masked where it was measured after that part.
@@ -170,7 +172,7 @@ def examples_of(
         chosen = np.concatenate([_spaced(np.flatnonzero(part == p), per_link) for p in (TRAIN, TUNE, TEST)])
         if len(chosen) == 0:
             continue
-        built = windows_at(series, chosen, slots, BASE_MS)
+        built = windows_at(series, chosen, slots, base_ms)
         targets = np.full((len(chosen), len(horizons_s), len(METRICS)), np.nan, np.float32)
         ends = np.append(series.times_ms, np.iinfo(np.int64).max)
         limit = ends[[*bounds, len(series)]][part[chosen]]

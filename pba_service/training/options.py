@@ -34,6 +34,8 @@ class TrainOptions:
         parent: The folder of the model to go on from; None begins from scratch. A parent that cannot be read back, or
             is of another kind, is refused.
         split: Shares of each link's samples where the training and the tuning part end; the rest is the test part.
+        base_ms: The collection interval (`PBA_COLLECT_INTERVAL`) of the service that the model is for: windows are
+            built on multiples of it, as that service builds them.
         hold_out: Collections left out of training altogether, for research.
         threads: CPU threads that training may use; 0 lets TensorFlow choose, and then a model may come out different by
             rounding from run to run.
@@ -53,6 +55,7 @@ class TrainOptions:
     augment: bool = True
     parent: Path | None = None
     split: tuple[float, float] = (0.7, 0.8)
+    base_ms: int = 60_000
     hold_out: tuple[str, ...] = ()
     threads: int = 1
     created_at: str = ""
@@ -70,6 +73,7 @@ class TrainOptions:
                 ("windows_per_epoch", self.batch_size),
                 ("patience", 1),
                 ("simulated_links", 0),
+                ("base_ms", 1),
                 ("threads", 0),
             )
             if getattr(self, name) < least

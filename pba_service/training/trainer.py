@@ -119,7 +119,14 @@ def training_examples(
         (simulated, SIMULATED_PER_LINK, dataset.SPLIT),
     )
     parts = [
-        dataset.examples_of(traces, slots=EXAMPLE_SLOTS, horizons_s=recipe.horizons_s, per_link=per_link, split=split)
+        dataset.examples_of(
+            traces,
+            slots=EXAMPLE_SLOTS,
+            horizons_s=recipe.horizons_s,
+            per_link=per_link,
+            split=split,
+            base_ms=options.base_ms,
+        )
         for traces, per_link, split in kinds
         if traces
     ]
