@@ -10,6 +10,7 @@ import numpy as np
 
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS
 from pba_service.domain.samples import METRICS
+from pba_service.domain.targets import realised
 from pba_service.domain.window import horizon_ms, windows_at
 
 if TYPE_CHECKING:
@@ -118,9 +119,10 @@ def _examples(
     """Windows of a link, their cadences, and what was measured 15 minutes after each; None where there is none."""
     windows = windows_at(link, np.arange(slots, len(link), _EVERY), slots, base_ms)
     target = windows.made_at_ms + horizon_ms(windows.step_ms, PRODUCT_HORIZON_MS)
-    at = np.searchsorted(link.times_ms, target).clip(max=max(len(link) - 1, 0))
-    use = windows.usable & (np.abs(link.times_ms[at] - target) <= windows.step_ms // 2)
-    return (windows.values[use], windows.step_ms[use], link.values[at[use]]) if use.any() else None
+    values, measured = realised(link, target, windows.step_ms // 2)
+    actual = np.where(measured > windows.made_at_ms[:, None], values, np.float32(np.nan))
+    use = windows.usable & np.isfinite(actual).any(axis=1)
+    return (windows.values[use], windows.step_ms[use], actual[use]) if use.any() else None
 
 
 def _medians(model: Model, windows: NDArray[np.float32], step_ms: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -68,3 +68,10 @@ def test_one_that_is_no_faster_may_not():
 def test_links_without_a_target_are_told():
     with pytest.raises(ValueError, match="no link has enough history"):
         compare(Variant(), Variant(), [link(1, 20), Series.empty()], MINUTE)
+
+
+@pytest.mark.parametrize("cadence_ms", [59_900, 60_100])
+def test_a_link_that_is_measured_a_little_off_the_minute_is_compared_as_well(cadence_ms):
+    exact = link(1)
+    drifting = Series(START + np.arange(len(exact), dtype=np.int64) * cadence_ms, exact.values)
+    assert compare(Variant(), Variant(), [drifting], MINUTE).windows == 19
