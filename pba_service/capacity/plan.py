@@ -70,8 +70,8 @@ def plan(demand: Demand, costs: Costs, *, replicas: int | None = None, primaries
         OverflowError: Not even one link a cell would do.
     """
     if replicas or primaries:
-        fleet = _sized(demand, costs, replicas, primaries) or Fleet(replicas or 1, demand.workers, primaries or 1)
-        return _made(demand, demand, costs, fleet, 1)
+        fleet = _sized(demand, costs, replicas, primaries, overhead=1.0)
+        return _made(demand, demand, costs, fleet or Fleet(replicas or 1, demand.workers, primaries or 1), 1)
     for cells in range(1, MOST_CELLS + 1):
         part = replace(demand, links=math.ceil(demand.links / cells), streams=math.ceil(demand.streams / cells))
         sized = _sized(part, costs, None, None)
@@ -86,13 +86,15 @@ def _made(whole: Demand, part: Demand, costs: Costs, fleet: Fleet, cells: int) -
     return Plan(whole, cells, fleet, used, used.fullness(part, fleet.primaries), alone)
 
 
-def _sized(demand: Demand, costs: Costs, replicas: int | None, primaries: int | None) -> Fleet | None:
-    """The smallest fleet of one cell; None where none will do, or most of it would go into overhead."""
+def _sized(
+    demand: Demand, costs: Costs, replicas: int | None, primaries: int | None, overhead: float = _OVERHEAD
+) -> Fleet | None:
+    """The smallest fleet of one cell; None where none will do, or more than `overhead` of it would be overhead."""
     fleet = Fleet(replicas or 1, demand.workers, primaries or 1)
     while True:
         used = use(demand, costs, fleet)
         overheads = (used.process_fixed, used.store_fixed, used.stream_mbps / demand.card_mbps)
-        if max(overheads) > _OVERHEAD * demand.fill:
+        if max(overheads) >= overhead * demand.fill:
             return None
         grown = Fleet(
             replicas or _replicas(demand, used, fleet), demand.workers, primaries or _primaries(demand, used, fleet)

@@ -160,3 +160,13 @@ def test_the_plan_grows_in_steps_of_what_runs_out():
     totals = [one.cells * one.fleet.replicas for one in fleets]
     assert all(later > sooner for sooner, later in itertools.pairwise(totals))
     assert fleets[0].cells == 1
+
+
+def test_primaries_are_found_for_replicas_that_are_given_where_announcements_take_much_of_them():
+    demand = Demand(links=800_000, together=1_000, sticky=True, parameters=0)
+    given = plan(demand, measured().costs, replicas=20, primaries=60)
+    assert given.carries
+    found = plan(demand, measured().costs, replicas=20)
+    assert found.carries
+    assert found.fleet.replicas == 20
+    assert found.fleet.primaries <= 60
