@@ -88,8 +88,9 @@ class Adviser:
         elif recent is not None:
             source = ParametersSource.MEASUREMENT
             outlook = Outlook(now_ms, int(recent.times_ms[-1]), step_ms, until_ms, robust(recent, ask))
-        elif prediction and prediction.stale_since_ms is not None and not reasons:
-            # The store is away: the last known prediction is nearer to the truth than any default.
+        elif prediction and not (asked.in_full and prediction.stale_since_ms is None) and not reasons:
+            # The store is away, whether that is known already or not: the last known prediction is nearer to the truth
+            # than any default.
             source, said = ParametersSource.PREDICTION, (ParameterReason.STORE_UNAVAILABLE,)
             link = conditions(prediction.values, prediction.quantiles, ask)
             expected = [Point(prediction.target_ms, link)]

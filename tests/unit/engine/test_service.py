@@ -47,6 +47,8 @@ class FaultyStore(MemoryStore):
     """A store that can be taken away, and that another writer may be faster in."""
 
     away = False
+    slow = False
+    """Reads are given up, and nobody has noticed that the store is away."""
     lose_commits = 0
     outcomes_away = False
     answered_at_ms = 0
@@ -60,7 +62,7 @@ class FaultyStore(MemoryStore):
         return super().announced and not self.away
 
     async def snapshots(self, *args):
-        if self.away:
+        if self.away or self.slow:
             self.refused.set()
             raise StoreUnavailableError
         return await super().snapshots(*args)
@@ -567,6 +569,23 @@ async def test_parameters_follow_the_last_known_prediction_while_the_store_is_aw
         assert ParameterReason.STORE_UNAVAILABLE in answer.reasons
         assert answer.prediction.stale_since_ms == world.clock.now_ms
         assert answer.parameters.streams == pytest.approx(asked.parameters.streams, rel=0.25)
+
+
+async def test_parameters_follow_the_prediction_when_the_store_has_just_gone_away():
+    async with running(max_age_ms=5 * MINUTE, confidence_threshold=0.0) as world:
+        await world.push()
+        await wait_for(world, "a")
+        asked = await world.service.parameters(ParametersAsk("a"))
+        world.store.slow = True  # announcements were read a moment ago: the prediction is not marked
+
+        answer = await world.service.parameters(ParametersAsk("a"))
+
+        assert answer.prediction is asked.prediction
+        assert answer.source is ParametersSource.PREDICTION
+        assert answer.reasons[0] is ParameterReason.STORE_UNAVAILABLE
+        assert ParameterReason.METRIC_ABSENT not in answer.reasons
+        assert answer.parameters.streams == pytest.approx(asked.parameters.streams, rel=0.25)
+        assert not answer.holds_until_ms  # to be asked anew
 
 
 async def test_a_replica_that_just_started_learns_all_predictions_from_its_first_sweep():
