@@ -98,9 +98,10 @@ class Keeper:
             [info.link_id for info in batch.links],
             lambda key: [("SET", key, secrets.token_bytes(8), "PX", _MARK_TTL_MS), *waits],
         )
-        for answer in answers:
-            if not self._enough(answer[-1]):
-                _log.warning("replicas_behind", wanted=self._replicas, answer=str(answer[-1]))
+        for mark, *_, answer in answers:
+            # Where the mark was refused, such as by a full server, there was nothing to wait for: any replica will do.
+            if isinstance(mark, Exception) or not self._enough(answer):
+                _log.warning("replicas_behind", wanted=self._replicas, answer=str(answer), mark=str(mark))
                 raise StoreUnavailableError
 
     def _enough(self, answer: Any) -> bool:

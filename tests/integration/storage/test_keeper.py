@@ -8,8 +8,9 @@ from pba_service.domain.errors import DurabilityUnmetError, StoreUnavailableErro
 from pba_service.storage.connect import open_server
 from pba_service.storage.durability import Durability
 from pba_service.storage.keeper import Keeper
+from pba_service.storage.redis_store import RedisStore
 from tests import servers
-from tests.conformance.tools import NOW_MS, samples
+from tests.conformance.tools import DAY_MS, NOW_MS, Clock, samples
 
 
 @pytest.fixture
@@ -102,3 +103,19 @@ async def test_every_node_of_a_cluster_is_asked(keeper_of, redis_cluster):
     for link_id in "abc":
         with pytest.raises(StoreUnavailableError):  # there are no replicas, whichever node it is
             await waiting.keep(samples(link_id, [NOW_MS]))
+
+
+async def test_a_mark_that_the_server_refuses_is_no_sign_that_replicas_have_the_samples(keeper_of, group):
+    keeper = keeper_of(group.url, Durability.REPLICATED, timeout_s=0.4)
+    store = RedisStore.connect(group.url, max_samples=100, retention_ms=DAY_MS, clock=Clock(NOW_MS), timeout_s=5)
+    batch = samples("a", [NOW_MS])
+    replica = next(server for server in group.servers if server is not group.primary)
+    replica.freeze()
+    try:
+        await store.put(batch)
+        group.primary.client.config_set("maxmemory", "1mb")  # full, from this moment on
+        with pytest.raises(StoreUnavailableError):
+            await keeper.keep(batch)
+    finally:
+        await store.close()
+        replica.thaw()
