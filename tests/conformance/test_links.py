@@ -9,6 +9,7 @@ from tests.conformance.tools import (
     MINUTE_MS,
     NOW_MS,
     SHARED,
+    Clock,
     commit,
     list_ids,
     minutes,
@@ -190,3 +191,17 @@ async def test_what_a_snapshot_holds_does_not_change_with_the_store(store):
     await store.put(samples("a", minutes(3), [7, 8, 9]))
 
     assert np.array_equal(snapshot.recent.values, before, equal_nan=True)
+
+
+async def test_what_a_link_said_of_itself_ends_with_its_samples(new_store):
+    clock = Clock(NOW_MS)
+    async with new_store(retention_ms=DAY_MS, clock=clock) as store:
+        await store.put(samples("a", [NOW_MS], node="n", peer="p", region="r"))
+        clock.now_ms += DAY_MS + 1
+        assert await list_ids(store, region="r") == []
+
+        await store.put(samples("a", [clock.now_ms]))
+
+        [info] = await store.link_infos(["a"])
+        assert await list_ids(store, region=info.region) == ["a"]
+        assert info == LinkInfo("a")

@@ -160,7 +160,12 @@ local function put_link(base, samples, row_at, nodes, peers, regions, text_at)
   if s.lost then flags = flags + 4 end
   if flags > 0 then s.changes = NOW % 4294967296 end
   local before, outcomes, newest = s.changes, { '' }, false
-  if stored[1] and flags % 2 == 1 then call('UNLINK', base .. ':s') end -- what was learned of it has expired as well
+  if stored[1] and flags % 2 == 1 then -- what was learned of it and what it said of itself have expired as well
+    call('UNLINK', base .. ':s')
+    call('HDEL', meta, 'n', 'p', 'r')
+    stored[2], stored[3], stored[4] = false, false, false
+    s.node_ms, s.peer_ms, s.region_ms = -1, -1, -1
+  end
 
   local i_row, rows_end = row_at, row_at + samples * WIRE_BYTES
   while i_row < rows_end do
