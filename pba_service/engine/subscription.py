@@ -226,7 +226,7 @@ class Subscription:
             if self._hub.closed.is_set():
                 return
             # The stream outlives it: these are placed once the store answers again, unless newer ones come first.
-            self._unplaced = waiting | self._unplaced
+            self._put_back(waiting)
             await self._pause(REGION_RETRY_S)
             self._changed.set()
             return
@@ -238,3 +238,14 @@ class Subscription:
                 self._skip(1)
             else:
                 self._slots[link_id] = prediction
+
+    def _put_back(self, waiting: dict[str, tuple[Prediction, int]]) -> None:
+        """Has values wait on whose regions could not be looked up, unless newer ones came during the look-up."""
+        for link_id, (prediction, overtaken) in waiting.items():
+            if link_id in self._slots:  # another reader has learnt the region meanwhile
+                self._skip(1 + overtaken)
+            elif link_id in self._unplaced:
+                newer, more = self._unplaced[link_id]
+                self._unplaced[link_id] = newer, more + 1 + overtaken
+            else:
+                self._unplaced[link_id] = prediction, overtaken

@@ -13,7 +13,7 @@ from pba_service.domain.forecast import Prediction, Source
 from pba_service.domain.samples import LinkInfo, Series
 from pba_service.engine import regions, subscriptions
 from pba_service.engine.ports import LinkSummary
-from pba_service.engine.subscription import MAX_PREDICTIONS_PER_UPDATE
+from pba_service.engine.subscription import MAX_PREDICTIONS_PER_UPDATE, REGION_RETRY_S
 from pba_service.engine.subscriptions import Selector, Subscriptions
 
 ALL = Selector(all=True)
@@ -411,6 +411,35 @@ async def test_a_stream_outlives_a_store_that_is_away_when_a_region_is_looked_up
             await asyncio.sleep(0)
             clock.advance(0.1)
         assert [prediction.link_id for prediction in waiting.result().predictions] == ["a"]
+
+
+async def test_what_waited_for_a_region_in_vain_does_not_come_after_what_is_newer(hub, directory, clock):
+    given_up = asyncio.Event()
+
+    async def first_read_takes_too_long():
+        directory.pause = None
+        await given_up.wait()
+        raise StoreUnavailableError
+
+    async with following(hub, Selector(region="r")) as updates:
+        await anext(updates)
+        directory.add("a", 1, region="r")
+        directory.pause = first_read_takes_too_long
+        hub.publish([forecast("a", 1)])
+        waiting = asyncio.create_task(anext(updates))
+        await settle()
+        async with following(hub, Selector(region="r")) as others:  # whose snapshot tells the region of the link
+            assert (await anext(others)).predictions
+        hub.publish([forecast("a", 2)])
+        given_up.set()
+        await settle()
+        clock.advance(REGION_RETRY_S)
+        update = await waiting
+        assert [prediction.made_at_ms for prediction in update.predictions] == [2]
+
+        hub.close()
+        assert [p.made_at_ms async for update in updates for p in update.predictions] == []
+    assert update.skipped_updates == 1
 
 
 async def test_a_stream_ends_at_the_end_although_a_region_cannot_be_looked_up(hub, directory):
