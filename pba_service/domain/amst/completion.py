@@ -107,6 +107,11 @@ class BandwidthForecast:
     horizons_ms: NDArray[np.int64]
     quantiles_mbps: NDArray[np.float64]
 
+    @property
+    def grid_ms(self) -> int:
+        """The grid of the scenarios: the cadence, or what it takes to reach the last horizon on a quicker one."""
+        return max(self.step_ms, -(-int(self.horizons_ms[-1]) // MOST_STEPS))
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -201,7 +206,7 @@ def best(found: Sequence[Estimate]) -> int | None:
 
 def completion_times_s(forecast: BandwidthForecast, *, transfer_bytes: int, start_ms: int) -> NDArray[np.float64]:
     """float64[SCENARIOS], ascending: seconds from the start; infinite beyond `LONGEST_S`."""
-    step_s = forecast.step_ms / 1e3
+    step_s = forecast.grid_ms / 1e3
     rates = scenarios(forecast, start_ms)  # Mbit/s, [scenarios, steps]
     bits = transfer_bytes * 8 / 1e6
     sent = np.cumsum(rates, axis=1) * step_s
@@ -220,8 +225,8 @@ def completion_times_s(forecast: BandwidthForecast, *, transfer_bytes: int, star
 
 
 def scenarios(forecast: BandwidthForecast, start_ms: int) -> NDArray[np.float64]:
-    """float64[SCENARIOS, MOST_STEPS]: bandwidth in Mbit/s in each step from the start on."""
-    ahead = start_ms - forecast.made_at_ms + forecast.step_ms * (np.arange(MOST_STEPS) + 0.5)
+    """float64[SCENARIOS, MOST_STEPS]: bandwidth in Mbit/s in each step of the grid from the start on."""
+    ahead = start_ms - forecast.made_at_ms + forecast.grid_ms * (np.arange(MOST_STEPS) + 0.5)
     marginals = np.stack(
         [np.interp(ahead, forecast.horizons_ms, column) for column in forecast.quantiles_mbps.T], axis=1
     )  # [steps, 5]

@@ -152,3 +152,13 @@ def test_starts_are_spread_over_the_window_and_none_is_past():
     assert TransferAsk(1, ("a",), earliest_ms=0).starts_ms(1000) == [1000]
     with pytest.raises(InvalidRequestError):
         TransferAsk(1, ("a",), latest_ms=25 * 3_600_000).starts_ms(0)
+
+
+@pytest.mark.parametrize("step_ms", [1_000, 5_000, 10_000, MINUTE_MS])
+def test_what_is_expected_within_the_horizons_counts_however_quickly_a_link_is_measured(step_ms):
+    # 1 Gbit/s until minute 15, 0.1 from minute 30 on, in a line between: 1.395 Tbit by then
+    known = BandwidthForecast(
+        "a", 0, step_ms, HORIZONS, np.array([[mbps] * 5 for mbps in (1000, 1000, 100, 100, 100)], np.float64)
+    )
+    times = completion_times_s(known, transfer_bytes=400 * 10**9, start_ms=0)
+    assert times == pytest.approx(np.full(len(times), 1800 + (3_200_000 - 1_395_000) / 100), rel=0.01)
