@@ -31,6 +31,10 @@ def train(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Go on from the model in this folder, with small steps."),
     ] = None,
+    collect_interval: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds; PBA_COLLECT_INTERVAL of the service that the model is for. [60]"),
+    ] = None,
     target: Target = DEFAULT_TARGET,
     *,
     from_service: Annotated[
@@ -51,6 +55,8 @@ def train(
     given = {name: value for name, value in (chosen | {"parent": parent}).items() if value is not None}
     if parent and learning_rate is None:
         given["learning_rate"] = FINE_TUNING_RATE
+    if collect_interval:
+        given["base_ms"] = round(1000 * collect_interval)
     if not from_service:
         train_model(output, data, model, given)
         return
