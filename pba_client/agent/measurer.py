@@ -204,6 +204,8 @@ class Measurer:
             except OSError as error:
                 self._diag.close()
                 self._without_passive(error)
+                for link in self._links:
+                    link.passive = PassiveMeter()  # what it said last must not hold back probes and trains for ever
                 return
             for link in self._links:
                 mine, ports = link.config.packed, link.config.ports

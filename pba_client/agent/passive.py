@@ -61,6 +61,15 @@ class PassiveStats:
 
 
 @dataclass(slots=True)
+class _Block:
+    """The segments between two snapshots, and how many were lost; `own`: the transport's own queue may have done it."""
+
+    segments: int
+    lost: float
+    own: bool
+
+
+@dataclass(slots=True)
 class _Sums:
     """Sums over the snapshots of an interval."""
 
@@ -76,8 +85,7 @@ class _Sums:
     rtt_us: float = 0.0
     rtt_var_us: float = 0.0
     least_us: int = 0
-    blocks: list[tuple[int, float]] = field(default_factory=list)
-    own_blocks: list[tuple[int, float]] = field(default_factory=list)
+    blocks: list[_Block] = field(default_factory=list)
 
 
 class PassiveMeter:
@@ -114,14 +122,14 @@ class PassiveMeter:
             old = before.get(one.cookie)
             # a connection that was not there before has been opened since, and its counters began at 0
             acked = one.bytes_acked - (old.bytes_acked if old else 0)
-            sent = one.data_segments - (old.data_segments if old else 0)
-            if sent <= 0:
-                continue
+            sent = max(one.data_segments - (old.data_segments if old else 0), 0)
             again = one.retransmits - (old.retransmits if old else 0)
             spurious = one.spurious - (old.spurious if old else 0)
+            lost += again - spurious
+            if sent == 0 and acked <= 0:
+                continue
             wire = acked * 8 * (one.mss_bytes + _HEADERS_BYTES[len(one.remote)]) / max(one.mss_bytes, 1)
             segments += sent
-            lost += max(again - spurious, 0)
             bits += wire
             full_bits += wire if _path_limited(one, old, span_s) else 0.0
             paced = paced and one.max_pacing_bps is not None
@@ -142,9 +150,11 @@ class PassiveMeter:
         was_limited = self.path_limited
         self.path_limited = not own_pace and bits > 0 and full_bits >= _CARRIED_BY_FULL * bits
         if segments:
-            block = (segments, float(min(lost, segments)))
             # what a full queue dropped is mended a round trip later, so the snapshot after it shows it too
-            (sums.own_blocks if self.path_limited or was_limited else sums.blocks).append(block)
+            own = self.path_limited or was_limited
+            sums.blocks.append(_Block(segments, float(min(max(lost, 0), segments)), own))
+        if lost < 0:
+            _forgive(sums.blocks, -lost)
         if own_pace:
             sums.paced_snapshots += 1
         elif self.path_limited:
@@ -163,9 +173,9 @@ class PassiveMeter:
             latency_ms=sums.rtt_us / sums.weight / 1e3 if timed else None,
             rtt_var_ms=sums.rtt_var_us / sums.weight / 1e3 if timed else None,
             least_ms=sums.least_us / 1e3 if sums.least_us else None,
-            loss=_share_of(sums.blocks) if busy else None,
-            transport_loss=_share_of(sums.blocks + sums.own_blocks) if busy else None,
-            congested=busy and 2 * len(sums.own_blocks) > sums.snapshots,
+            loss=_share_of([one for one in sums.blocks if not one.own]) if busy else None,
+            transport_loss=_share_of(sums.blocks) if busy else None,
+            congested=busy and 2 * sum(one.own for one in sums.blocks) > sums.snapshots,
             bandwidth_mbps=sums.full_bits / sums.full_s / 1e6 if full else None,
             carried_mbps=sums.wire_bits / sums.elapsed_s / 1e6 if sums.elapsed_s else 0.0,
             paced=sums.paced_snapshots > sums.full_snapshots,
@@ -173,10 +183,22 @@ class PassiveMeter:
         )
 
 
-def _share_of(blocks: list[tuple[int, float]]) -> Share | None:
+def _forgive(blocks: list[_Block], needless: float) -> None:
+    """Takes segments off the newest losses: what was in vain DSACK says a round trip later only."""
+    for block in reversed(blocks):
+        taken = min(block.lost, needless)
+        block.lost -= taken
+        needless -= taken
+        if needless <= 0:
+            return
+
+
+def _share_of(blocks: list[_Block]) -> Share | None:
     """The share lost over some snapshots; None where they saw too few segments."""
-    segments = sum(n for n, _ in blocks)
-    return share(sum(k for _, k in blocks), segments, blocks) if segments >= LEAST_SEGMENTS else None
+    segments = sum(one.segments for one in blocks)
+    if segments < LEAST_SEGMENTS:
+        return None
+    return share(sum(one.lost for one in blocks), segments, [(one.segments, one.lost) for one in blocks])
 
 
 def _path_limited(one: Connection, old: Connection | None, span_s: float) -> bool:

@@ -158,3 +158,55 @@ def test_what_was_not_measured_is_absent():
 def test_a_train_is_no_less_than_what_was_carried():
     one = combine("a", 1, Traffic(replace(START, app_limited=True)).seconds(30).take(), NOTHING, 5.0)
     assert one.bandwidth_mbps == pytest.approx(1448 * 1500 * 8 / 1e6)
+
+
+CLEAR = replace(START, rtt_us=20_500)
+
+
+def grown(one, **counters):
+    return replace(one, **{name: getattr(one, name) + more for name, more in counters.items()})
+
+
+@pytest.mark.parametrize("rest", [1448, 0], ids=["goes on", "pauses"])
+def test_what_dsack_says_a_snapshot_later_was_still_needless(rest):
+    meter, one = PassiveMeter(), CLEAR
+    meter.snapshot([one], 0.0)
+    for second in range(1, 31):
+        segments, again, needless = (1448, 20, 0) if second % 2 else (rest, 0, 20)
+        one = grown(
+            one,
+            data_segments=segments,
+            bytes_acked=1448 * segments,
+            retransmits=again,
+            spurious=needless,
+            busy_us=1_000_000,
+        )
+        meter.snapshot([one], float(second))
+    stats = meter.take()
+    assert one.retransmits == one.spurious
+    assert (stats.loss.ratio, stats.transport_loss.ratio) == (0, 0)
+    assert stats.loss.trials == one.data_segments
+
+
+def test_what_was_lost_in_an_interval_stays_lost_beside_what_was_needless():
+    meter, one = PassiveMeter(), CLEAR
+    meter.snapshot([one], 0.0)
+    for second in range(1, 31):
+        one = grown(
+            one,
+            data_segments=1448,
+            bytes_acked=1448 * 1448,
+            retransmits=7 + (20 if second % 2 else 0),
+            spurious=0 if second % 2 else 20,
+        )
+        meter.snapshot([one], float(second))
+    assert meter.take().loss.ratio == pytest.approx(7 / 1448)
+
+
+def test_what_is_acknowledged_after_the_last_segment_was_carried_too():
+    meter, one = PassiveMeter(), CLEAR
+    meter.snapshot([one], 0.0)
+    for second in range(1, 11):  # each burst of 100 segments is acknowledged only after the snapshot that saw it leave
+        one = grown(one, data_segments=100) if second % 2 else grown(one, bytes_acked=100 * 1448)
+        meter.snapshot([one], float(second))
+    assert meter.take().carried_mbps == pytest.approx(5 * 100 * 1500 * 8 / 10 / 1e6)
