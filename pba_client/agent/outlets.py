@@ -131,7 +131,8 @@ def metrics_text(values: Mapping[str, float], samples: Mapping[str, Measurement]
     lines = []
     for name, value in values.items():
         kind, text = _HELP[name]
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+        # counters to the last digit: rates are made of their differences
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value:.17g}"]
     lines += ["# HELP pba_agent_value The newest sample of a link.", "# TYPE pba_agent_value gauge"]
     for link, one in samples.items():
         label = link.replace("\\", r"\\").replace('"', r"\"")

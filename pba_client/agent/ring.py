@@ -98,6 +98,7 @@ class Ring:
         self._descriptor = -1
         self._position = _Position()
         self._newest_ms: dict[str, int] = {}
+        self._taken_ms: dict[str, set[int]] = {}
         self.head = 0
         try:
             self._open(path)
@@ -210,14 +211,22 @@ class Ring:
         correction of the first.
         """
         if measured_at_ms > self._newest_ms.get(link_id, -1):
+            self._taken_ms.pop(link_id, None)
             return measured_at_ms
-        taken = {one.measurement.measured_at_ms for one in self._all() if one.measurement.link_id == link_id}
+        if link_id not in self._taken_ms:
+            # of all links at once: their clock is the same, and reading the ring takes long
+            self._taken_ms = {name: set() for name in self._newest_ms}
+            for one in self._all():
+                self._taken_ms.setdefault(one.measurement.link_id, set()).add(one.measurement.measured_at_ms)
+        taken = self._taken_ms.setdefault(link_id, set())
         while measured_at_ms in taken:
             measured_at_ms += 1
         return measured_at_ms
 
     def _seen(self, one: Measurement) -> None:
         self._newest_ms[one.link_id] = max(self._newest_ms.get(one.link_id, -1), one.measured_at_ms)
+        if (taken := self._taken_ms.get(one.link_id)) is not None:
+            taken.add(one.measured_at_ms)
 
     def _all(self) -> Iterator[Waiting]:
         for slot in range(self._records):

@@ -52,6 +52,14 @@ def test_metrics_are_in_the_format_of_prometheus():
     assert len(labels) == 2
 
 
+def test_a_counter_is_told_to_the_last_digit():
+    sent = 12_345_678_901_234
+    text = metrics_text({"pba_agent_interface_sent_bytes_total": sent, "pba_agent_service_away": True}, {})
+    told = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
+    assert int(told["pba_agent_interface_sent_bytes_total"]) == sent
+    assert told["pba_agent_service_away"] == "1"
+
+
 def test_what_trains_used_survives_a_restart(tmp_path):
     write_spent(tmp_path / "spent", {"fra/ams": [(1.0, 100), (2.0, 50)]})
     ((first, count), _) = read_spent(tmp_path / "spent")["fra/ams"]

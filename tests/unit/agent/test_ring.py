@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -167,6 +168,19 @@ def test_without_a_disk_samples_wait_in_memory_bounded_and_counted(tmp_path):
     depot.add([sample(9)])
     assert depot.in_memory == 0
     assert [one.measurement.measured_at_ms for one in depot.oldest(9)] == [6, 7, 8, 9]
+
+
+def test_a_clock_set_back_does_not_hold_up_measuring(tmp_path):
+    names = [f"link-{i}" for i in range(30)]
+    depot = Depot(tmp_path / "r", 65_536)
+    for minute in range(100):
+        depot.add([sample(1_000_000 + 60_000 * minute, name) for name in names])
+    begin_s = time.process_time()
+    for minute in range(10):
+        depot.add([sample(1_000_000 + 60_000 * minute, name) for name in names])
+    assert time.process_time() - begin_s < 5
+    assert len({(one.measurement.link_id, one.measurement.measured_at_ms) for one in depot.oldest(9999)}) == 110 * 30
+    depot.close()
 
 
 def test_samples_of_a_clock_that_was_set_and_set_back_wait_and_are_saved_once_each(tmp_path):
