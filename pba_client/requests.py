@@ -90,10 +90,11 @@ def column_requests(columns: types.Columns) -> Iterator[prediction_service_pb2.P
     ]
     for start in range(0, len(columns), MAX_BATCH):
         part = slice(start, start + MAX_BATCH)
+        named, index = _named_by(links, _plain(columns.link_index[part]))
         yield prediction_service_pb2.PushSamplesRequest(
             columns=types_pb2.SampleColumns(
-                links=links,
-                link_index=_plain(columns.link_index[part]),
+                links=named,
+                link_index=index,
                 measured_at_ms=_plain(columns.measured_at_ms[part]),
                 bandwidth_mbps=_plain(columns.bandwidth_mbps[part]),
                 latency_ms=_plain(columns.latency_ms[part]),
@@ -103,6 +104,19 @@ def column_requests(columns: types.Columns) -> Iterator[prediction_service_pb2.P
                 sources=columns.sources[4 * part.start : 4 * part.stop],
             )
         )
+
+
+def _named_by(
+    links: Sequence[types_pb2.LinkRef], index: Iterable[int]
+) -> tuple[Sequence[types_pb2.LinkRef], Iterable[int]]:
+    """The links that some samples name and where these are among them; all links, where a request may name so many."""
+    if len(links) <= MAX_BATCH:
+        return links, index
+    places: dict[int, int] = {}
+    found = [places.setdefault(one, len(places)) for one in index]
+    if not all(0 <= one < len(links) for one in places):
+        raise ValueError(f"link_index names a link that is none of the {len(links)}")
+    return [links[one] for one in places], found
 
 
 NumberT = TypeVar("NumberT", int, float)

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from typing import TYPE_CHECKING, Self
 
 from pba_client import wire
@@ -34,8 +34,9 @@ class PushStream:
     """Pushes batches over one long-lived stream, each acknowledged once it is stored.
 
     `push` returns at once, with a future of what became of the batch; it waits only while too many batches are
-    unacknowledged. After a lost connection every unacknowledged batch is sent again, which stores nothing twice.
-    Leaving the `with` block waits for all acknowledgements and raises when the service stayed away for too long.
+    unacknowledged, and never in a callback of such a future. After a lost connection every unacknowledged batch is sent
+    again, which stores nothing twice. Leaving the `with` block waits for all acknowledgements and raises when the
+    service stayed away for too long.
 
     Threads may share it.
     """
@@ -112,7 +113,9 @@ class PushStream:
         future: Future[PushResult] = Future()
         future.set_running_or_notify_cancel()  # what is on its way cannot be taken back
         with self._changed:
-            self._changed.wait_for(lambda: len(self._pending) < self._max_unacknowledged or self._over())
+            # a callback runs on the thread that takes acknowledgements: nothing would ever end its wait
+            if current_thread() is not self._thread:
+                self._changed.wait_for(lambda: len(self._pending) < self._max_unacknowledged or self._over())
             self._raise_if_over()
             self._sequence += 1
             request.sequence = self._sequence

@@ -153,6 +153,20 @@ def test_flushing_waits_for_the_callbacks_too(transport):
     stream.abort()
 
 
+def test_a_callback_may_push_the_next_batch_however_many_are_unacknowledged(transport):
+    stream = client(transport, max_unacknowledged=1).stream()
+    later = Future()
+    stream.push(samples(1)).add_done_callback(lambda _: later.set_result(stream.push(samples(1))))
+    connection = transport.connection()
+    connection.acknowledge(1)
+    second = later.result(5)
+    assert [connection.receive() for _ in range(2)] == [1, 2]
+    connection.acknowledge(2)
+    assert second.result(5).stored == 1
+    stream.flush(5)
+    stream.abort()
+
+
 def test_flushing_has_an_end(transport):
     stream = client(transport).stream()
     stream.push(samples(1))

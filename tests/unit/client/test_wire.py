@@ -117,6 +117,22 @@ def test_columns_may_be_lists_or_arrays(make):
     ]
 
 
+@pytest.mark.parametrize("make", [list, np.array])
+def test_columns_of_more_links_than_a_request_may_name_go_in_several(make):
+    count = 25_000
+    columns = Columns(
+        links=[Link(f"link-{i}", region="eu") for i in range(count)],
+        link_index=make([*reversed(range(count)), 7]),
+        measured_at_ms=make([1_750_000_000_000 + i for i in range(count + 1)]),
+        latency_ms=make([float(i) for i in range(count + 1)]),
+    )
+    pushed = list(requests.column_requests(columns))
+    assert [len(request.columns.links) for request in pushed] == [10_000, 10_000, 5_000]
+    found = [row for request in pushed for row in as_rows(request)]
+    assert [row[0] for row in found] == [f"link-{i}" for i in [*reversed(range(count)), 7]]
+    assert [row[3] for row in found] == [float(i) for i in range(count + 1)]
+
+
 @given(times)
 def test_times_survive_to_the_millisecond(time):
     message = wire.timestamp(time)
