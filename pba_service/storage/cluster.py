@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
+from redis.exceptions import AskError, ClusterError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pba_service.storage.keys import link_key
-from pba_service.storage.server import MAX_CONNECTIONS, Server, connection_options, execute, new_client, send
+from pba_service.storage.server import (
+    MAX_CONNECTIONS,
+    Server,
+    connection_options,
+    execute,
+    new_client,
+    note_repeat,
+    send,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,13 +30,16 @@ if TYPE_CHECKING:
 _KEY_OF_SCRIPT = 3
 """Position of the first key in EVAL and EVALSHA."""
 
+_MOVING_S = 0.02
+"""How long to wait before asking again for a link whose slot is on its way to another node."""
+
 
 class ClusterServer(Server):
     """A Cluster: scripts go to the nodes of their links, all those of a node in one round trip.
 
     redis-py refuses scripts in a Cluster's pipeline, and one round trip for each is several times slower. So its
     Cluster client says which node holds a link, and that node gets a pipeline of its own. What has moved meanwhile goes
-    through the Cluster client, which learns where to.
+    through the Cluster client, which learns where to. Links of a slot that is being moved wait until it has been.
     """
 
     links_per_call = 1
@@ -92,6 +103,7 @@ class ClusterServer(Server):
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         await self._initialize()
+        commands = [guarded(command) for command in commands]
         by_node: dict[tuple[str, int], list[int]] = {}
         for i, command in enumerate(commands):
             node = self._client.get_node_from_key(command[_KEY_OF_SCRIPT])
@@ -115,6 +127,7 @@ class ClusterServer(Server):
         try:
             return await send(self._node(place), commands)
         except (RedisConnectionError, OSError) as error:
+            note_repeat()
             return [_AwayError(error)] * len(commands)
 
     async def _initialize(self) -> None:
@@ -125,16 +138,40 @@ class ClusterServer(Server):
         host, port = place
         if place not in self._nodes:
             self._nodes[place] = new_client(
-                {**self._node_options, "host": host, "port": port}, self.timeout_s, retries=0
+                {**self._node_options, "host": host, "port": port},
+                self.timeout_s,
+                retries=0,
+                met=self._meets(place),
             )
         return self._nodes[place]
 
     async def _follow(self, command: Command) -> Any:
-        """Sends a command wherever its key is now; an error that the server answers is the answer."""
-        try:
-            return await self._command(command)
-        except RedisError as error:
-            return error
+        """Sends a command wherever its key is now; an error that the server answers is the answer.
+
+        While its slot is being moved it is sent again, until the caller's deadline.
+        """
+        while True:
+            try:
+                return await self._command(command)
+            except RedisError as error:
+                if type(error) is not ClusterError:  # what redis-py raises when it was sent to and fro too often
+                    return error
+            await asyncio.sleep(_MOVING_S)
+
+
+def guarded(command: Command) -> Command:
+    """A script of a link so that no node runs it while the link's slot is being moved.
+
+    The key it is given is only what those of the link begin with, and never there itself. While a slot is being moved,
+    the node that gives it away sends whoever asks for a key that is not there to the one that takes it, and that one
+    runs a script of a single key: the link would begin there once more, without what the other node still holds. A
+    script of several keys, of which some are not there, is told to try again.
+    """
+    key = command[_KEY_OF_SCRIPT]
+    if not key.endswith(b"}"):
+        return command
+    name, body, count, *rest = command
+    return name, body, count + 1, *rest[:count], key + b":-", *rest[count:]
 
 
 class _AwayError(Exception):
