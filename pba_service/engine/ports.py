@@ -78,7 +78,8 @@ class PutResult:
         outcomes: uint8[n], the `Outcome` of each sample.
         changes: int64[links of the batch], how many changes each link's samples had seen before: each sample stored or
             replaced is one, modulo `CHANGES_MODULUS`. Whoever knew the samples as of this number knows them still once
-            it has added these. `UNKNOWN_CHANGES`: nobody does.
+            it has added these. `UNKNOWN_CHANGES`: nobody does, and the link may have changed though all its samples are
+            duplicates (they were sent twice, and what the first time did was not heard).
     """
 
     outcomes: NDArray[np.uint8]

@@ -20,7 +20,7 @@ from pba_service.domain.forecast import hits, relative_error
 from pba_service.engine.batch import Batches
 from pba_service.engine.marks import PATIENCE_S, YIELD_S, Marks
 from pba_service.engine.models import ModelSet, Router
-from pba_service.engine.ports import Outcome
+from pba_service.engine.ports import UNKNOWN_CHANGES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -127,7 +127,8 @@ class Refresher:
     def stored(self, batch: SampleBatch, result: PutResult) -> None:
         """Adds samples that have been stored to what is remembered, and marks their links."""
         self._batches.memory.written(batch, result)
-        touched = np.flatnonzero(np.bincount(batch.link_index[result.outcomes != Outcome.DUPLICATE]))
+        unsure = (result.changes == UNKNOWN_CHANGES)[batch.link_index]
+        touched = np.flatnonzero(np.bincount(batch.link_index[(result.outcomes != Outcome.DUPLICATE) | unsure]))
         self.mark([batch.links[position].link_id for position in touched.tolist()])
 
     def unsure(self, batch: SampleBatch) -> None:

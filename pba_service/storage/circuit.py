@@ -79,7 +79,7 @@ class Circuit:
         return min(left_s, self._options.max_open_s)  # a sum of floats may lie a little above
 
     def enter(self) -> bool:
-        """Whether a call may go through; one that may must be ended with `succeeded`, `failed` or `abandoned`."""
+        """Whether a call may go through; a probe must be ended with `succeeded`, `failed` or `abandoned`."""
         state = self.state
         if state is State.CLOSED:
             return True
@@ -108,7 +108,7 @@ class Circuit:
         # While it is open, calls that went through before come back: they tell nothing new.
 
     def abandoned(self) -> None:
-        """A call that went through ended without an answer either way: its caller gave it up."""
+        """The probe ended without an answer either way: its caller gave it up."""
         self._probing = False
 
     def _open(self) -> None:

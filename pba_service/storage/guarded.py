@@ -180,6 +180,7 @@ class GuardedStore:
         """Around one call: whether it may begin, how long it may last, and what its end says of the store."""
         if self._calls >= self._options.max_calls:
             raise StoreUnavailableError(retry_after_s=self._options.timeout_s / 2)
+        probe = self.away
         if not self._circuit.enter():
             raise StoreUnavailableError(retry_after_s=self._circuit.retry_after_s)
         self._calls += 1
@@ -203,7 +204,7 @@ class GuardedStore:
             self._answered()
         finally:
             self._calls -= 1
-            if not known:
+            if not known and probe:  # another call that is given up says nothing of the probe under way
                 self._circuit.abandoned()
 
     def _answered(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
 
 from pba_service.domain.errors import LinkUnknownError, StoreUnavailableError
-from pba_service.engine.ports import NOTHING_BESIDES, UNKNOWN_CHANGES, PutResult
+from pba_service.engine.ports import CHANGES_MODULUS, NOTHING_BESIDES, UNKNOWN_CHANGES, PutResult
 from pba_service.storage import committing, keys, outcomes, putting, replies, scripts
 from pba_service.storage.codec import DAY_MS
 from pba_service.storage.connect import open_server
@@ -20,6 +21,7 @@ from pba_service.storage.events import Followed, Heard, Own, announce_outcome, f
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.recent import RecentBatches
 from pba_service.storage.replies import readable
+from pba_service.storage.server import repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,6 +37,9 @@ _SAMPLES_PER_CHUNK = 12_000
 _LINKS_PER_PAGE = 1_000
 _FOREVER_MS = 2**52  # Lua counts in doubles
 _CHECK_TTL_MS = 60_000
+_LIFE = 0x9E3779B1
+"""Added to the number of changes with each life of the server: one that came back with older data may count up to the
+same number with other samples."""
 _STRETCHES = struct.Struct("<3d")
 
 _log = structlog.get_logger(__name__)
@@ -128,11 +133,14 @@ class RedisStore:
         outcomes = np.zeros(len(batch), np.uint8)
         changes = np.full(len(batch.links), UNKNOWN_CHANGES, np.int64)
         for round_, pieces in enumerate(plan.rounds):
-            found = await putting.put(self._server, plan, pieces, head)
+            with repeats() as repeated:
+                found = await putting.put(self._server, plan, pieces, head)
             outcomes[plan.order[pieces.places]] = found.outcomes
-            # A link with several pieces is left to be read again.
-            unsure = (found.flags & putting.UNSURE) | (round_ > 0)
-            changes[pieces.link] = np.where(unsure, UNKNOWN_CHANGES, found.changes)
+            # A link with several pieces is left to be read again. What came twice says of the second time only.
+            unsure = (found.flags & putting.UNSURE) | (round_ > 0) | repeated.seen
+            # As of the server's life when it answered; readings are told as of the one when they were asked for.
+            counted = (found.changes + self._server.lives * _LIFE) % CHANGES_MODULUS
+            changes[pieces.link] = np.where(unsure, UNKNOWN_CHANGES, counted)
             said = (found.flags & (putting.CREATED | putting.MOVED)).tolist()
             infos = [batch.links[link] for link in pieces.link.tolist()]
             await self._index.enter(zip(infos, said, strict=True))
@@ -144,8 +152,12 @@ class RedisStore:
         """Reads what predictions are made from, as `Store.snapshots` says."""
         besides = besides_ms or [NOTHING_BESIDES] * len(link_ids)
         tail = [_STRETCHES.pack(context, *more) for context, more in zip(context_ms, besides, strict=True)]
+        lives = self._server.lives
         found = await self._server.run_for_links(scripts.READ, link_ids, self._floor_ms(), tail=tail)
-        return [readable(link_id, replies.snapshot, reply) for link_id, reply in zip(link_ids, found, strict=True)]
+        read = [readable(link_id, replies.snapshot, reply) for link_id, reply in zip(link_ids, found, strict=True)]
+        if not lives:
+            return read
+        return [one and replace(one, changes=(one.changes + lives * _LIFE) % CHANGES_MODULUS) for one in read]
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """Writes states, predictions and ledger entries, as `Store.commit` says.

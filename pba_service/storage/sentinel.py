@@ -116,7 +116,9 @@ class SentinelServer(SingleServer):
             before, old = self._primary, self._current
             self._primary = primary
             self._current = new_client(
-                {**self._address.options, "host": primary[0], "port": primary[1]}, self.timeout_s
+                {**self._address.options, "host": primary[0], "port": primary[1]},
+                self.timeout_s,
+                met=self._meets(None),
             )
             if old is None:
                 return False

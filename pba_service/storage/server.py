@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,14 +17,14 @@ from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.keys import MARK, link_key
 from pba_service.storage.packing import packing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pba_service.storage.scripts import Script
@@ -39,6 +43,46 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class Repeats:
+    """Whether something was, or may have been, sent again: then an answer may tell of what the first sending did."""
+
+    seen: bool = False
+
+
+_repeats: ContextVar[Repeats | None] = ContextVar("repeats", default=None)
+
+
+@contextmanager
+def repeats() -> Iterator[Repeats]:
+    """Notes whether anything that is asked of a server inside is sent again because a connection was lost."""
+    noted = Repeats()
+    token = _repeats.set(noted)
+    try:
+        yield noted
+    finally:
+        _repeats.reset(token)
+
+
+def note_repeat() -> None:
+    """Something is sent again."""
+    if (noted := _repeats.get()) is not None:
+        noted.seen = True
+
+
+class _NotingRetry(Retry):
+    """redis-py's, which tells that it repeats."""
+
+    async def call_with_retry(
+        self, do: Callable[[], Awaitable[Any]], fail: Callable[..., Any], *rest: Any, **how: Any
+    ) -> Any:
+        async def failed(*error: Any) -> Any:
+            note_repeat()
+            return await fail(*error)
+
+        return await super().call_with_retry(do, failed, *rest, **how)
+
+
 def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
     """What every connection has in common.
 
@@ -49,18 +93,40 @@ def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
         "protocol": 2,
         "socket_connect_timeout": timeout_s / 2,
         "socket_timeout": timeout_s,
-        "retry": Retry(
+        "retry": _NotingRetry(
             ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, supported_errors=(RedisConnectionError,)
         ),
     }
 
 
-def new_client(options: dict[str, Any], timeout_s: float, *, retries: int = 3) -> Redis:
-    """A client whose pool makes callers wait for a connection, up to the deadline, where others fail at once."""
+def new_client(
+    options: dict[str, Any], timeout_s: float, *, retries: int = 3, met: Callable[[bytes], None] | None = None
+) -> Redis:
+    """A client whose pool makes callers wait for a connection, up to the deadline, where others fail at once.
+
+    `met` is told at the beginning of each connection which run of a server it leads to, before anything is asked there.
+    """
     options = {**options, **connection_options(timeout_s, retries=retries)}
+    if met is not None:
+        options["redis_connect_func"] = _meeting(met)
     options["connection_class"] = packing(options.get("connection_class", Connection))
     pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
+
+
+def _meeting(met: Callable[[bytes], None]) -> Callable[[Any], Awaitable[None]]:
+    async def meet(connection: Any) -> None:
+        await connection.on_connect_check_health()
+        await connection.send_command("INFO", "server")
+        try:
+            told = await connection.read_response()
+        except ResponseError:  # who may not ask does without
+            return
+        found = re.search(rb"run_id:(\w+)", told if isinstance(told, bytes) else str(told).encode())
+        if found:
+            met(found[1])
+
+    return meet
 
 
 async def execute(client: Redis | RedisCluster, command: Command) -> Any:
@@ -98,6 +164,20 @@ class Server(ABC):
     def __init__(self, timeout_s: float) -> None:
         """Takes the longest that one round trip may last, half of it for connecting."""
         self.timeout_s = timeout_s
+        self.lives = 0
+        """Grows when a connection leads to another run of a server than the one before: it may have lost what was
+        written last, and whoever counts what happened there may have counted something else."""
+        self._runs: dict[Any, bytes] = {}
+
+    def _meets(self, place: Any) -> Callable[[bytes], None]:
+        """Notes which run of a server is met at a place."""
+
+        def met(run: bytes) -> None:
+            if self._runs.get(place, run) != run or (place and place not in self._runs):
+                self.lives += 1
+            self._runs[place] = run
+
+        return met
 
     async def run(self, script: Script, calls: Iterable[Call], *, together: int | None = None) -> list[Any]:
         """Runs a script once per call, in any order.
@@ -279,7 +359,7 @@ class StandaloneServer(SingleServer):
 
     def __init__(self, options: dict[str, Any], timeout_s: float) -> None:
         super().__init__(timeout_s)
-        self._client = new_client(options, timeout_s)
+        self._client = new_client(options, timeout_s, met=self._meets(None))
 
     async def close(self) -> None:
         """Frees connections."""
