@@ -165,7 +165,7 @@ def _score_metric(
         forecasts=len(actual),
         mae=mae,
         mape={name: _mape(complete[name], actual) for name in ("served", "last")},
-        settled_ratio=_settled_ratio(complete, actual, np.cumsum(known)[rows] > SETTLED_AFTER),
+        settled_ratio=_settled_ratio(told, actual, np.cumsum(known)[rows] > SETTLED_AFTER),
         mase=mae["served"] / _naive_error(link.series.values[:, column]),
         pinball=_pinball(stated["served"], actual),
         coverage_80=float(((actual >= low_80) & (actual <= high_80)).mean()),
@@ -193,7 +193,7 @@ def _settled_ratio(
     if settled.sum() < LEAST_SETTLED:
         return np.nan
     mae = {name: float(np.abs(values - actual)[settled].mean()) for name, values in forecasts.items()}
-    best = min(mae[name] for name in EXPERTS if name in mae)
+    best = min(mae[name] for name in EXPERTS if np.isfinite(mae[name]))
     return mae["served"] / best if best else np.nan
 
 

@@ -169,7 +169,7 @@ def _advance_few(
     found, yesterday = nearest_of(timeline, waiting.sought, _day_before(target_ms, step_ms))
     closed = [(0, some) for some in settle(states, meet(states, timeline, made_at_ms, waiting, found))]
     values, model_output = metrics_last(windows), _sane(model_output)
-    early.judge(states, values[:, :, -1], made_at_ms)
+    early.judge(states, timeline.newest(), made_at_ms)
     said = intervals.model_median(model_output, levels)
     course = _course(states["learnt"], values, made_at_ms, step_ms, target_ms)
     heard = _heard(values, yesterday.values, course, said)
@@ -293,6 +293,7 @@ def _forecast(
     scale = _scale(learnt, window_values, mixed)
     values = pull.drawn(mixed, heard.experts[:, :, pull.TOWARDS], learnt["pull"], scale)
     values.clip(0, MAXIMA, out=values)
+    np.copyto(values, 0, where=values < intervals.NOTHING)
     awake = ~np.isnan(heard.experts)
     states["heard"] = awake.astype(np.uint16) @ _BITS
     remembered = intervals.tails(

@@ -37,6 +37,10 @@ class ColumnTimeline:
             values[~exists] = np.nan
         return Found(exists, np.where(earlier, times_before, times_after), values)
 
+    def newest(self) -> NDArray[np.float32]:
+        """What was measured just now: float32[n, 4], NaN where a metric was not."""
+        return self._columns.value_at(self._columns.last)
+
     def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
         """Of each metric of one link the value measured nearest to a time, see `timeline.each_nearest`."""
         series = self._columns.series(link)

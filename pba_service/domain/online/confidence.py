@@ -54,21 +54,22 @@ def probability_within(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _share_below(quantiles: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distribution function at `limits`, linear between the quantiles and beyond them to 0 and 1.
+    """The distribution function just below and at two limits, linear between the quantiles and beyond them to 0 and 1.
 
     Args:
         quantiles: float32[5, n, 2].
-        limits: float32[k, n, 2].
+        limits: float32[2, n, 2], the lower one and the upper one of what lies between, both included.
 
     Returns:
-        float32[k, n, 2].
+        float32[2, n, 2].
     """
     span = quantiles[-1] - quantiles[0]
     knots = np.concatenate([(quantiles[0] - span)[None], quantiles, (quantiles[-1] + span)[None]])[:, None]
     lower, upper = knots[:-1], knots[1:]  # float32[6, 1, n, 2]
-    # where two quantiles coincide, all of their mass lies at once below what is not below them
+    # where two quantiles coincide, all of their mass lies at once there: within, if it is on either limit
     part = (limits - lower) / np.maximum(upper - lower, _TINY)
-    part = np.where(limits >= upper, np.float32(1), np.maximum(part, 0))
+    beyond = np.stack([limits[0] > upper[:, 0], limits[1] >= upper[:, 0]], axis=1)
+    part = np.where(beyond, np.float32(1), np.maximum(part, 0))
     part *= _MASSES
     share: NDArray[np.float32] = np.add.reduce(part, axis=0)
     return share

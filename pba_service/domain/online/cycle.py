@@ -130,7 +130,7 @@ def learn(
         mean: float32[n, 4], the mean of 100 when the forecast was made, the first guess of the level; NaN where the
             metric was not forecast, and nothing is learnt.
         target_ms: int64[n].
-        step_ms: int64[n], cadence.
+        step_ms: int64[n], between one value that is learnt from and the next.
         settled: uint32[n, 4], forecasts compared before.
     """
     compared = ~np.isnan(actual - mean)

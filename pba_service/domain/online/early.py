@@ -27,6 +27,9 @@ LIMIT = np.float32(0.8)
 """One value counts at most as this many mean absolute errors more or less than the combination's."""
 
 
+_GONE = np.float32(1e-6)
+
+
 def log_weight(learnt: NDArray[np.void]) -> NDArray[np.float32]:
     """The log weights that a forecast is made with, not normalised: float32[n, 4, experts]."""
     now: NDArray[np.float32] = learnt["log_weight"] - RATE * learnt["early"]
@@ -34,17 +37,24 @@ def log_weight(learnt: NDArray[np.void]) -> NDArray[np.float32]:
 
 
 def judge(states: States, newest: NDArray[np.float32], made_at_ms: NDArray[np.int64]) -> None:
-    """Takes the newest value of each link into account, once.
+    """Takes the newest value of each link into account, once; where no forecast waits, what was known fades.
 
     Args:
         states: STATE[n], `learnt` of which is changed in place.
-        newest: float32[n, 4], NaN where not measured, which changes nothing.
+        newest: float32[n, 4], NaN where not measured, which changes nothing: a value that is older than the forecast
+            was known to it, and the last value would always be right.
         made_at_ms: int64[n], when it was measured.
     """
     target, made = states["target_ms"], states["made_at_ms"]
     waits = (target > made_at_ms[:, None]) & (target != FREE) & (made < made_at_ms[:, None])
     link, slot = np.arange(len(states)), np.where(waits, made, -1).argmax(axis=1)
-    new = waits[link, slot] & (states["last_made_at_ms"] < made_at_ms)
+    later = states["last_made_at_ms"] < made_at_ms
+    waited = waits[link, slot]
+    new = waited & later
+    idle = later & ~waited
+    if np.count_nonzero(idle):
+        faded = KEPT * states["learnt"]["early"][idle]
+        states["learnt"]["early"][idle] = np.where(np.abs(faded) < _GONE, np.float32(0), faded)
     if not np.count_nonzero(new):
         return
     waiting = pending_of(states, link, slot)

@@ -41,7 +41,7 @@ def learn(
         error: float32[n, 4], realised minus forecast; NaN where there is nothing to compare.
         scale: float32[n, 4], the mean absolute error.
         target_ms: int64[n].
-        step_ms: int64[n], cadence.
+        step_ms: int64[n], between one value that is learnt from and the next.
         settled: uint32[n, 4], forecasts compared before.
     """
     pace = hours.pace(step_ms, settled, MEMORY_DAYS, np.float32(1))

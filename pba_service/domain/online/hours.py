@@ -66,7 +66,7 @@ def pace(
     """How far one value moves its hour, so that each is a mean of so many days, and of all there were before: [n, 4].
 
     Args:
-        step_ms: int64[n], cadence.
+        step_ms: int64[n], between one value and the next.
         settled: uint32[n, 4], values before.
         memory_days: Days that an hour is a mean of.
         share: Of the days, those with this hour.

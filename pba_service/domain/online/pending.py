@@ -103,6 +103,18 @@ def _turns(link: NDArray[np.intp], target_ms: NDArray[np.int64]) -> NDArray[np.i
     return turn
 
 
+def _spacing_ms(horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How far apart forecasts must be made for both to be kept."""
+    spacing: NDArray[np.int64] = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
+    return spacing
+
+
+def kept_every_ms(horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How far apart those that are kept, and settled, are made: a step, or several on a fine cadence."""
+    every: NDArray[np.int64] = np.maximum(-(-_spacing_ms(horizon_ms, step_ms) // step_ms), 1) * step_ms
+    return every
+
+
 def free_slot(
     states: States, made_at_ms: NDArray[np.int64], horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -114,7 +126,7 @@ def free_slot(
     """
     free = states["target_ms"] == FREE
     slot = free.argmax(axis=1)
-    spacing = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
+    spacing = _spacing_ms(horizon_ms, step_ms)
     kept = free[np.arange(len(slot)), slot] & (made_at_ms - states["last_kept_ms"] >= spacing)
     for i in (states["last_made_at_ms"] == made_at_ms).nonzero()[0].tolist():
         same = ~free[i] & (states["made_at_ms"][i] == made_at_ms[i])

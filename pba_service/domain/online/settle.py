@@ -10,7 +10,7 @@ import numpy as np
 from pba_service.domain.forecast import LedgerEntry, hits
 from pba_service.domain.online import codes, combine, confidence, cycle, hourly, intervals, pull
 from pba_service.domain.online.experts import LAST, MEAN_100
-from pba_service.domain.online.pending import release
+from pba_service.domain.online.pending import kept_every_ms, release
 from pba_service.domain.online.state import pending_of, put_learnt, take_learnt
 
 if TYPE_CHECKING:
@@ -77,10 +77,12 @@ def settle(states: States, meetings: Meetings) -> list[Closed]:
         now = slice(None) if turns == 1 else np.flatnonzero(meetings.turn == turn)
         rows, slots, actual = meetings.link[now], meetings.slot[now], meetings.actual[now]
         waiting, target_ms = pending_of(states, rows, slots), states["target_ms"][rows, slots]
+        step_ms = 2 * waiting["tolerance_ms"].astype(np.int64)
+        every_ms = kept_every_ms(target_ms - states["made_at_ms"][rows, slots], step_ms)
         every = len(rows) == len(states)
         learnt = states["learnt"] if every else take_learnt(states, rows)
         tails = intervals.stated(waiting["tails"], waiting["predicted"], waiting["scale"])
-        _learn(learnt, waiting, tails, actual, target_ms)
+        _learn(learnt, waiting, tails, actual, target_ms=target_ms, every_ms=every_ms)
         if not every:
             put_learnt(states, rows, learnt)
         closed.append(
@@ -106,9 +108,11 @@ def _learn(
     waiting: NDArray[np.void],
     tails: NDArray[np.float32],
     actual: NDArray[np.float32],
+    *,
     target_ms: NDArray[np.int64],
+    every_ms: NDArray[np.int64],
 ) -> None:
-    """Updates LEARNT[n] by one forecast each; `tails` is float32[n, 4, 4], as stated."""
+    """Updates LEARNT[n] by one forecast each, one of which comes `every_ms`; `tails` is float32[n, 4, 4], as stated."""
     predicted, unit = waiting["predicted"], waiting["scale"]
     distance = actual - predicted
     error = np.abs(distance)
@@ -122,7 +126,7 @@ def _learn(
     misses = np.subtract(distance[..., None], experts, out=experts)
     when: _When = {
         "target_ms": target_ms,
-        "step_ms": 2 * waiting["tolerance_ms"].astype(np.int64),
+        "step_ms": every_ms,  # on a fine cadence not each is learnt from: memories are times, not counts of samples
         "settled": settled,
     }
     hourly.learn(learnt["hourly"], distance - codes.unpack(waiting["others"]) * unit, scale, **when)

@@ -104,6 +104,17 @@ class Timeline:
             best[row], measured[row] = self._search(int(link[row]), int(wanted_ms[row]), int(tolerance_ms[row]))
         return self._found(link, best, measured)
 
+    def newest(self) -> NDArray[np.float32]:
+        """What was measured just now: float32[n, 4], NaN where a metric was not."""
+        values = np.full((len(self._series), len(METRICS)), np.nan, np.float32)
+        current = self._newest_ms == self._now_ms
+        for link in range(len(self._series)):
+            times = self._times[link]
+            at = int(self._last[link]) if current[link] else int(times.searchsorted(self._now_ms[link]))
+            if at < len(times) and times[at] == self._now_ms[link]:
+                values[link] = self._series[link].values[at]
+        return values
+
     def each_nearest(self, link: int, wanted_ms: int, tolerance_ms: int) -> NDArray[np.float32]:
         """Of each metric of one link the value measured nearest to a time, see `each_nearest`."""
         now_ms = int(self._now_ms[link])

@@ -13,7 +13,7 @@ from pba_service.engine.advance import Options, advance
 from pba_service.engine.models import Route
 from pba_service.engine.ports import LinkState, Snapshot
 from pba_service.evaluation import replay, score_all, summarise, text_table
-from pba_service.evaluation.scores import RECENT_FORECASTS, SIMPLE
+from pba_service.evaluation.scores import RECENT_FORECASTS, SETTLED_AFTER, SIMPLE
 from pba_service.files import JsonlWriter
 from pba_service.settings import SHIPPED_MODELS
 from tests.fakes import LastValueModel
@@ -114,6 +114,22 @@ def test_scores_are_those_of_the_definitions():
         assert metric.interval_score["served"] == pytest.approx((high - low + 20 * outside).mean())
         change = np.abs(np.diff(link.series.values[:, column].astype(float))).mean()
         assert metric.mase == pytest.approx(metric.mae["served"] / change)
+
+
+def test_a_forecaster_that_slept_at_first_is_among_those_that_a_settled_combination_is_held_to():
+    """Yesterday's value is not known on the first day; of a link that repeats to the minute it is the best by far."""
+    day = walk(288, step_ms=5 * MINUTE).values
+    values = np.tile(day, (6, 1)) + np.random.default_rng(3).normal(0, 0.01, (6 * 288, 4))
+    times = START + np.arange(len(values), dtype=np.int64) * 5 * MINUTE
+    [link] = replayed(Series(times, np.clip(values, 0, [1e8, 1e6, 1, 1e6]).astype(np.float32)))
+    [scores] = score_all([link], collection)
+    [bandwidth] = [metric for metric in scores.metrics if metric.metric == METRICS[0]]
+    assert "seasonal" not in bandwidth.mae  # over all forecasts
+    judged = np.isfinite(link.actual[:, 0])
+    errors = np.abs(link.experts[judged, 0] - link.actual[judged, :1])[SETTLED_AFTER:].mean(axis=0)
+    served = np.abs(link.values[judged, 0] - link.actual[judged, 0])[SETTLED_AFTER:].mean()
+    assert np.nanargmin(errors) == EXPERTS.index("seasonal")
+    assert bandwidth.settled_ratio == pytest.approx(served / errors.min(), rel=1e-4)
 
 
 def test_the_best_recent_forecaster_chooses_by_what_is_settled():

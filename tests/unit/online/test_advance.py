@@ -259,6 +259,45 @@ def test_a_sample_that_is_looked_at_again_tells_nothing_new():
     assert np.abs(before).max() > 0
 
 
+@pytest.mark.parametrize("held_as", [list, Columns.of])
+def test_a_value_that_a_forecast_knew_does_not_judge_it(held_as):
+    """A metric that is measured every third time stands in the window until it is measured again."""
+    always, now_and_then = walk(200), walk(200)
+    now_and_then.values[np.arange(200) % 3 != 2, 0] = np.nan
+    replay = Replay(now_and_then, held_as=held_as).run(range(60, 198))
+    before = replay.states["learnt"]["early"].copy()
+    assert np.isnan(now_and_then.values[198, 0])
+    replay.step(198)
+    after = replay.states["learnt"]["early"]
+    assert np.array_equal(after[0, 0], before[0, 0])
+    assert not np.array_equal(after[0, 1], before[0, 1])
+    # measured always or now and then, the last value is as good a forecaster of this walk with noise: a poor one
+    for link in (always, now_and_then):
+        early = Replay(link, held_as=held_as).run(range(60, 200)).states["learnt"]["early"]
+        assert early[0, 0, online.EXPERTS.index("last")] > 0.3
+
+
+def test_what_the_newest_values_said_fades_where_no_forecast_waits_any_more():
+    """A link that is measured every minute, and then every quarter of an hour."""
+    minutes, quarters = walk(120), walk(60, seed=1)
+    minutes.values[100:] *= 2
+    times = np.append(minutes.times_ms, minutes.times_ms[-1] + 15 * STEP_MS * np.arange(1, 61))
+    series = Series(times, np.concatenate([minutes.values, quarters.values]))
+    replay = Replay(series).run(range(20, 120))
+    assert np.abs(replay.states["learnt"]["early"]).max() > 1
+    replay.run(range(140, 180))
+    assert np.abs(replay.states["learnt"]["early"]).max() < 0.05
+
+
+def test_a_link_that_carries_nothing_is_foretold_to_carry_nothing_and_surely():
+    series = walk(400)
+    series.values[:] = 0, np.nan, 1, np.nan
+    replay = Replay(series, slots=100).run(range(20, 400))
+    assert replay.forecasts[-1].values[0, 0] == 0
+    assert replay.forecasts[-1].confidence[0] > 0.9
+    assert all(entry.hit for entry in replay.entries[0])
+
+
 def test_what_is_not_predicted_has_no_weights():
     [record] = online.records(Replay(walk(metrics=(True, False, True, True))).run(range(20, 60)).states)
     assert record.weights.sum(axis=1) == pytest.approx([1, 0, 1, 1], abs=1e-6)
@@ -324,6 +363,36 @@ def test_finer_cadences_than_the_ring_holds_are_thinned_evenly():
     assert len(kept) > 30
     assert gaps.max() - gaps.min() <= 10_000
     assert gaps.mean() < 70_000
+
+
+@pytest.mark.parametrize("step_ms", [60_000, 20_000, 5_000])
+def test_the_usual_level_remembers_a_day_whatever_the_cadence(step_ms):
+    """An old link has doubled its level; on a fine cadence only some of its forecasts are kept and learnt from."""
+    slots, samples = 30, 6 * 3_600_000 // step_ms
+    series = walk(slots + samples, step_ms=step_ms)
+    noise = np.random.default_rng(1).normal(0, 0.05, (len(series), 4))
+    series.values[:] = np.array([80, 30, 0.02, 4]) * np.exp(noise)
+    states = online.decode([b""])
+    learnt = states["learnt"]
+    learnt["settled"], learnt["scale"], learnt["course"]["error"] = 1_000_000, [4, 1.5, 0.001, 0.2], 0.5
+    learnt["course"]["level"] = np.log(np.array([40, 15, 0.01, 2]))
+    ends, reach = np.arange(slots, len(series)), 1_000_000 // step_ms
+    windows = windows_at(series, ends, slots, step_ms)
+    for i, end in enumerate(ends.tolist()):
+        recent = slice(max(end - reach, 0), end + 1)
+        states = online.advance(
+            states,
+            series=[Series(series.times_ms[recent], series.values[recent])],
+            made_at_ms=windows.made_at_ms[i : i + 1],
+            step_ms=windows.step_ms[i : i + 1],
+            target_ms=windows.made_at_ms[i : i + 1] + 900_000,
+            windows=windows.values[i : i + 1],
+            model_output=guess(windows.values[i : i + 1]),
+            levels=LEVELS,
+            model_version="m",
+        ).states
+    left = (np.log(80) - states["learnt"]["course"]["level"][0, 0]) / np.log(2)
+    assert left == pytest.approx(np.exp(-5.75 / 24), abs=0.05)  # the first quarter of an hour nothing is settled
 
 
 def test_a_link_that_skips_a_metric_for_a_while_goes_on_learning_the_others():

@@ -308,6 +308,17 @@ def test_the_quantiles_probability_of_a_hit():
     assert confidence.probability_within(quantiles)[0] == pytest.approx(sure * half, rel=0.01)
 
 
+def test_what_is_certain_to_be_zero_is_a_certain_hit():
+    quantiles = np.full((3, 4, len(QUANTILES)), np.nan, np.float32)
+    quantiles[0, 0] = 0
+    quantiles[1, 0] = [0, 0, 0, 0, 3]
+    quantiles[2, 0] = [80, 80, 100, 120, 120]  # both edges count as within
+    certain, likely, edges = confidence.probability_within(quantiles)
+    assert certain == pytest.approx(1)
+    assert likely == pytest.approx(0.85)
+    assert edges == pytest.approx(0.9)
+
+
 @given(st.data())
 def test_the_nearest_sample_is_found_among_many_links(data):
     count = data.draw(st.integers(1, 3))
