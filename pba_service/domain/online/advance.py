@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 FEW = 1024
 """Links that are advanced at once: what belongs to them stays in the processor's cache."""
 
+JUDGED = 2
+"""Metrics, the first ones, that a forecast is a hit or a miss by: bandwidth and latency."""
+
 _DAY_MS = 86_400_000
 _BITS = (1 << np.arange(len(EXPERTS))).astype(np.uint16)
 
@@ -293,7 +296,8 @@ def _forecast(
     scale = _scale(learnt, window_values, mixed)
     values = pull.drawn(mixed, heard.experts[:, :, pull.TOWARDS], learnt["pull"], scale)
     values.clip(0, MAXIMA, out=values)
-    np.copyto(values, 0, where=values < intervals.NOTHING)
+    judged = values[:, :JUDGED]
+    np.copyto(judged, 0, where=judged < intervals.NOTHING)
     awake = ~np.isnan(heard.experts)
     states["heard"] = awake.astype(np.uint16) @ _BITS
     remembered = intervals.tails(

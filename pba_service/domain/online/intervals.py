@@ -57,8 +57,8 @@ LOWER = MEDIAN
 TAIL_LEVELS = np.array(experts.TAIL_LEVELS, np.float32)
 
 NOTHING = np.float32(1e-6)
-"""The least that an error is measured in, in a metric's unit. A forecast below it is a forecast of zero: forecasters
-that know logarithms never say zero, and within a share of next to nothing zero would not lie."""
+"""The least that an error is measured in, in a metric's unit. A bandwidth or latency foretold below it is foretold as
+zero: forecasters that know logarithms never say zero, and within a share of next to nothing zero would not lie."""
 
 _HALF_LIMIT = np.float32(60_000)  # within float16
 _WIDTH = priors.TAIL_WIDTH[: LOWER - 1 : -1]  # of the 90 % and of the 80 % interval: the usual tails are symmetric
