@@ -54,7 +54,15 @@ from pba_service.storage.durability import Durability
 from pba_service.storage.guarded import GuardedStore, GuardOptions
 from pba_service.storage.keeper import Keeper
 from pba_service.storage.registry import RedisRegistry
-from pba_service.surroundings import now_ms, open_metrics, open_store, redis_at, watch_files, write_ports
+from pba_service.surroundings import (
+    now_ms,
+    open_metrics,
+    open_store,
+    redis_at,
+    started_before,
+    watch_files,
+    write_ports,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -155,18 +163,10 @@ async def run(settings: Settings, clock: Clock = now_ms) -> None:
     for kind in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(kind, stop.set)
     async with AsyncExitStack() as stack:
-        starting = asyncio.ensure_future(stack.enter_async_context(running(settings, clock=clock)))
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():  # told to stop before it served
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            _log.info("stopped")
-            return
-        starting.result()
-        keep_from_collection()
-        await stopping
-        _log.info("stopping")
+        if await started_before(stop, stack.enter_async_context(running(settings, clock=clock))):
+            keep_from_collection()
+            await stop.wait()
+            _log.info("stopping")
     _log.info("stopped")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pba_service import transfer
 from pba_service.engine.supervisor import Supervisor
@@ -17,7 +18,7 @@ from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -42,6 +43,21 @@ async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
     level = Durability.ALWAYS if wanted is Durability.AUTO else wanted
     embedded = await stack.enter_async_context(EmbeddedServer(settings.data_dir, durability=level))
     return embedded.url
+
+
+async def started_before(stop: asyncio.Event, start: Coroutine[Any, Any, object]) -> bool:
+    """Whether something had started before `stop` was set; else its start is broken off. Raises what the start does."""
+    starting, stopping = asyncio.ensure_future(start), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    finally:
+        stopping.cancel()
 
 
 def open_store(stack: AsyncExitStack, server: Server, settings: Settings, clock: Clock = now_ms) -> RedisStore:

@@ -241,18 +241,37 @@ def slot_and_owner(group, key):
     raise AssertionError
 
 
+class Move:
+    """The slot of a key on its way to the next node; its keys stay where they are until they are carried."""
+
+    def __init__(self, group, key):
+        self._nodes = group.nodes
+        self._slot, self.source = slot_and_owner(group, key)
+        self.target = group.nodes[(group.nodes.index(self.source) + 1) % len(group.nodes)]
+        self._ids = {node: self._ask(node, "MYID").decode() for node in group.nodes}
+        self._ask(self.target, "SETSLOT", self._slot, "IMPORTING", self._ids[self.source])
+        self._ask(self.source, "SETSLOT", self._slot, "MIGRATING", self._ids[self.target])
+
+    def _ask(self, node, *command):
+        return node.client.execute_command("CLUSTER", *command)
+
+    def carry(self, *keys):
+        """Moves some of its keys; by default all."""
+        keys = keys or self._ask(self.source, "GETKEYSINSLOT", self._slot, 1_000)
+        self.source.client.execute_command("MIGRATE", "127.0.0.1", self.target.port, "", 0, 5_000, "KEYS", *keys)
+
+    def end(self):
+        """Moves what is left, and gives the slot to the node."""
+        self.carry()
+        for node in (self.target, self.source, *self._nodes):
+            self._ask(node, "SETSLOT", self._slot, "NODE", self._ids[self.target])
+
+
 def move(group, key):
     """Gives the slot of a key, with all its keys, to the next node."""
-    slot, source = slot_and_owner(group, key)
-    target = group.nodes[(group.nodes.index(source) + 1) % len(group.nodes)]
-    ids = {node: node.client.execute_command("CLUSTER", "MYID").decode() for node in group.nodes}
-    target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-    source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-    names = source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000)
-    source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *names)
-    for node in (target, source, *group.nodes):
-        node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-    return source, target
+    moving = Move(group, key)
+    moving.end()
+    return moving.source, moving.target
 
 
 def _started(stack, folder, *args, port=0):

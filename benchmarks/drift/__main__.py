@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pba_service.domain.columns import Columns
-from pba_service.domain.drift import ConditionKind, decode, encode, follow
+from pba_service.domain.drift import ConditionKind, Record, decode, encode, follow
 from pba_service.domain.profiles import PROFILES
 from pba_service.domain.samples import Series
 from pba_service.domain.simulate import LinkSimulator
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--traces", type=Path)
     parser.add_argument("--most", type=int, default=3_000, help="samples of each measured link")
     arguments = parser.parse_args()
+    print(f"a link's record: {len(encode(Record()))} bytes while nothing is told", flush=True)
     if arguments.traces:
         measured(arguments.traces, arguments.most)
     else:

@@ -131,9 +131,12 @@ class ReadyAnswers:
         """
         message, now_s = convert.parameters(answer), self._clock()
         until_s = min(now_s + random.uniform(*PLAN_FOR_S), answer.holds_until_ms / 1000)  # noqa: S311 - no secret
-        if len(ask) > MAX_ASK_BYTES or until_s <= now_s:
-            return message.SerializeToString()
-        if answer.prediction is None or answer.prediction.stale_since_ms is not None:
+        if (
+            answer.prediction is None
+            or answer.prediction.stale_since_ms is not None
+            or until_s <= now_s
+            or len(ask) > MAX_ASK_BYTES
+        ):
             return message.SerializeToString()
         message.ClearField("apply_at")
         planned = _Planned(answer.prediction, heard, until_s, answer.apply_at_ms, message.SerializeToString())

@@ -11,13 +11,13 @@ from redis.exceptions import AskError, ClusterError, MovedError, RedisError, Try
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pba_service.storage.keys import link_key
+from pba_service.storage.repeats import note_repeat
 from pba_service.storage.server import (
     MAX_CONNECTIONS,
     Server,
     connection_options,
     execute,
     new_client,
-    note_repeat,
     send,
 )
 

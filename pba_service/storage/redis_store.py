@@ -20,8 +20,8 @@ from pba_service.storage.defaults import LEDGER_RETENTION_MS, MAX_LINKS, TIMEOUT
 from pba_service.storage.events import Followed, Heard, Own, announce_outcome, follow
 from pba_service.storage.index import LinkIndex
 from pba_service.storage.recent import RecentBatches
+from pba_service.storage.repeats import repeats
 from pba_service.storage.replies import readable
-from pba_service.storage.server import repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

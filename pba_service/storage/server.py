@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -22,9 +18,10 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.keys import MARK, link_key
 from pba_service.storage.packing import packing
+from pba_service.storage.repeats import NotingRetry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from pba_service.storage.scripts import Script
@@ -43,46 +40,6 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Repeats:
-    """Whether something was, or may have been, sent again: then an answer may tell of what the first sending did."""
-
-    seen: bool = False
-
-
-_repeats: ContextVar[Repeats | None] = ContextVar("repeats", default=None)
-
-
-@contextmanager
-def repeats() -> Iterator[Repeats]:
-    """Notes whether anything that is asked of a server inside is sent again because a connection was lost."""
-    noted = Repeats()
-    token = _repeats.set(noted)
-    try:
-        yield noted
-    finally:
-        _repeats.reset(token)
-
-
-def note_repeat() -> None:
-    """Something is sent again."""
-    if (noted := _repeats.get()) is not None:
-        noted.seen = True
-
-
-class _NotingRetry(Retry):
-    """redis-py's, which tells that it repeats."""
-
-    async def call_with_retry(
-        self, do: Callable[[], Awaitable[Any]], fail: Callable[..., Any], *rest: Any, **how: Any
-    ) -> Any:
-        async def failed(*error: Any) -> Any:
-            note_repeat()
-            return await fail(*error)
-
-        return await super().call_with_retry(do, failed, *rest, **how)
-
-
 def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
     """What every connection has in common.
 
@@ -93,7 +50,7 @@ def connection_options(timeout_s: float, *, retries: int = 3) -> dict[str, Any]:
         "protocol": 2,
         "socket_connect_timeout": timeout_s / 2,
         "socket_timeout": timeout_s,
-        "retry": _NotingRetry(
+        "retry": NotingRetry(
             ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, supported_errors=(RedisConnectionError,)
         ),
     }

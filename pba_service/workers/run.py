@@ -20,7 +20,7 @@ from pba_service.console.relay import Relay
 from pba_service.doors import open_doors
 from pba_service.observability.access import AccessMetrics
 from pba_service.observability.metrics import service_registry
-from pba_service.surroundings import export_once, open_metrics, redis_at, watch_files, write_ports
+from pba_service.surroundings import export_once, open_metrics, redis_at, started_before, watch_files, write_ports
 from pba_service.workers.child import Task
 from pba_service.workers.fleet import Fleet
 from pba_service.workers.port import SharedPort
@@ -84,20 +84,14 @@ async def run(settings: Settings) -> None:
             return await spawn(Task(told, part, _format(settings)))
 
         fleet = Fleet(start, settings.workers, on_exit=collector.ended)
-        stopping = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(fleet.start())
         stack.push_async_callback(fleet.stop, settings.drain_timeout_ms / 1000 + STOP_MARGIN_S)
-        await asyncio.wait((stopping, starting), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():  # told to stop before it served
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        if not await started_before(stop, fleet.start()):
             return
-        starting.result()
         started.set()
         _log.info("workers_serving", workers=settings.workers, port=port.number)
         if settings.ports_file:
             write_ports(settings.ports_file, port.number, metrics.port)
-        await stopping
+        await stop.wait()
         _log.info("stopping")
     _log.info("stopped")
 

@@ -1,44 +1,12 @@
 """What is desired of models is changed once, though the answer may be lost and redis-py asks again."""
 
-import asyncio
-
 import pytest
 
 from pba_service.domain.lifecycle import Desired, Experiment, Pin, Scope
 from pba_service.engine.registry import Registry
 from pba_service.storage.connect import open_server
 from pba_service.storage.registry import RedisRegistry
-from tests.servers import RunningServer, free_ports, short_folder
-
-
-class LosesAnswers:
-    """Passes bytes on; once armed, the next answer to a proposal is lost with its connection, after it was acted on."""
-
-    def __init__(self, port):
-        self._port, self.armed, self.lost = port, False, 0
-
-    async def serve(self, reader, writer):
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        proposed = False
-
-        async def up():
-            nonlocal proposed
-            while data := await reader.read(65_536):
-                proposed = b"pba:{models}:desired" in data and b"EVAL" in data
-                there_writer.write(data)
-            there_writer.close()
-
-        async def down():
-            while data := await there_reader.read(65_536):
-                if self.armed and proposed and data.startswith(b":"):
-                    self.armed, self.lost = False, self.lost + 1
-                    writer.transport.abort()
-                    there_writer.transport.abort()
-                    return
-                writer.write(data)
-            writer.close()
-
-        await asyncio.gather(up(), down(), return_exceptions=True)
+from tests.integration.storage.lossy import lossy
 
 
 class Changes(Registry):
@@ -54,11 +22,8 @@ class Changes(Registry):
 @pytest.fixture
 async def losing():
     """What loses an answer, what is stored behind it, and who changes that: v3 is active, v2 and v1 were before."""
-    [port] = free_ports(1)
-    with short_folder() as folder:
-        server, proxy = RunningServer(folder, port=port), LosesAnswers(port)
-        listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-        redis = open_server(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}", 5.0)
+    async with lossy(b"EVAL", b"pba:{models}:desired") as proxy:
+        redis = open_server(proxy.url, 5.0)
         shared = RedisRegistry(redis)
         registry = Changes(shared)
         try:
@@ -68,8 +33,6 @@ async def losing():
             assert proxy.lost == 1
         finally:
             await redis.close()
-            listening.close()
-            server.close()
 
 
 async def test_one_rollback_goes_back_one_version(losing):
