@@ -103,32 +103,36 @@ def _turns(link: NDArray[np.intp], target_ms: NDArray[np.int64]) -> NDArray[np.i
     return turn
 
 
-def _spacing_ms(horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far apart forecasts must be made for both to be kept."""
-    spacing: NDArray[np.int64] = -(-horizon_ms // (PENDING_SLOTS - 2)) - step_ms // 2
+def _spacing_ms(horizon_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How far apart forecasts are kept at least, on average: so far that the ring holds those of a horizon."""
+    spacing: NDArray[np.int64] = -(-horizon_ms // (PENDING_SLOTS - 2))
     return spacing
 
 
 def kept_every_ms(horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """How far apart those that are kept, and settled, are made: a step, or several on a fine cadence."""
-    every: NDArray[np.int64] = np.maximum(-(-_spacing_ms(horizon_ms, step_ms) // step_ms), 1) * step_ms
+    every: NDArray[np.int64] = np.maximum(_spacing_ms(horizon_ms), step_ms)
     return every
 
 
 def free_slot(
     states: States, made_at_ms: NDArray[np.int64], horizon_ms: NDArray[np.int64], step_ms: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Where the next forecast of each link goes, and whether it is kept at all.
+    """Where the next forecast of each link goes, and whether it is kept at all; its place becomes the states' newest.
 
     A link predicted again from the same sample, because an older one was corrected or came late, keeps the newer
-    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, only those far
-    enough from the last kept one are kept, so that those settled stay evenly spread over time.
+    forecast in place of the one before. When more forecasts fall into a horizon than the ring holds, as many are kept
+    as it holds, evenly spread over time whatever the cadence: each has a place in a row of places that are so far
+    apart, and is made at most half a step from it; the row begins anew where nothing was made for longer than that.
     """
     free = states["target_ms"] == FREE
     slot = free.argmax(axis=1)
-    spacing = _spacing_ms(horizon_ms, step_ms)
-    kept = free[np.arange(len(slot)), slot] & (made_at_ms - states["last_kept_ms"] >= spacing)
+    before, slack = states["last_kept_ms"], step_ms // 2
+    place = before + _spacing_ms(horizon_ms)
+    place = np.where(place < made_at_ms - slack, made_at_ms, place)
+    kept = free[np.arange(len(slot)), slot] & (place <= made_at_ms + slack)
     for i in (states["last_made_at_ms"] == made_at_ms).nonzero()[0].tolist():
         same = ~free[i] & (states["made_at_ms"][i] == made_at_ms[i])
-        slot[i], kept[i] = (np.argmax(same), True) if same.any() else (slot[i], kept[i])
+        slot[i], kept[i], place[i] = (np.argmax(same), True, before[i]) if same.any() else (slot[i], kept[i], place[i])
+    states["last_kept_ms"] = np.where(kept, place, before)
     return slot, kept

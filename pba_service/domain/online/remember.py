@@ -62,4 +62,3 @@ def remember(
     states["made_at_ms"][rows, slots] = made_at_ms[chosen]
     states["target_ms"][rows, slots] = target_ms[chosen]
     put_pending(states, rows, slots, new)
-    states["last_kept_ms"][chosen] = made_at_ms[chosen]

@@ -78,7 +78,7 @@ STATE = np.dtype(
         ("format", "<u4"),
         ("checksum", "<u4"),
         ("last_made_at_ms", "<i8"),
-        ("last_kept_ms", "<i8"),  # when the newest forecast in `pending` was made
+        ("last_kept_ms", "<i8"),  # the place of the newest forecast in `pending`, see `free_slot`
         ("heard", "<u2", (_METRICS,)),  # a bit for each forecaster that took part in the newest forecast
         ("versions", "S32", (VERSIONS,)),
         ("learnt", LEARNT),
