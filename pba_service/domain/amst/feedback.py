@@ -116,17 +116,17 @@ def _verdict(outcome: TransferOutcome) -> float:
 
 
 def _tried_in_vain(outcomes: Sequence[TransferOutcome]) -> bool:
-    """Whether outcomes with more streams were no better: the slope of log goodput share over log streams is small."""
-    pairs = [
-        (math.log(o.streams), math.log(max(o.effectiveness, 1e-3))) for o in outcomes if o.effectiveness is not None
-    ]
-    if not pairs:
-        return False
-    streams, effects = np.array(pairs).T
-    if np.ptp(streams) < TRIED_SPREAD:
+    """Whether outcomes with more streams were no better: goodput and its share of the expected grew little with them.
+
+    Both are looked at: the share rises where more came through of the same, goodput where more was expected as well.
+    """
+    judged = [o for o in outcomes if o.effectiveness is not None]
+    streams = np.log([o.streams for o in judged])
+    if not judged or np.ptp(streams) < TRIED_SPREAD:
         return False
     centred = streams - streams.mean()
-    return bool((centred @ effects) / (centred @ centred) < GAIN_SLOPE)
+    goodput = np.log([[max(o.effectiveness or 0, 1e-3), max(o.achieved_mbps, 1e-3)] for o in judged])
+    return bool(((centred @ goodput) / (centred @ centred) < GAIN_SLOPE).all())
 
 
 def _ramp(value: float, low: float, high: float) -> float:

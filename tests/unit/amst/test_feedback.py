@@ -87,6 +87,18 @@ def test_more_streams_that_help_are_kept():
     assert history[-1].achieved_mbps >= 85
 
 
+def test_more_streams_that_help_as_much_as_was_expected_of_them_are_kept():
+    # each stream carries 3 of the 4 that are expected of it, however many there are
+    history, by = [], 1.0
+    for minute in range(40):
+        now = NOW_MS + minute * 5 * MINUTE_MS
+        by = correction(history[-64:], now)
+        streams = round(20 * by)
+        told = {"expected_mbps": 4.0 * streams, "achieved_mbps": 3.0 * streams, "streams": streams}
+        history.append(replace(outcome(1), started_at_ms=now - MINUTE_MS, ended_at_ms=now, **told))
+    assert by == pytest.approx(2)
+
+
 @given(st.floats(0, 1.2), st.floats(0, 0.2), st.floats(-0.01, 0.01), st.floats(-0.001, 0.001))
 def test_no_cliff(effect, retransmitted, more, later):
     one = correction([outcome(effect, retransmitted=retransmitted)], NOW_MS)
