@@ -247,7 +247,8 @@ class Retrainer:
         own = LocalFolder(folder)
         bundle = await asyncio.to_thread(own.meant)
         info = await asyncio.to_thread(lambda: own.load(bundle).info)
-        await self._lease.beat(phase=self._phase)
+        # a trainer that could not go on from the serving model began anew: then it has no parent
+        await self._lease.beat(phase=self._phase, parent=info.parent)
         await self._shared.publish(ModelBundle("a retraining", bundle.manifest, bundle.onnx), info)
         return info.version
 

@@ -23,7 +23,7 @@ def quantize_model(model: Path, output: Path, data: Path | None, *, as_json: boo
     """Quantises a model, compares it with the original on this machine, and writes it if it is within bounds.
 
     Raises:
-        CommandError: It is not, or a model or file cannot be read.
+        CommandError: It is not, or a model or file cannot be read or written.
     """
     from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415 - only this command needs it
     from pba_service.evaluation.variant import compare  # noqa: PLC0415
@@ -48,7 +48,10 @@ def quantize_model(model: Path, output: Path, data: Path | None, *, as_json: boo
     _print(comparison, original.info.version, variant.info.version, as_json=as_json)
     if faults := comparison.faults:
         raise CommandError(f"{variant.info.version} is refused: {'; '.join(faults)}", ExitCode.FAILED)
-    quantize.write(made, output)
+    try:
+        quantize.write(made, output)
+    except OSError as error:
+        raise CommandError(f"{output}: {error.strerror or error}") from None
     tell(f"wrote {output}")
 
 

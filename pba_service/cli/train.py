@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pba_service.cli.export import export_file
-from pba_service.cli.told import CommandError, tell
+from pba_service.cli.told import CommandError, ExitCode, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,8 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
         chosen: Options that were given; the others are the trainer's own.
 
     Raises:
-        CommandError: The training extra is not installed, or an option is wrong.
+        CommandError: The training extra is not installed, an option is wrong, the measurements are too few, or a
+            model's file cannot be read or written.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -41,12 +42,17 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
         options = TrainOptions(output=output, data=data, model=model, **chosen)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    from pba_service.training.dataset import TooFewExamplesError  # noqa: PLC0415 - needs the extra
     from pba_service.training.finetune import NotRestorableError  # noqa: PLC0415 - needs the extra
 
     try:
         manifest = train(options, progress=tell)
     except NotRestorableError as error:
         raise CommandError(f"cannot go on from {options.parent}: {error}") from None
+    except TooFewExamplesError as error:
+        raise CommandError(str(error), ExitCode.NOT_YET) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or output}: {error.strerror or error}") from None
     typer.echo(manifest)
 
 

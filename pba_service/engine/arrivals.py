@@ -78,11 +78,11 @@ class Arrivals:
     def _look(self, *, at_start: bool) -> list[Arrival]:
         found = self._folder.scan()
         fresh = []
-        for position, one in enumerate(found):
+        for one in found:
             steady = at_start or self._seen.get(one.where) == one.stamp
             if not steady or self._read.get(one.where, ("",))[0] == one.stamp:
                 continue
-            arrival = self._describe(one, meant=position == 0, at_start=at_start)
+            arrival = self._describe(one, at_start=at_start)
             self._read[one.where] = (one.stamp, arrival)
             if arrival:
                 fresh.append(arrival)
@@ -91,11 +91,11 @@ class Arrivals:
         self.local = {arrival.info.version: arrival for _, arrival in self._read.values() if arrival}
         return fresh
 
-    def _describe(self, found: FoundModel, *, meant: bool, at_start: bool) -> Arrival | None:
+    def _describe(self, found: FoundModel, *, at_start: bool) -> Arrival | None:
         try:
             info = self._folder.describe(self._folder.read(found))
         except ModelRefusedError as error:
             _log.warning("model_refused", where=found.where, reason=error.reason)
             self._on_refused(error)
             return None
-        return Arrival(found, info, meant, at_start)
+        return Arrival(found, info, found.meant, at_start)

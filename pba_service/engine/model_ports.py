@@ -36,12 +36,14 @@ class FoundModel:
         stamp: Changes when a file is written or replaced.
         written_ns: When one of its files was written last, since the Unix epoch.
         bare: Whether it is an ONNX file without a manifest.
+        meant: Whether it is the one that `PBA_MODEL_PATH` means.
     """
 
     where: str
     stamp: str
     written_ns: int
     bare: bool = False
+    meant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class ModelFolder(Protocol):
     """The model folder of this replica. Blocking: called in a thread."""
 
     def scan(self) -> list[FoundModel]:
-        """What lies there now, the one that `PBA_MODEL_PATH` means first if there is one."""
+        """What lies there now, the one that `PBA_MODEL_PATH` means first; of several it may mean none."""
         ...
 
     def read(self, found: FoundModel) -> ModelBundle:

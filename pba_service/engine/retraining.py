@@ -154,7 +154,10 @@ class Retraining:
         """Ends the run that was started here, if there is one; where somebody asked for it, it is asked for again."""
         await self._trainer.stop()
         if self._launched:
-            await self._records.change(lambda record: record.again(self._launched))
+            try:
+                await self._records.change(lambda record: record.again(self._launched))
+            except PbaError as error:  # ending goes on without
+                _log.warning("retraining_not_asked_for_again", reason=str(error))
 
     @property
     def absent(self) -> str:

@@ -182,7 +182,11 @@ class Stock:
             return
         try:
             bundle = await self._in_thread(self._folder.read, local.found)
-            await self._shared.publish(bundle, local.info)
+            # it may have been written since it was looked at: then what lies there is another model, or half of one
+            info = await self._in_thread(self._folder.describe, bundle)
+            if (info.version, info.checksum_sha256) != (version, local.info.checksum_sha256):
+                raise ModelRefusedError(bundle.where, f"it is {info.version} by now", "unreadable")  # noqa: TRY301 - told as any other
+            await self._shared.publish(bundle, info)
         except (ModelRefusedError, CapacityExceededError, ModelConflictError) as error:
             _log.warning("model_not_shared", version=version, reason=str(error))
 

@@ -6,6 +6,7 @@ it; or, where its signature says all there is to know, an ONNX file alone (`bare
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pba_service.runtime.vet import MAX_MANIFEST_BYTES, MAX_ONNX_BYTES, read_bou
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
 
 PREFERRED = ("pba_lstm", "bandwidth_lstm")
@@ -122,6 +124,28 @@ def read(place: Place) -> ModelBundle:
     if onnx.name != said.onnx_name:
         raise ModelRefusedError(str(onnx), f"the manifest beside it is of {said.onnx_name}")
     return ModelBundle(place.where, text, read_bounded(onnx, MAX_ONNX_BYTES))
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a model's files by name, the manifest last, each by renaming, so that nobody sees half of one.
+
+    Nothing is replaced before all of it is on disk: a disk that fills up leaves the model that was there before.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partials = {name: folder / f".{name}.partial" for name in files}
+    try:
+        for name, content in files.items():
+            partials[name].write_bytes(content)
+    except OSError:
+        for partial in partials.values():
+            with suppress(OSError):
+                partial.unlink()
+        raise
+    for name, partial in partials.items():
+        partial.replace(folder / name)
 
 
 def _of_file(onnx: Path) -> Place:

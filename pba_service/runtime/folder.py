@@ -25,7 +25,7 @@ class LocalFolder:
         self._places: dict[str, files.Place] = {}
 
     def scan(self) -> list[FoundModel]:
-        """What lies there now, the model that the path means first if there is one."""
+        """What lies there now, the model that the path means first; of several it may mean none."""
         folder = self._path.parent if self._path.suffix == ".onnx" else self._path
         found = {place.where: place for place in files.places(folder)}
         try:
@@ -36,7 +36,13 @@ class LocalFolder:
             found = {meant.where: meant, **{where: place for where, place in found.items() if where != meant.where}}
         self._places = found
         return [
-            FoundModel(where, place.stamp(), place.written_ns(), place.manifest is None)
+            FoundModel(
+                where,
+                place.stamp(),
+                place.written_ns(),
+                bare=place.manifest is None,
+                meant=meant is not None and where == meant.where,
+            )
             for where, place in found.items()
         ]
 

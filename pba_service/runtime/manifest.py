@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ SCHEMA = 1
 MANIFEST_FILE = "manifest.json"
 SCORED_PART = "test"
 _MAX_SLOTS = 10_000
+_MAX_MS = 366 * 86_400_000  # of a horizon, and of a golden window's cadence
+_MAX_COUNT = 2**32 - 1  # the smallest that callers are told of counts in
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
 _NAMES = "at most 32 letters, digits and _ . + -"  # what links remember of a version
 
@@ -73,6 +75,8 @@ def parse(content: bytes, where: str) -> ModelFiles:
     try:
         fields = json.loads(content)
         files = _files(fields)
+        # what it says of itself is told to replicas and callers: no NaN, no half of a surrogate pair
+        json.dumps(asdict(files.info), ensure_ascii=False, allow_nan=False).encode()
         fault = _fault(fields, files)
     except KeyError as error:
         raise ModelRefusedError(where, f"the manifest lacks {error}") from error
@@ -176,6 +180,14 @@ def _fault(fields: dict[str, Any], files: ModelFiles) -> str | None:
             f"quantiles {levels} do not increase between 0 and 1 and hold the median",
         ),
         (
+            all(0 < horizon <= _MAX_MS for horizon in info.horizons_ms),
+            f"not all of its horizons lie between 0 and {_MAX_MS // 1000} s",
+        ),
+        (
+            all(0 <= count <= _MAX_COUNT for count in _counts(info)),
+            f"not all of its parameters, rows and links lie between 0 and {_MAX_COUNT}",
+        ),
+        (
             "window" in files.inputs and files.inputs.items() <= expected_inputs.items(),
             f"its inputs are {files.inputs}, not {expected_inputs}",
         ),
@@ -189,5 +201,15 @@ def _fault(fields: dict[str, Any], files: ModelFiles) -> str | None:
             all(g.window.shape == window and g.forecast.shape == forecast for g in files.goldens),
             "its golden windows are not of its shape",
         ),
+        (
+            all(0 < g.step_ms <= _MAX_MS for g in files.goldens),
+            f"not all cadences of its golden windows lie between 0 and {_MAX_MS // 1000} s",
+        ),
     )
     return next((text for holds, text in rules if not holds), None)
+
+
+def _counts(info: ModelInfo) -> tuple[int, ...]:
+    """What callers are told as whole numbers."""
+    training = info.training
+    return (info.parameter_count, *((training.rows, training.links) if training else ()))

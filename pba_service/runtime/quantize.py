@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pba_service.engine.model_ports import ModelBundle
-from pba_service.runtime import manifest
+from pba_service.runtime import files, manifest
 from pba_service.runtime.bare import nullable
 from pba_service.runtime.ort import open_session
 from pba_service.runtime.session import OnnxModel
@@ -52,19 +52,16 @@ def quantise(original: ModelBundle) -> ModelBundle:
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "checksum_sha256": checksum,
         "scores": {},
+        "coverage_90": None,
         "goldens": _answered(fields["goldens"], answers),
     }
     return ModelBundle(f"int8 of {original.where}", json.dumps(fields, indent=1, allow_nan=False).encode(), onnx)
 
 
 def write(bundle: ModelBundle, folder: Path) -> None:
-    """Writes a model into a folder, the manifest last, each file by renaming, so that nobody sees half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a model into a folder, as `files.write` does. Raises `OSError`."""
     name = manifest.parse(bundle.manifest, bundle.where).onnx_name
-    for file, content in ((name, bundle.onnx), (manifest.MANIFEST_FILE, bundle.manifest)):
-        partial = folder / f".{file}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / file)
+    files.write(folder, {name: bundle.onnx, manifest.MANIFEST_FILE: bundle.manifest})
 
 
 def _quantised(onnx: bytes) -> bytes:

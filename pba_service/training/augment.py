@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.samples import MAXIMA, Series
-from pba_service.training.dataset import BASE_MS, SPLIT, Trace
+from pba_service.training.dataset import BASE_MS, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +24,12 @@ GAP_RATIO = 0.01
 LONGEST_GAP = 6
 
 
-def augmented(traces: Sequence[Trace], seed: int) -> list[Trace]:
+def augmented(traces: Sequence[Trace], seed: int, train_share: float) -> list[Trace]:
     """One changed copy of the training part of each trace that is long enough; all of a copy is training part."""
     copies = []
     for number, trace in enumerate(traces):
         random = np.random.default_rng([seed, number])
-        length = int(len(trace.series) * SPLIT[0])
+        length = int(len(trace.series) * train_share)
         part = Series(trace.series.times_ms[:length], trace.series.values[:length])
         changed = gaps(shifts(scale(thinned(part, random), random), random), random)
         if len(changed) >= LEAST_SAMPLES:

@@ -163,6 +163,9 @@ def examples_of(
 
     Returns:
         The examples. A target of the training part is masked where it was measured after that part.
+
+    Raises:
+        TooFewExamplesError: There is none.
     """
     columns: list[tuple[Any, ...]] = []
     for position, trace in enumerate(traces):
@@ -182,7 +185,8 @@ def examples_of(
         keep = built.usable & np.isfinite(targets).any(axis=(1, 2))
         link = np.full(len(chosen), position, np.int32)
         whole = (built.values, (built.step_ms / 1000).astype(np.float32), targets, built.made_at_ms, part[chosen], link)
-        columns.append(tuple(column[keep] for column in whole))
+        if keep.any():
+            columns.append(tuple(column[keep] for column in whole))
     if not columns:
         raise TooFewExamplesError("no link has enough consecutive measurements for a window and a target")
     whole_columns = {name: np.concatenate([part[k] for part in columns]) for k, name in enumerate(_COLUMNS)}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pba_service.runtime import files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -136,13 +138,9 @@ def nullable(array: NDArray[np.float32]) -> Any:
 
 
 def write_model(folder: Path, model: bytes, manifest: Manifest) -> Path:
-    """Writes both files, the manifest last, each by renaming, so that a watcher never sees half a model."""
+    """Writes both files, as `runtime.files.write` does."""
     if hashlib.sha256(model).hexdigest() != manifest.checksum_sha256:
         raise ValueError("the manifest is not of this model")
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(manifest), indent=1, allow_nan=False) + "\n"
-    for name, content in ((manifest.model_file, model), (MANIFEST_FILE, text.encode())):
-        partial = folder / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+    files.write(folder, {manifest.model_file: model, MANIFEST_FILE: text.encode()})
     return folder / MANIFEST_FILE

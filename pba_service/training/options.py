@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 MODEL_NAMES = ("pba_lstm", "bandwidth_lstm")
 """The product's model, and the one of the documented topology."""
 
+MAX_SEED = 2**32 - 1
+"""The largest that every library takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
@@ -78,6 +81,8 @@ class TrainOptions:
             )
             if getattr(self, name) < least
         ]
+        if not 0 <= self.seed <= MAX_SEED:
+            faults.append(f"seed must be between 0 and {MAX_SEED}")
         if not 0 < self.learning_rate <= 1:
             faults.append("learning_rate must be above 0 and at most 1")
         if self.data is None and self.simulated_links == 0:
@@ -105,6 +110,12 @@ def train(
 
     Returns:
         The path of the manifest; `model.onnx` is beside it.
+
+    Raises:
+        MeasurementFileError: The data cannot be read.
+        TooFewExamplesError: They are too few to learn anything from.
+        NotRestorableError: The parent cannot be gone on from.
+        OSError: The output cannot be written, or the parent not be read.
     """
     from pba_service.training.trainer import run  # noqa: PLC0415 - TensorFlow loads only when training starts
 

@@ -18,7 +18,7 @@ from pba_service.domain.samples import METRICS
 from pba_service.domain.window import FEATURES, MIN_SLOTS
 from pba_service.training import dataset, goldens, manifest, scores
 from pba_service.training.augment import augmented
-from pba_service.training.finetune import restored
+from pba_service.training.finetune import NotRestorableError, restored
 from pba_service.training.graph import OPSET
 from pba_service.training.network import trainable_parameters
 from pba_service.training.onnx_run import OnnxGraph
@@ -71,7 +71,11 @@ def run(
     started = time.monotonic()
     prepare_framework(options.seed, options.threads)
     recipe = recipe_of(options.model)
+    parent = _version_of(options.parent) if options.parent else ""
+    options.output.mkdir(parents=True, exist_ok=True)  # not after hours
     read = dataset.read_traces(options.data) if options.data else []
+    if options.data and not read:
+        raise dataset.TooFewExamplesError(f"{options.data.name} holds no measurement")
     real = [trace for trace in (*read, *traces) if trace.collection not in options.hold_out]
     simulated = simulated_traces(options.simulated_links, options.seed)
     progress(f"{len(real)} measured and {len(simulated)} simulated links")
@@ -101,7 +105,14 @@ def run(
         epochs_run=epochs_run,
     )
     described = describe(
-        recipe=recipe, network=network, model=model, graph=graph, record=record, scored=answer, options=options
+        recipe=recipe,
+        network=network,
+        model=model,
+        graph=graph,
+        record=record,
+        scored=answer,
+        parent=parent,
+        created_at=options.created_at,
     )
     path = manifest.write_model(options.output, model, described)
     progress(f"wrote {path.parent.name}/{path.name} and {manifest.MODEL_FILE} after {time.monotonic() - started:.0f} s")
@@ -112,24 +123,30 @@ def training_examples(
     recipe: Recipe, measured: Sequence[dataset.Trace], simulated: Sequence[dataset.Trace], options: TrainOptions
 ) -> dataset.Examples:
     """Windows of measured and simulated traces, and of changed copies of the measured training parts."""
-    copies = augmented(measured, options.seed) if options.augment else []
+    copies = augmented(measured, options.seed, options.split[0]) if options.augment else []
     kinds = (
         (measured, MEASURED_PER_LINK, options.split),
         (copies, AUGMENTED_PER_LINK, (1.0, 1.0)),
         (simulated, SIMULATED_PER_LINK, dataset.SPLIT),
     )
-    parts = [
-        dataset.examples_of(
-            traces,
-            slots=EXAMPLE_SLOTS,
-            horizons_s=recipe.horizons_s,
-            per_link=per_link,
-            split=split,
-            base_ms=options.base_ms,
-        )
-        for traces, per_link, split in kinds
-        if traces
-    ]
+    parts = []
+    for traces, per_link, split in kinds:
+        if not traces:
+            continue
+        try:
+            part = dataset.examples_of(
+                traces,
+                slots=EXAMPLE_SLOTS,
+                horizons_s=recipe.horizons_s,
+                per_link=per_link,
+                split=split,
+                base_ms=options.base_ms,
+            )
+        except dataset.TooFewExamplesError:
+            if traces is not copies:  # thinned, bursts of samples may be too short; others are told
+                raise
+        else:
+            parts.append(part)
     return functools.reduce(dataset.joined, parts)
 
 
@@ -292,7 +309,8 @@ def describe(
     graph: OnnxGraph,
     record: manifest.TrainingRecord,
     scored: tuple[dict[str, scores.Ratios], float | None],
-    options: TrainOptions,
+    parent: str,
+    created_at: str,
 ) -> manifest.Manifest:
     """The manifest of a finished model."""
     checksum = hashlib.sha256(model).hexdigest()
@@ -301,8 +319,8 @@ def describe(
     return manifest.Manifest(
         name=recipe.name,
         version=f"{recipe.name}-{checksum[:12]}",
-        parent=_version_of(options.parent) if options.parent else "",
-        created_at=options.created_at or datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        parent=parent,
+        created_at=created_at or datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         checksum_sha256=checksum,
         opset=OPSET,
         window_slots=recipe.slots,
@@ -322,4 +340,7 @@ def describe(
 
 
 def _version_of(folder: Path) -> str:
-    return str(json.loads((folder / manifest.MANIFEST_FILE).read_text(encoding="utf-8"))["version"])
+    try:
+        return str(json.loads((folder / manifest.MANIFEST_FILE).read_bytes())["version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotRestorableError("its manifest does not say a version") from error

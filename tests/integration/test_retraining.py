@@ -78,9 +78,9 @@ async def place(tmp_path):
         yield one
 
 
-def give(job):
+def give(job, parent=""):
     """A trainer that knows its model already."""
-    model_files.write(job.output, model_files.graph(), version="retrained")
+    model_files.write(job.output, model_files.graph(), version="retrained", parent=parent)
     job.on_epoch(1, 2)
 
 
@@ -220,10 +220,12 @@ async def test_it_goes_on_from_the_serving_model(place, tmp_path):
 
     def train(job):
         seen.append(json.loads((job.parent / "manifest.json").read_text())["version"])
-        give(job)
+        give(job, parent="served")
 
     await place.run(train)
     assert seen == ["served"]
     assert (await place.records.read()).run.parent == "served"
+    await place.run(give)
+    assert (await place.records.read()).run.parent == "", "it could not be gone on from"
     await place.run(lambda job: (seen.append(job.parent), give(job)), from_scratch=True)
     assert seen[1:] == [None]

@@ -22,6 +22,7 @@ def test_a_variant_is_a_model_with_its_original_as_parent(tmp_path, name):
     assert info.parent == load_bundle(bundle).info.version
     assert info.version.startswith(f"{name[:14]}-int8-")
     assert info.scores == ()
+    assert json.loads(variant.manifest)["coverage_90"] is None, "nobody measured the variant's"
     quantize.write(variant, tmp_path / "v")
     assert load_model(tmp_path / "v").info == info
 

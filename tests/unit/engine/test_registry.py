@@ -25,11 +25,12 @@ from tests.fakes import Clock, LastValueModel, SharedModels
 class Folder:
     """A model folder: `files` says what lies there as (name, version, written), broken ones as version "!reason".
 
-    The first is the one that is meant. Counts what is loaded.
+    The first is the one that is meant, unless none is. Counts what is loaded.
     """
 
-    def __init__(self, *files):
+    def __init__(self, *files, meant=True):
         self.files = list(files)
+        self.has_meant = meant
         self.loads = []
 
     def write(self, name, version, written=1):
@@ -37,8 +38,14 @@ class Folder:
 
     def scan(self):
         return [
-            FoundModel(name, f"{version}{written}", written, name.endswith(".onnx"))
-            for name, version, written in self.files
+            FoundModel(
+                name,
+                f"{version}{written}",
+                written,
+                bare=name.endswith(".onnx"),
+                meant=self.has_meant and position == 0,
+            )
+            for position, (name, version, written) in enumerate(self.files)
         ]
 
     def read(self, found):
@@ -137,6 +144,28 @@ async def test_a_restart_changes_nothing_that_was_decided():
         assert one.serving == "o-1"
     async with replicas(folder, shared=shared) as (again,):
         assert (again.serving, again.shared.state.previous) == ("o-1", ("m-1",))
+
+
+async def test_a_restart_changes_nothing_where_the_path_means_none_of_several():
+    shared = SharedModels()
+    async with replicas(Folder(("m", "m-1", 1)), shared=shared) as (one,):
+        await one.turns(1)
+    several = Folder(("a", "a-1", 1), ("m", "m-1", 1), meant=False)
+    async with replicas(several, shared=shared) as (again,):
+        await again.turns()
+        assert (again.serving, shared.state.active) == ("m-1", "m-1")
+
+
+async def test_what_was_written_over_meanwhile_is_not_published_as_the_version_before():
+    folder = Folder(("m", "m-1", 1))
+    async with replicas(folder) as (one,):
+        one.shared.infos.clear()  # as a store that was emptied
+        one.shared.bundles.clear()
+        folder.write("m", "m-2", written=2)
+        await one.turns(1)
+        assert one.shared.bundles == {}
+        await one.turns(2)
+        assert [bundle.onnx for bundle in one.shared.bundles.values()] == [b"m-2"]
 
 
 async def test_another_configured_model_is_activated_at_the_next_start():

@@ -377,3 +377,12 @@ async def test_a_run_that_somebody_asked_for_begins_anew_elsewhere_when_its_repl
     assert (await two.status()).asked == begins_again
     await two.turn()
     assert [run.from_scratch for run in two.trainer.launched] == ([True] if by_hand else [False])
+
+
+async def test_a_store_that_is_away_does_not_keep_a_replica_from_ending(world):
+    one = world.replica()
+    await one.ask()
+    await one.turn()
+    world.documents.away = True
+    await one.stop()
+    assert one.trainer.code == -15

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pba_service.domain.errors import ModelRefusedError
 from pba_service.runtime import vet
-from pba_service.runtime.files import places, preferred, read
+from pba_service.runtime.files import places, preferred, read, write
 from pba_service.runtime.folder import LocalFolder
 from pba_service.runtime.session import load_model
 from tests.unit.runtime import model_files
@@ -192,3 +192,25 @@ def test_a_stamp_changes_with_any_file_of_the_model(tmp_path):
     (tmp_path / "m" / "model.onnx").unlink()
     stamps.append(folder.scan()[0].stamp)
     assert len(set(stamps)) == 4
+
+
+def test_of_several_models_none_may_be_meant(tmp_path):
+    for name in ("a", "b"):
+        model_files.write(tmp_path / name)
+    assert [one.meant for one in LocalFolder(tmp_path).scan()] == [False, False]
+    model_files.write(tmp_path / "pba_lstm")
+    assert [(one.where, one.meant) for one in LocalFolder(tmp_path).scan()] == [
+        (str(tmp_path / "pba_lstm"), True),
+        (str(tmp_path / "a"), False),
+        (str(tmp_path / "b"), False),
+    ]
+
+
+def test_a_model_that_cannot_be_written_whole_leaves_the_one_before(tmp_path):
+    write(tmp_path, {"model.onnx": b"old", "manifest.json": b"of old"})
+    (tmp_path / ".manifest.json.partial").mkdir()  # nothing can be written there
+    with pytest.raises(OSError, match="directory"):
+        write(tmp_path, {"model.onnx": b"new", "manifest.json": b"of new"})
+    assert (tmp_path / "model.onnx").read_bytes() == b"old"
+    assert (tmp_path / "manifest.json").read_bytes() == b"of old"
+    assert not (tmp_path / ".model.onnx.partial").exists()

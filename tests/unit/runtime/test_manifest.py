@@ -49,6 +49,13 @@ def test_a_manifest_may_tell_where_a_model_comes_from(tmp_path):
         ({"window_slots": 9}, "window_slots 9 is outside"),
         ({"min_slots": 11}, "it needs 11 known slots"),
         ({"horizons_s": [300, 600]}, "900 s is not among"),
+        ({"horizons_s": [1e300, 900]}, "horizons lie between"),
+        ({"horizons_s": [-300, 900]}, "horizons lie between"),
+        ({"parameters": 10**30}, "lie between 0 and 4294967295"),
+        ({"training": {"rows": -1, "links": 1, "fingerprint_sha256": ""}}, "parameters, rows and links lie between"),
+        ({"scores": {"test": {"tiny": {"latency_ms": float("nan")}}}}, "malformed"),
+        ({"scores": {"test": {"tiny": {"latency_ms": float("inf")}}}}, "malformed"),
+        ({"parent": "\ud800"}, "malformed"),
         ({"quantiles": [0.5, 0.1, 0.9]}, "do not increase"),
         ({"quantiles": [0.1, 0.9]}, "hold the median"),
         ({"quantiles": [0.5, 1.5]}, "between 0 and 1"),
@@ -86,3 +93,11 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ModelRefusedError, match="malformed"):
         read(folder)
+
+
+@pytest.mark.parametrize("step_s", [0, -60, 1e300])
+def test_a_golden_window_of_no_possible_cadence_is_refused(tmp_path, step_s):
+    fields = model_files.manifest(model_files.graph())
+    fields["goldens"][0]["step_s"] = step_s
+    with pytest.raises(ModelRefusedError, match="not all cadences"):
+        read(model_files.write(tmp_path, fields=fields))

@@ -9,9 +9,10 @@ import pytest
 from pba_service.domain.anchors import BASELINES, baseline
 from pba_service.domain.samples import LinkInfo, Series
 from pba_service.files import JsonlWriter, MeasurementFileError, replacing
-from pba_service.training import augment, dataset, scores
-from pba_service.training.dataset import TEST, TRAIN, TUNE, Trace
+from pba_service.training import TrainOptions, augment, dataset, scores
+from pba_service.training.dataset import TEST, TRAIN, TUNE, TooFewExamplesError, Trace
 from pba_service.training.recipes import BandwidthLstm, Table
+from pba_service.training.trainer import recipe_of, training_examples
 
 
 def columns(n=40, link="a", step_s=60):
@@ -117,14 +118,39 @@ def test_collections_count_alike_whatever_their_size():
 
 def test_augmented_copies_stay_within_the_training_part(series):
     trace = Trace("c", "l", series(2000))
-    (copy,) = augment.augmented([trace], seed=3)
+    (copy,) = augment.augmented([trace], seed=3, train_share=0.7)
     assert copy.collection == "c"
     assert copy.link_id != "l"
     assert copy.series.times_ms[-1] < trace.series.times_ms[1400]
     assert (np.diff(copy.series.times_ms) > 0).all()
     assert (copy.series.values[:, 2] <= 1).all()
-    again = augment.augmented([trace], seed=3)[0]
+    again = augment.augmented([trace], seed=3, train_share=0.7)[0]
     np.testing.assert_array_equal(copy.series.values, again.series.values)
+
+
+def test_augmented_copies_follow_the_split_of_the_run(series, tmp_path):
+    """What tunes and tests is never trained on, and all that trains is copied."""
+    trace = Trace("c", "l", series(2000))
+    for split, border in (((0.4, 0.5), 800), ((0.9, 0.95), 1800)):
+        options = TrainOptions(output=tmp_path, simulated_links=1, split=split)
+        examples = training_examples(recipe_of("bandwidth_lstm"), [trace], [], options)
+        newest = examples.made_at_ms[(examples.part == TRAIN) & (examples.link == 1)].max()
+        assert trace.series.times_ms[border - 200] < newest < trace.series.times_ms[border]
+
+
+def test_links_without_a_single_window_are_told(series):
+    with pytest.raises(TooFewExamplesError, match="no link has enough"):
+        dataset.examples_of([Trace("c", "l", series(9))], slots=10, horizons_s=(900,))
+
+
+def test_copies_without_a_window_do_not_matter(series, tmp_path):
+    """Bursts of samples are too short once they are thinned."""
+    bursts = series(2600, values=np.ones((2600, 4)))
+    times = bursts.times_ms + np.arange(2600) // 26 * 7_200_000
+    trace = Trace("c", "l", Series(times, bursts.values))
+    options = TrainOptions(output=tmp_path, simulated_links=1)
+    examples = training_examples(recipe_of("bandwidth_lstm"), [trace], [], options)
+    assert set(examples.link.tolist()) == {0}
 
 
 def test_scores_are_geometric_over_links_and_plain_over_collections(series):

@@ -8,7 +8,10 @@ import pytest
 from pba_service.domain.samples import METRICS, Series
 from pba_service.engine.ports import TrainingData
 from pba_service.training import TrainOptions, dataset, scores, train, trainer
+from pba_service.training.dataset import TooFewExamplesError
+from pba_service.training.finetune import NotRestorableError
 from pba_service.training.onnx_run import OnnxGraph
+from tests.unit.training.conftest import tiny
 
 STEP_MS = 60_000
 
@@ -162,3 +165,19 @@ def test_the_same_seed_gives_the_same_model(trained, tmp_path):
 def test_options_that_cannot_be_trained_are_refused_together(tmp_path, changes, text):
     with pytest.raises(ValueError, match=text):
         TrainOptions(output=tmp_path, **changes)
+
+
+@pytest.mark.parametrize("rows", [[], [f"2026-01-01T00:0{minute}:00Z,a,90,8,0,1" for minute in range(5)]])
+def test_measurements_too_few_to_learn_from_are_told_and_not_passed_over(tmp_path, rows):
+    file = tmp_path / "few.csv"
+    file.write_text("\n".join(["timestamp,link_id,bandwidth_mbps,latency_ms,packet_loss,jitter_ms", *rows]) + "\n")
+    with pytest.raises(TooFewExamplesError, match=r"few\.csv holds no measurement|no link has enough"):
+        train(tiny(tmp_path / "m", "bandwidth_lstm", data=file), lambda line: None)
+    assert not (tmp_path / "m" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("said", ["{}", "[]", "half"])
+def test_a_parent_that_does_not_say_its_version_is_refused_before_anything_is_trained(tmp_path, said):
+    (tmp_path / "manifest.json").write_text(said)
+    with pytest.raises(NotRestorableError, match="does not say a version"):
+        train(tiny(tmp_path / "m", "pba_lstm", parent=tmp_path), lambda line: None)
