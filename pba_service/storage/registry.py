@@ -82,7 +82,8 @@ class RedisRegistry:
         """Gives a model to all replicas. It appears whole, or not at all; publishing it again changes nothing.
 
         Raises:
-            ModelConflictError: Another file is published under this version.
+            ModelConflictError: Another file is published under this version, or parts of one that says something else
+                of itself are there.
             CapacityExceededError: It is too large to be shared so.
         """
         content = bundle.manifest + bundle.onnx
@@ -100,8 +101,10 @@ class RedisRegistry:
             if await self._server.command("EXISTS", *names) == len(names):
                 return
         for name, part in zip(names, parts, strict=True):
-            # what is there is the same, and may be published by now: then it has no time to live, and must not get one
-            await self._server.command("SET", name, part, "NX", "PX", _UNFINISHED_TTL_MS)
+            # what is there may be published by now: then it has no time to live, and must not get one
+            stored = await self._server.command("SET", name, part, "NX", "PX", _UNFINISHED_TTL_MS)
+            if not stored and await self._server.command("GET", name) != part:
+                raise ModelConflictError(f"another upload of {info.version} is going on, or was broken off lately")
         said = registry_codec.encode_info(info)
         call = ([keys.MODELS_CATALOGUE, *names], [info.version, said, info.checksum_sha256])
         [answer] = await self._server.run(scripts.MODELS_PUBLISH, [call])

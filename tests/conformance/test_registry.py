@@ -190,6 +190,24 @@ async def test_a_second_upload_that_breaks_off_does_not_make_what_is_published_e
 
 
 @IN_REDIS
+async def test_parts_of_an_upload_that_says_something_else_of_itself_are_not_mixed_in(shared, server):
+    made = bundle(3_000_000)
+    connected = open_server(server.url, PATIENCE_S)
+    with pytest.raises(StoreUnavailableError):
+        await RedisRegistry(BreaksOff(connected)).publish(made, info(made=made))
+    await connected.close()
+    other = ModelBundle(made.where, b'{"schema": 1, "created_at": "later"}', made.onnx)
+    parts = list(server.client.scan_iter("pba:{models}:part:*"))
+    server.client.delete(*parts[1:])  # it broke off after one part
+    with pytest.raises(ModelConflictError):
+        await shared.publish(other, info(made=made))
+    assert await shared.catalogue() == []
+    server.client.delete(parts[0])  # as they expire
+    await shared.publish(other, info(made=made))
+    assert (await shared.fetch("m-1")).manifest == other.manifest
+
+
+@IN_REDIS
 async def test_a_model_that_lost_a_part_is_none_and_can_be_published_again(shared, server):
     made = bundle(3_000_000)
     await shared.publish(made, info(made=made))
