@@ -121,7 +121,7 @@ class AsyncPushStream:
                 raise self._failure
 
     async def close(self) -> None:
-        """Waits for all acknowledgements and ends the stream.
+        """Waits for all acknowledgements and ends the stream; cancelled, it ends it as `abort` does.
 
         Raises:
             PbaClientError: The stream has failed, so that some batches may not be stored.
@@ -133,6 +133,9 @@ class AsyncPushStream:
             self._changed.notify_all()
         try:
             await self.flush()
+        except asyncio.CancelledError:
+            await self.abort()
+            raise
         finally:
             await self._join()
 

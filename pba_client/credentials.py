@@ -136,7 +136,7 @@ def read_tls(given: Tls | TlsFiles | None) -> Tls | None:
         if ca is not None:
             context.load_verify_locations(cadata=ca.decode())
         if given.certificate is not None:
-            context.load_cert_chain(given.certificate, given.key)
+            context.load_cert_chain(given.certificate, given.key, password="")  # or it would ask on the terminal
     except (ssl.SSLError, UnicodeDecodeError):
         raise ValueError("the certificates are broken, or the key is not that of the certificate") from None
     return Tls(ca, key, certificate, given.server_name)

@@ -10,7 +10,7 @@ import numpy as np
 from pba_service.domain.amst.conditions import conditions, usable
 from pba_service.domain.amst.feedback import correction
 from pba_service.domain.amst.optimizer import defaults
-from pba_service.domain.amst.plan import Outlook, Plan, Point, plan
+from pba_service.domain.amst.plan import Outlook, Plan, Point, current_set, pace_matters, plan
 from pba_service.domain.errors import LinkUnknownError, PbaError, StoreUnavailableError
 from pba_service.domain.forecast import PRODUCT_HORIZON_MS, QUANTILES
 from pba_service.domain.parameters import ParameterReason, ParametersAnswer, ParametersSource, answer
@@ -114,21 +114,23 @@ class Adviser:
             parameters,
             reasons,
             source=ParametersSource.DEFAULTS,
-            should_adjust=ask.current_streams != parameters.streams,
+            should_adjust=ask.current_streams != parameters.streams or pace_matters(ask.current_pacing_mbps, None),
             apply_at_ms=self._clock(),
             valid_until_ms=valid_until_ms,
             prediction=prediction,
+            current=current_set(ask, parameters),
         )
 
     async def _recent(self, link_id: str, prediction: Prediction | None, now_ms: int, asked: _Asked) -> Series | None:
         """The newest samples of a link that has been heard of within the horizon and measures what is needed."""
         step_ms = prediction.step_ms if prediction else self._options.base_ms
+        horizon_ms = prediction.horizon_ms if prediction else PRODUCT_HORIZON_MS
         try:
             [snapshot] = await self._store.snapshots([link_id], [(MIN_SLOTS - 1) * step_ms])
         except StoreUnavailableError:
             asked.in_full = False
             return None
-        if snapshot is None or snapshot.recent.times_ms[-1] + max(PRODUCT_HORIZON_MS, 2 * step_ms) < now_ms:
+        if snapshot is None or snapshot.recent.times_ms[-1] + max(horizon_ms, 2 * step_ms) < now_ms:
             return None
         return snapshot.recent if usable(_medians(snapshot.recent)) else None
 

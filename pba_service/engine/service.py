@@ -197,7 +197,7 @@ class PbaService:
             return await self._predict_now(link_ids)
         except StoreUnavailableError as error:
             stale = self._last_known.answer(link_ids, self._clock(), error)
-            self._metrics.stale_reads(len(stale))
+            self._metrics.stale_reads(sum(not isinstance(one, PbaError) for one in stale))
             return stale
 
     async def _predict_now(self, link_ids: Sequence[str]) -> list[Prediction | PbaError]:

@@ -21,9 +21,10 @@ MAX_FIELDS = 100_000
 """More than columns take whose numbers are not packed, which is allowed."""
 
 _SAMPLES, _COLUMNS, _LINKS, _WINDOW = 2, 3, 1, 2  # field numbers, in PushSamplesRequest, SampleColumns, PredictRequest
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types
+_VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)  # wire types
 _VARINT_BITS = 70  # at most ten bytes of seven bits
-_FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
+_FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4, _GROUP: 0, _GROUP_END: 0}
+"""Groups are unknown to the contract, but parsers read over them: what is in one counts like what is around it."""
 
 
 def check_batch(data: bytes) -> None:

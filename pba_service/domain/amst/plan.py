@@ -116,7 +116,7 @@ def plan(outlook: Outlook, ask: ParametersAsk, bounds: TransportBounds, *, corre
     if best.parameters.streams > advices[0].parameters.streams:
         reasons.insert(0, ParameterReason.AHEAD)
     wanted = _covering(points, advices, best, ask, bounds)
-    current = _current(ask, wanted)
+    current = current_set(ask, wanted)
     kept = current is not None and _may_stay(points, current, wanted, ask, bounds)
     if kept and current is not None:
         reasons = [ParameterReason.HYSTERESIS, *(r for r in reasons if r is not ParameterReason.AHEAD)]
@@ -128,7 +128,7 @@ def plan(outlook: Outlook, ask: ParametersAsk, bounds: TransportBounds, *, corre
         valid_until = min(valid_until, outlook.made_at_ms + PACE_STEPS * outlook.step_ms)
     else:
         reasons = [reason for reason in reasons if reason is not ParameterReason.PACED]
-    repace = _pace_matters(ask.current_pacing_mbps, wanted.pacing_mbps)
+    repace = pace_matters(ask.current_pacing_mbps, wanted.pacing_mbps)
     return Plan(
         parameters=wanted,
         reasons=tuple(reasons),
@@ -196,7 +196,8 @@ def _with_streams(
     return sized(streams, buffer_bytes, _common_pace(points, ask, streams))
 
 
-def _current(ask: ParametersAsk, wanted: TransportParameters) -> TransportParameters | None:
+def current_set(ask: ParametersAsk, wanted: TransportParameters) -> TransportParameters | None:
+    """What the caller has now; None where it said nothing of its streams."""
     if not ask.current_streams:
         return None
     # a buffer that was not said is one that the kernel tunes: large enough
@@ -235,7 +236,7 @@ def _at_worst(link: Conditions) -> Conditions:
     )
 
 
-def _pace_matters(current: float | None, wanted: float | None) -> bool:
+def pace_matters(current: float | None, wanted: float | None) -> bool:
     """Whether a pace in force must go or change; who said of none has none."""
     if current is None:
         return False

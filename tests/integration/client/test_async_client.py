@@ -173,6 +173,17 @@ async def test_leaving_a_stream_by_an_error_does_not_wait(aio_server, client):
         await future
 
 
+async def test_a_close_that_is_given_up_leaves_nobody_waiting(aio_server, client):
+    await aio_server.stop()
+    stream = client.stream()
+    future = await stream.push(samples(1))
+    closing = asyncio.create_task(stream.close())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(closing, 0.01)
+    with pytest.raises(ClientClosedError):
+        await asyncio.wait_for(future, 5)
+
+
 @pytest.mark.parametrize("end", [STORE_AWAY, None], ids=["broken", "ended in good order"])
 async def test_a_watch_comes_back_and_tells_the_gap(aio_server, client, end):
     interruptions = []

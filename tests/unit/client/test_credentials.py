@@ -1,6 +1,16 @@
 """What a client shows, from files that change and break."""
 
+import os
+import subprocess
+import sys
+
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from pba_client import Options, Tls, TlsFiles
 from pba_client.credentials import LOOK_EVERY_S, Credentials, is_local
@@ -72,6 +82,34 @@ def test_broken_files_at_the_start_are_errors(authority, tmp_path):
     (tmp_path / "two").write_text("a\nb")
     with pytest.raises(ValueError, match="no token"):
         Credentials(TARGET, Options(token_file=tmp_path / "two"))
+
+
+ASKS = """
+from pathlib import Path
+from pba_client.credentials import read_tls
+from pba_client.options import TlsFiles
+read_tls(TlsFiles(certificate=Path("own.pem"), key=Path("locked.pem")))
+"""
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_asked_for_it(authority, tmp_path):
+    pair = authority.pair()
+    (tmp_path / "own.pem").write_bytes(pair.certificate)
+    locked = BestAvailableEncryption(b"secret")
+    key = load_pem_private_key(pair.key, None).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked)
+    (tmp_path / "locked.pem").write_bytes(key)
+    ran = subprocess.run(
+        [sys.executable, "-c", ASKS],
+        cwd=tmp_path,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,  # without the terminal that tests may run in, which it would ask on
+        check=False,
+    )
+    assert "the certificates are broken" in ran.stderr
+    assert "pass phrase" not in ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize(

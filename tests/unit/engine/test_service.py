@@ -404,6 +404,33 @@ async def test_a_clean_link_is_paced_for_as_long_as_its_samples_come():
         assert later.valid_until_ms == later.prediction.target_ms
 
 
+async def test_defaults_tell_the_present_parameters_and_let_no_pace_outlive_what_is_known():
+    """Who has the default streams already needs no others, but the pace rests on nothing any more."""
+    async with running() as world:
+        had = defaults(ParametersAsk("a"), TransportBounds())
+        ask = ParametersAsk("a", current_streams=had.streams, current_buffer_bytes=had.buffer_bytes)
+        unpaced = await world.service.parameters(ask)
+        assert unpaced.source is ParametersSource.DEFAULTS
+        assert unpaced.current == had
+        assert not unpaced.should_adjust
+        paced = await world.service.parameters(replace(ask, current_pacing_mbps=5.0))
+        assert paced.current == replace(had, pacing_mbps=5.0)
+        assert paced.parameters.pacing_mbps is None
+        assert paced.should_adjust
+
+
+@pytest.mark.parametrize("cadence", [2, 4])
+async def test_parameters_follow_a_prediction_for_as_long_as_it_says_something(cadence):
+    """The horizon is a multiple of the cadence, which may be more than 15 minutes."""
+    async with running(confidence_threshold=0.0) as world:
+        await world.push(minutes=range(29 - 29 * cadence, 30, cadence))
+        ask = ParametersAsk("a")
+        world.clock.now_ms = (await world.service.predict("a")).target_ms
+        answer = await world.service.parameters(ask)
+        assert answer.source is ParametersSource.PREDICTION
+        assert ParameterReason.METRIC_ABSENT not in answer.reasons
+
+
 async def test_outcomes_are_remembered_and_correct_the_streams():
     async with running(confidence_threshold=0.0) as world:
         with pytest.raises(LinkUnknownError):
@@ -555,6 +582,17 @@ async def test_while_the_store_is_away_what_was_announced_is_given_marked():
             await world.service.predict("a")
         world.store.away = False
         assert (await world.service.predict("a")).stale_since_ms is None
+
+
+async def test_only_predictions_that_are_given_count_as_given_from_memory():
+    async with running(max_age_ms=10 * MINUTE) as world:
+        await world.push()
+        await world.service.predict("a")
+        world.store.away, world.store.answered_at_ms = True, world.clock.now_ms
+        [known, unknown] = await world.service.batch_predict(["a", "nobody knows it"])
+        assert isinstance(known, Prediction)
+        assert isinstance(unknown, StoreUnavailableError)
+        assert world.read("dwcp_pba_stale_reads_total") == 1
 
 
 async def test_parameters_follow_the_last_known_prediction_while_the_store_is_away():

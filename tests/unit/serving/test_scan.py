@@ -52,6 +52,17 @@ def test_entries_behind_fields_that_are_not_known():
     check_batch(unknown * MAX_SAMPLES)
 
 
+def test_entries_behind_groups_that_are_not_known():
+    """A form of fields of old that parsers still read over."""
+    group = b"\x7b\x78\x01\x7c"
+    assert len(pb.PushSamplesRequest.FromString(group + b"\x12\x00" * MORE).samples) == MORE
+    assert refused(check_batch, group + b"\x12\x00" * MORE) == ["samples"]
+    assert refused(check_predict, group + b"\x12\x00" * MORE) == ["window"]
+    inner = group + b"\x0a\x00" * MORE
+    assert refused(check_batch, b"\x1a" + length_of(inner) + inner) == ["columns.links"]
+    check_batch(group * 10 + b"\x12\x00" * MAX_SAMPLES)
+
+
 def test_links_of_columns_that_are_given_in_parts():
     part = pb.PushSamplesRequest(columns=types.SampleColumns(links=[types.LinkRef(link_id="a")])).SerializeToString()
     check_batch(part * MAX_SAMPLES)
