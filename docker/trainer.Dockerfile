@@ -2,6 +2,7 @@
 #
 #   docker build -f docker/trainer.Dockerfile -t pba-trainer .
 #   docker build -f docker/trainer.Dockerfile -t pba-trainer:cuda --build-arg ACCELERATOR=cuda .
+#   install -d -o 10001 out    # the image's user writes there
 #   docker run --rm -v "$PWD/data:/data:ro" -v "$PWD/out:/out" pba-trainer --data /data/links.parquet --output /out/model
 #
 # cpu installs the locked dependencies by hash; cuda adds TensorFlow's CUDA libraries, which the lock does not pin, and

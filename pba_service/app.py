@@ -156,7 +156,7 @@ async def run(settings: Settings, clock: Clock = now_ms) -> None:
         ModelRefusedError: The model cannot be loaded.
         EmbeddedServerError: No Redis was named and none could be started.
         DurabilityUnmetError: Redis is not set as `PBA_DURABILITY` wants it.
-        FileRefusedError: A file of certificates, callers or keys cannot be used.
+        FileRefusedError: A file that a setting names cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

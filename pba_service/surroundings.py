@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from pba_service import transfer
+from pba_service.access.watched import FileRefusedError
 from pba_service.engine.supervisor import Supervisor
 from pba_service.observability.http import MetricsServer
 from pba_service.serving.server import ListenError
@@ -108,7 +109,10 @@ def watch_files(stack: AsyncExitStack, doors: Doors, gate: Gate | None, metrics_
 
 
 def write_ports(file: Path, grpc_port: int, metrics_port: int) -> None:
-    """Appears whole: who waits for the file may read it as soon as it is there."""
+    """Appears whole: who waits for the file may read it as soon as it is there. Raises `FileRefusedError`."""
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"grpc_port": grpc_port, "metrics_port": metrics_port}))
-    partial.replace(file)
+    try:
+        partial.write_text(json.dumps({"grpc_port": grpc_port, "metrics_port": metrics_port}))
+        partial.replace(file)
+    except OSError as error:
+        raise FileRefusedError(f"PBA_PORTS_FILE={file} cannot be written: {error.strerror or error}") from error

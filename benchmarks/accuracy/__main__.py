@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4_000)
     parser.add_argument("--cadence", type=int, default=5, help="minutes")
     options = parser.parse_args()
+    if options.samples <= WARM_UP:
+        parser.error(f"samples must be more than the {WARM_UP} that are not scored")
     model = load_model(options.model)
     sys.stdout.write(simulated(model, options.links, options.samples, options.cadence * MINUTE_MS) + "\n")
     if options.traces:

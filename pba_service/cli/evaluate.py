@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,6 +35,8 @@ def evaluate_file(
     Raises:
         CommandError: There is nothing to score, the model is refused, or the report cannot be written.
     """
+    if report and find_spec("matplotlib") is None:  # not after minutes of replaying
+        raise CommandError("a report needs matplotlib: pip install 'pba[train]'")
     from pba_service import evaluation  # noqa: PLC0415 - only these commands need it
     from pba_service.domain.errors import ModelRefusedError  # noqa: PLC0415
     from pba_service.files import FirstFault, read_links  # noqa: PLC0415

@@ -74,8 +74,12 @@ class Prometheus:
         Raises:
             CommandError: The address is none.
         """
-        parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # half an address in brackets, or a port that is none
+            usable = False
+        if not usable:
             raise CommandError("PROMETHEUS_URL is no address such as http://127.0.0.1:9090", ExitCode.USAGE)
         self.shown = urllib.parse.urlunsplit(
             (parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")

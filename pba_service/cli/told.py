@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -62,18 +63,24 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError:
-            # whoever read our output is gone; what is buffered must not fail again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()  # whoever read it is gone
             raise typer.Exit(ExitCode.OK) from None
         except Exception as error:
             explained = _explained(error)
             if explained is None:
                 raise
             message, code = explained
+            if isinstance(error, OSError):
+                _discard_output()
             tell(f"pba: {message}")
             raise typer.Exit(code) from None
 
     return run
+
+
+def _discard_output() -> None:
+    """What is buffered for standard output must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explained(error: Exception) -> tuple[str, ExitCode] | None:
@@ -87,6 +94,8 @@ def _explained(error: Exception) -> tuple[str, ExitCode] | None:
         return f"{error.object!r} is no UTF-8 text", ExitCode.USAGE
     if isinstance(error, MeasurementFileError):
         return str(error), ExitCode.USAGE
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # where standard output goes
+        return f"the output cannot be written: {error.strerror}", ExitCode.FAILED
     return _of_client(error) if isinstance(error, errors.PbaClientError) else None
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -42,6 +42,7 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
         options = TrainOptions(output=output, data=data, model=model, **chosen)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    _make_writable(output)
     from pba_service.training.dataset import TooFewExamplesError  # noqa: PLC0415 - needs the extra
     from pba_service.training.finetune import NotRestorableError  # noqa: PLC0415 - needs the extra
 
@@ -54,6 +55,16 @@ def train_model(output: Path, data: Path | None, model: str, chosen: dict[str, A
     except OSError as error:
         raise CommandError(f"{error.filename or output}: {error.strerror or error}") from None
     typer.echo(manifest)
+
+
+def _make_writable(folder: Path) -> None:
+    """Makes a folder, unless it is there. That nothing can be written there is told before the training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CommandError(f"{folder}: {error.strerror or error}") from None
 
 
 @contextmanager

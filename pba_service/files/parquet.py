@@ -15,7 +15,7 @@ from pba_service.files.faults import MeasurementFileError, RowFault, shown
 from pba_service.files.reading import Rows, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -61,7 +61,11 @@ def _batch(
         good[bad] = False
 
     field = columns.get(col.TIME_MS) or columns[col.TIME]
-    times_ms = _times(table.column(field), field, in_ms=col.TIME_MS in columns)
+    no_times: dict[int, str] = {}
+    times_ms = _times(table.column(field), field, in_ms=col.TIME_MS in columns, no_times=no_times)
+    for position, why in no_times.items():
+        on_fault(RowFault(first + position, field, why))
+        good[position] = False
     tell(times_ms <= 0, field, "is no time after 1970")
     values = np.full((table.num_rows, len(METRICS)), np.nan)
     for position, metric in enumerate(METRICS):
@@ -81,15 +85,16 @@ def _numbers(column: Any, name: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _times(column: Any, name: str, *, in_ms: bool) -> NDArray[np.int64]:
-    """int64[n] milliseconds, 0 where there is none."""
+def _times(column: Any, name: str, *, in_ms: bool, no_times: dict[int, str]) -> NDArray[np.int64]:
+    """int64[n] milliseconds, 0 where there is none; why a text is none goes to `no_times`, by its position."""
     if pa.types.is_timestamp(column.type):
         if column.type.tz is None:
             raise col.ColumnsError(f"column {shown(name)} has times without a time zone")
         column = column.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
-        return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+        millis = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+        return np.where(millis < col.MAX_TIME_MS, millis, 0)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return np.array([_time_or_0(text, in_ms=in_ms) for text in column.to_pylist()], np.int64)
+        return _text_times(column.to_pylist(), in_ms=in_ms, no_times=no_times)
     times = _numbers(column, name)
     if not in_ms:
         bounds, factors = zip(*col.TIME_UNITS, strict=True)
@@ -98,11 +103,14 @@ def _times(column: Any, name: str, *, in_ms: bool) -> NDArray[np.int64]:
     return np.rint(np.where(usable, times, 0)).astype(np.int64)
 
 
-def _time_or_0(text: str | None, *, in_ms: bool) -> int:
-    try:
-        return col.time_ms(text, in_ms=in_ms)
-    except ValueError:
-        return 0
+def _text_times(texts: Sequence[str | None], *, in_ms: bool, no_times: dict[int, str]) -> NDArray[np.int64]:
+    times = np.zeros(len(texts), np.int64)
+    for position, text in enumerate(texts):
+        try:
+            times[position] = col.time_ms(text, in_ms=in_ms)
+        except ValueError as error:
+            no_times[position] = str(error)
+    return times
 
 
 def _texts(table: pa.RecordBatch, name: str) -> Any:

@@ -45,12 +45,21 @@ def csv_rows(file: Path, on_fault: Callable[[RowFault], None], *, link_given: bo
         columns = roles(names, link_given=link_given)
     except (ColumnsError, csv.Error) as error:
         raise MeasurementFileError(str(file), str(error)) from None
-    reader = csv.reader((line for _, line in lines), delimiter=delimiter)
+    ended = False
+
+    def rest() -> Iterator[str]:
+        nonlocal ended
+        yield from (line for _, line in lines)
+        ended = True
+
+    reader = csv.reader(rest(), delimiter=delimiter)
     row = 1
     try:
         for cells in reader:
-            row = reader.line_num + 1
-            if len(cells) > len(names):
+            begun, row = row + 1, reader.line_num + 1
+            if ended:  # a row is complete at the end of its line, unless that is quoted
+                on_fault(RowFault(begun, "", "has a quotation mark that is never closed: nothing after it is read"))
+            elif len(cells) > len(names):
                 on_fault(RowFault(row, "", f"has {len(cells)} fields, the header {len(names)}"))
             elif cells:
                 yield row, dict(zip(names, cells, strict=False)), columns
@@ -107,4 +116,4 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+    return gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb")

@@ -56,11 +56,17 @@ def _iso(times_ms: NDArray[np.int64]) -> list[str]:
 def replacing(file: Path) -> Iterator[IO[str]]:
     """A text stream to a file that appears, or replaces the one before, only when all is written.
 
-    A name that ends in .gz is gzipped.
+    A name that ends in .gz is gzipped. A pipe or a device is written to as it is; a link stays, and what it leads to is
+    replaced.
     """
+    if file.exists() and not file.is_file():
+        with _opened(file, zipped=False) as stream:
+            yield stream
+        return
+    file = file.resolve()
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        with _opened(partial, zipped=file.suffix == ".gz") as stream:
+        with _opened(partial, zipped=file.suffix.lower() == ".gz") as stream:
             yield stream
         _to_disk(partial)
         partial.replace(file)

@@ -115,7 +115,7 @@ def train(
         MeasurementFileError: The data cannot be read.
         TooFewExamplesError: They are too few to learn anything from.
         NotRestorableError: The parent cannot be gone on from.
-        OSError: The output cannot be written, or the parent not be read.
+        OSError: The output cannot be written.
     """
     from pba_service.training.trainer import run  # noqa: PLC0415 - TensorFlow loads only when training starts
 

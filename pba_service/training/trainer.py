@@ -71,8 +71,7 @@ def run(
     started = time.monotonic()
     prepare_framework(options.seed, options.threads)
     recipe = recipe_of(options.model)
-    parent = _version_of(options.parent) if options.parent else ""
-    options.output.mkdir(parents=True, exist_ok=True)  # not after hours
+    parent = _version_of(options.parent) if options.parent else ""  # it is wanted at the end: not after hours
     read = dataset.read_traces(options.data) if options.data else []
     if options.data and not read:
         raise dataset.TooFewExamplesError(f"{options.data.name} holds no measurement")
@@ -198,7 +197,10 @@ def begun_network(recipe: Recipe, examples: dataset.Examples, options: TrainOpti
     """
     if options.parent is None:
         return recipe.network()
-    model = (options.parent / manifest.MODEL_FILE).read_bytes()
+    try:
+        model = (options.parent / manifest.MODEL_FILE).read_bytes()
+    except OSError as error:
+        raise NotRestorableError(f"{manifest.MODEL_FILE}: {error.strerror}") from error
     network = restored(recipe, model)
     check_parity(recipe, network, model, examples)
     return network
@@ -342,5 +344,7 @@ def describe(
 def _version_of(folder: Path) -> str:
     try:
         return str(json.loads((folder / manifest.MANIFEST_FILE).read_bytes())["version"])
+    except OSError as error:
+        raise NotRestorableError(f"{manifest.MANIFEST_FILE}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise NotRestorableError("its manifest does not say a version") from error

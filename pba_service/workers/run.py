@@ -49,6 +49,7 @@ async def run(settings: Settings) -> None:
         ListenError: A port cannot be listened on.
         WorkerStartError: A worker cannot serve; the text says why.
         EmbeddedServerError: No Redis was named and none could be started.
+        FileRefusedError: A file that a setting names cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pba_service.access.watched import FileRefusedError
 from pba_service.app import read_settings, running
+from pba_service.app import run as app_run
 from pba_service.domain.errors import ModelRefusedError
 from pba_service.workers import run as workers
 from pba_service.workers.fleet import WorkerStartError
@@ -62,6 +64,65 @@ async def test_workers_that_cannot_start_leave_the_history_file_alone(no_model, 
     with pytest.raises(WorkerStartError):
         await workers.run(read_settings(no_model | {"PBA_WORKERS": "2"}))
     assert file.read_text() == content
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"PBA_REDIS_URL": "redis://127.0.0.1:1"}, "the store is unavailable"),
+        ({"PBA_MAX_LINKS": "1"}, "links of this service: at most 1"),
+    ],
+)
+def test_a_history_that_cannot_be_stored_is_told_in_one_line(environment, tmp_path, changed, why, count):
+    file, content = tmp_path / "history.jsonl", rows(3, links=2)
+    file.write_text(content)
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")]), "PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pba_service", "serve"],
+        check=False,
+        env=environment | paths | changed | {"PBA_WORKERS": count},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == f"pba: PBA_DATA_PATH={file} cannot be taken in: {why}"
+    assert "Traceback" not in ended.stderr
+    assert file.read_text() == content
+
+
+async def test_what_could_not_be_read_stays_through_later_starts(environment, tmp_path):
+    file = tmp_path / "history.jsonl"
+
+    def kept():
+        return {path.name: path.read_text() for path in tmp_path.glob("history.jsonl.kept*")}
+
+    for content in ("first\n", "second\n", rows(1), "third\n"):
+        file.write_text(content)
+        async with running(read_settings(environment)):
+            pass
+    assert kept() == {
+        "history.jsonl.kept": "third\n",
+        "history.jsonl.kept.1": "second\n",
+        "history.jsonl.kept.2": "first\n",
+    }
+    for age in range(3, 10):
+        (tmp_path / f"history.jsonl.kept.{age}").write_text(f"{age}\n")
+    file.write_text("fourth\n")
+    async with running(read_settings(environment)):
+        pass
+    assert len(kept()) == 10
+    assert kept()["history.jsonl.kept.9"] == "8\n"
+
+
+async def test_a_ports_file_that_cannot_be_written_is_told(environment, tmp_path):
+    wrong = tmp_path / "nowhere" / "ports.json"
+    for count, start in (("1", app_run), ("2", workers.run)):
+        told = read_settings(environment | {"PBA_PORTS_FILE": str(wrong), "PBA_WORKERS": count})
+        with pytest.raises(FileRefusedError, match=r"PBA_PORTS_FILE=.* cannot be written: No such file"):
+            await start(told)
 
 
 @pytest.mark.parametrize("count", ["1", "2"])

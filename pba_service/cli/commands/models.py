@@ -33,7 +33,7 @@ def train(
     ] = None,
     collect_interval: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds; PBA_COLLECT_INTERVAL of the service that the model is for. [60]"),
+        typer.Option(min=1, max=3600, help="Seconds; PBA_COLLECT_INTERVAL of the service that the model is for. [60]"),
     ] = None,
     target: Target = DEFAULT_TARGET,
     *,
@@ -102,12 +102,15 @@ def retrain(
 ModelPath = Annotated[
     Path, typer.Option("--model", envvar="PBA_MODEL_PATH", exists=True, help="The model; by default the shipped one.")
 ]
-Report = Annotated[Path | None, typer.Option(dir_okay=False, help="Write an HTML page with pictures there.")]
+Report = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Write an HTML page with pictures there. Needs the extra named train."),
+]
 Part = Annotated[
     float, typer.Option(min=0.01, max=1.0, help="Score the last part of each link; all of it is replayed.")
 ]
 Cadence = Annotated[
-    float, typer.Option("--collect-interval", min=1, help="Seconds; PBA_COLLECT_INTERVAL of a service.")
+    float, typer.Option("--collect-interval", min=1, max=3600, help="Seconds; PBA_COLLECT_INTERVAL of a service.")
 ]
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import grpc
 import pytest
@@ -165,6 +167,9 @@ def test_nobody_there(pba):
         (["transfer", "--bytes", "40G", "--links", "a", "--deadline", "9999999d"], "outside the years 1 to 9999"),
         (["transfer", "--bytes", "40G", "--links", "a", "--within", "9999999d"], "outside the years 1 to 9999"),
         (["simulate", "x.jsonl", "--cadence", "0.0001s"], "the cadence is at least 1 ms"),
+        (["backtest", os.devnull, "--collect-interval", "inf"], "'--collect-interval'"),
+        (["evaluate", "--data", os.devnull, "--collect-interval", "1e300"], "'--collect-interval'"),
+        (["train", "--output", "x", "--collect-interval", "inf"], "'--collect-interval'"),
         (["predict", os.fsdecode(b"\xff")], "is no UTF-8 text"),
         (["push", "/no/such/file.csv"], "does not exist"),
         (["replay", "/no/such/file.csv"], "does not exist"),
@@ -179,6 +184,20 @@ def test_wrong_usage_is_one_line(pba, arguments, text):
     assert err.startswith("pba: ")
     assert err.count("\n") == 1
     assert text in err
+
+
+def test_a_report_without_what_draws_it_is_told_before_the_work(pba, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    file = csv_file(tmp_path, f"{T0_S},a,1")
+    code, out, err = pba("backtest", file, "--report", tmp_path / "report.html", target="")
+    assert (code, out, err) == (ExitCode.USAGE, "", "pba: a report needs matplotlib: pip install 'pba[train]'\n")
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="training needs the extra named train")
+def test_a_full_disk_behind_the_output_is_told_in_one_line(server):
+    with Path("/dev/full").open("w") as full, command(server, "history", "a", stdout=full) as process:
+        assert process.communicate()[1] == "pba: the output cannot be written: No space left on device\n"
+    assert process.returncode == ExitCode.FAILED
 
 
 def test_every_command_has_help(capfd):
@@ -389,10 +408,9 @@ def command(server, *arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "pba_service", *arguments, "--target", server.target],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])},
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **{"stdout": subprocess.PIPE, **options},
     )
 
 

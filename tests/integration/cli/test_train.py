@@ -9,7 +9,7 @@ from pba_service.cli.told import ExitCode
 @pytest.mark.parametrize(
     ("options", "told", "code"),
     [
-        (["--parent", "{0}"], "{0}/manifest.json: No such file or directory", ExitCode.USAGE),
+        (["--parent", "{0}"], "cannot go on from {0}: manifest.json: No such file or directory", ExitCode.USAGE),
         (["--output", "{0}/file/m"], "{0}/file/m: Not a directory", ExitCode.USAGE),
         (["--data", "{0}/head.csv"], "head.csv holds no measurement", ExitCode.NOT_YET),
         (["--seed", "99999999999"], "seed must be between 0 and 4294967295", ExitCode.USAGE),

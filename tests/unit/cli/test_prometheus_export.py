@@ -214,5 +214,9 @@ def test_less_is_asked_for_when_an_answer_is_too_large():
 
 def test_passwords_of_an_address_are_not_shown():
     assert Prometheus("https://me:secret@host:9090/prom/").shown == "https://host:9090/prom"
-    with pytest.raises(CommandError):
-        Prometheus("ftp://host")
+
+
+@pytest.mark.parametrize("address", ["ftp://host", "http://[::1", "http://host:port", "http://host:99999", ""])
+def test_an_address_that_is_none_is_told(address):
+    with pytest.raises(CommandError, match="PROMETHEUS_URL is no address"):
+        Prometheus(address)

@@ -258,6 +258,61 @@ def test_a_quote_that_never_ends_is_a_fault_of_its_row(tmp_path):
         rows_of(file)
 
 
+def test_what_follows_a_quote_that_never_ends_is_not_left_out_silently(tmp_path):
+    text = "timestamp,link,latency,comment\n" + f'{T0_S},a,1,\n{T0_S + 1},a,2,"open\n' + f"{T0_S + 2},a,3,\n" * 5
+    rows, faults = collected(write(tmp_path, "m.csv", text))
+    assert [time_ms for _, time_ms, _ in rows] == [T0_MS]
+    assert faults == ["row 3: has a quotation mark that is never closed: nothing after it is read"]
+
+
+@pytest.mark.parametrize("ending", ["\n", ""])
+def test_a_quoted_last_row_is_read(tmp_path, ending):
+    text = f'timestamp,link,latency,comment\n{T0_S},a,1,"two\nlines"{ending}'
+    assert collected(write(tmp_path, "m.csv", text)) == ([("a", T0_MS, {"latency_ms": 1})], [])
+
+
+def test_gzip_by_a_name_in_capitals(tmp_path):
+    rows = [f"{T0_S},a,1"]
+    file = tmp_path / "M.CSV.GZ"
+    file.write_bytes(gzip.compress("\n".join(["timestamp,link,latency", *rows]).encode()))
+    assert rows_of(file) == [("a", T0_MS, {"latency_ms": 1})]
+    with replacing(tmp_path / "M.JSONL.GZ") as stream:
+        stream.write(f'{{"ts": {T0_S}, "link": "a", "latency": 1}}\n')
+    assert rows_of(tmp_path / "M.JSONL.GZ") == [("a", T0_MS, {"latency_ms": 1})]
+
+
+def test_parquet_says_what_is_wrong_with_a_time_as_csv_does(tmp_path):
+    texts = ["2025-06-15T15:06:40", None, "noon", "2025-06-15T15:06:40Z"]
+    for times, expected in (
+        (pa.array(texts), ["'2025-06-15T15:06:40' has no time zone: end it with Z or such as +02:00", "is missing"]),
+        (pa.array([10**17, None, -1, T0_MS], pa.timestamp("ms", "UTC")), ["is no time after 1970"] * 2),
+    ):
+        file = tmp_path / "m.parquet"
+        pq.write_table(pa.table({"timestamp": times, "link": ["a"] * 4, "latency": [1.0] * 4}), file)
+        rows, faults = collected(file)
+        assert rows == [("a", T0_MS, {"latency_ms": 1})]
+        assert faults[:2] == [f"row {row}: timestamp: {why}" for row, why in enumerate(expected, 1)]
+        assert len(faults) == 3
+
+
+def test_a_pipe_is_written_to_and_a_link_leads_on(tmp_path):
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file.jsonl"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as stream:
+        stream.write("x")
+    assert os.read(reader, 10) == b"x"
+    os.close(reader)
+    assert pipe.is_fifo()
+    file.write_text("before")
+    link.symlink_to(file)
+    with replacing(link) as stream:
+        stream.write("after")
+    assert link.is_symlink()
+    assert file.read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.jsonl", "link", "pipe"]
+
+
 def test_gzip(tmp_path):
     text = f"timestamp,link,latency\n{T0_S},a,1\n"
     assert len(rows_of(write(tmp_path, "m.csv.gz", text))) == 1

@@ -58,3 +58,11 @@ def test_what_cannot_be_gone_on_from_is_refused(model, folders):
     )
     with pytest.raises(NotRestorableError):
         restored(recipe_of("pba_lstm"), content)
+
+
+def test_a_parent_without_its_file_is_refused(tmp_path):
+    options = replace(tiny(tmp_path / "out", "pba_lstm"), parent=tmp_path)
+    recipe = recipe_of("pba_lstm")
+    examples = training_examples(recipe, [], simulated_traces(2, 1), options)
+    with pytest.raises(NotRestorableError, match=r"model\.onnx: No such file"):
+        begun_network(recipe, examples, options)
