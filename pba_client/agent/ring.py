@@ -197,9 +197,13 @@ class Ring:
     def restamp(self, waiting: Waiting) -> None:
         """Writes a sample that waits anew, with another time.
 
+        One that does not wait any more has left its place to a newer one, and is let be.
+
         Raises:
             OSError: It cannot be written.
         """
+        if waiting.number <= self.done:
+            return
         self._write(waiting)
         os.fdatasync(self._descriptor)
         self._seen(waiting.measurement)

@@ -135,7 +135,7 @@ class Batches:
 
     def end(self, part: Computed, won: Collection[str]) -> None:
         """Takes over what became of a part; `won` are the links whose commits the store has taken."""
-        if part.remembered and part.memory:
+        if part.remembered is not None and part.memory is not None:  # which is false while it knows no link
             written = [one if one.commit and one.commit.link_id in won else None for one in part.advanced]
             part.memory.done(part.remembered, written)
         if len(self._cadence_ms) > _CADENCES_KEPT:

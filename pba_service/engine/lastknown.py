@@ -66,11 +66,22 @@ class LastKnown:
         """Whether the store need not be asked."""
         return self._watch.away
 
+    def recall(self, predictions: Iterable[Prediction | None]) -> None:
+        """Remembers predictions that were read from the store, where nothing as new is known.
+
+        Of the same sample what is known may be newer: a correction can have been announced since they were read.
+        """
+        self.learn(one for one in predictions if one and not self._knows(one))
+
+    def _knows(self, prediction: Prediction) -> bool:
+        known = self._newest.get(prediction.link_id)
+        return known is not None and known.made_at_ms >= prediction.made_at_ms
+
     def learn(self, predictions: Iterable[Prediction | None]) -> None:
-        """Remembers predictions that the store gave out.
+        """Remembers predictions as they are announced.
 
         One that says what is known already changes nothing: what rests on the known one, such as plans of parameters,
-        holds on when a sweep reads all of them again.
+        holds on when all of them are read again.
         """
         for prediction in predictions:
             if prediction is None:

@@ -29,6 +29,10 @@ class Population:
         self._seen = 0
         self._wrong: Counter[ConditionKind] = Counter()
 
+    def begin_round(self) -> None:
+        """All links are looked at, from the first; a round before that was broken off does not count."""
+        self._seen, self._wrong = 0, Counter()
+
     def look(self, prediction: Prediction) -> None:
         """Takes in a link by its newest prediction."""
         self._seen += 1
@@ -39,7 +43,7 @@ class Population:
     def end_round(self) -> None:
         """All links were looked at."""
         self.links, self.conditions = self._seen, self._wrong
-        self._seen, self._wrong = 0, Counter()
+        self.begin_round()
         self._metrics.conditions({kind.name.lower(): self.conditions[kind] for kind in ConditionKind})
 
     @property

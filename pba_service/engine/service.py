@@ -208,7 +208,7 @@ class PbaService:
                 return [prediction for prediction in known if prediction]
         self._metrics.memory_missed(len(link_ids))
         snapshots = await self._store.snapshots(link_ids, [0] * len(link_ids))
-        self._last_known.learn(snapshot.newest for snapshot in snapshots if snapshot)
+        self._last_known.recall(snapshot.newest for snapshot in snapshots if snapshot)
         behind = await self._behind([snapshot for snapshot in snapshots if snapshot])
         fresh = dict(zip(behind, await self._refresher.refresh(behind), strict=True)) if behind else {}
         now_ms = self._clock()

@@ -71,7 +71,7 @@ async def follow(
 async def recall(store: Store, last_known: LastKnown) -> None:
     """Learns the newest prediction of every link once, where another process sweeps; then waits until cancelled."""
     async for link in all_links(store):
-        last_known.learn([link.newest_prediction])
+        last_known.recall([link.newest_prediction])
     await asyncio.Event().wait()
 
 
@@ -111,10 +111,12 @@ async def sweep_once(
     """
     marked = 0
     gone = metrics.labelled_links()
+    if population is not None:
+        population.begin_round()
     async for link in all_links(store):
         link_id = link.info.link_id
         if last_known is not None:
-            last_known.learn([link.newest_prediction])
+            last_known.recall([link.newest_prediction])
         if population is not None and link.newest_prediction is not None:
             population.look(link.newest_prediction)
         gone.discard(link_id)

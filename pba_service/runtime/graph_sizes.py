@@ -1,8 +1,9 @@
 """Whether the sizes of a graph's tensors follow from the number of windows alone.
 
 Then one run with the most windows shows the most memory that a model takes. For each tensor is known whether its
-values, and whether its shape, depend on values that come in. Along which axes is not: a graph that counts values (NonZero:
-the shipped one counts the metrics that are there) and lays the count along two axes can take more than that run showed.
+values, and whether its shape, depend on values that come in. Along which axes is not: a graph that counts values (as
+NonZero does, with which the shipped one finds the metrics that are there) and lays the count along two axes can take
+more than that run showed.
 """
 
 from __future__ import annotations

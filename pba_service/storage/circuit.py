@@ -95,17 +95,17 @@ class Circuit:
         self._state = State.CLOSED
         self._open_s = self._options.open_s
 
-    def failed(self) -> None:
-        """The store was away or too slow."""
+    def failed(self, *, probe: bool = True) -> None:
+        """The store was away or too slow; `probe` is whether it was the probe that found out, where it is half open."""
         self._failures += 1
         state = self.state
-        if state is State.HALF_OPEN:
+        if state is State.HALF_OPEN and probe:
             self._probing = False
             self._open_s = min(2 * self._open_s, self._options.max_open_s)
             self._open()
         elif state is State.CLOSED and self._failures >= self._options.failures:
             self._open()
-        # While it is open, calls that went through before come back: they tell nothing new.
+        # Until it is closed again, calls that went through before it opened come back: they tell nothing new.
 
     def abandoned(self) -> None:
         """The probe ended without an answer either way: its caller gave it up."""

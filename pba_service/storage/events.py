@@ -35,6 +35,7 @@ _OWN_KEPT = 64  # entries
 _HEARD_KEPT = 100_000  # links
 _OUTCOME = b"o"
 """The field of an entry that says of which link an outcome was stored; entries of predictions lack it."""
+_BEGINNING = b"0-0"
 _LENGTH = struct.Struct("<I")
 _READ_AT_ONCE = 64
 _BLOCK_S = 1.0
@@ -141,23 +142,24 @@ async def follow(
     Args:
         server: Where it is.
         everything: Reads the newest predictions of all links, in pages: done after an error, because events may have
-            been lost or trimmed meanwhile, and now and then where writing and announcing are two steps.
+            been lost or trimmed meanwhile, where this one is so far behind that some have been trimmed, and now and
+            then where writing and announcing are two steps.
         followed: Told how it goes.
         own: What this process announced.
         heard: Told of outcomes.
-        reconcile_every_s: How often that is.
+        reconcile_every_s: How often that is, the last two.
 
     Yields:
         First an empty list: what is committed from then on will be delivered. Then predictions.
     """
     loop, followed, own = asyncio.get_running_loop(), followed or Followed(), own or Own()
     heard = heard or Heard()
-    delay_s, cursor, started = _BACKOFF_S[0], b"", False
+    delay_s, cursor, started, missed = _BACKOFF_S[0], b"", False, False
     reconcile_at = loop.time()
     while True:
         try:
             if not cursor:
-                cursor = await _end_of_stream(server)
+                cursor, missed = await _end_of_stream(server), False
                 heard.missed()
                 if started:
                     async for page in everything():
@@ -167,15 +169,18 @@ async def follow(
                     started = True
                     yield []
                 reconcile_at = loop.time() + reconcile_every_s
-            elif not server.holds_everything and loop.time() >= reconcile_at:
+            elif (missed or not server.holds_everything) and loop.time() >= reconcile_at:
+                missed = False  # what is trimmed while all is read is missed once more
                 async for page in everything():
                     yield page
                 reconcile_at = loop.time() + reconcile_every_s
+            before = cursor
             cursor, predictions, to_the_end = await _read_on(server, cursor, own, heard)
+            missed = (not to_the_end and await _misses(server, before, followed, heard)) or missed
             delay_s = _BACKOFF_S[0]
             if predictions:
                 yield predictions
-            if to_the_end:
+            if to_the_end and not missed:
                 followed.note(read=True)
         except StoreUnavailableError:
             followed.note(read=False)
@@ -187,7 +192,24 @@ async def follow(
 
 async def _end_of_stream(server: Server) -> bytes:
     newest = await server.command("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
-    return newest[0][0] if newest else b"0-0"
+    return newest[0][0] if newest else _BEGINNING
+
+
+async def _misses(server: Server, cursor: bytes, followed: Followed, heard: Heard) -> bool:
+    """Whether entries after this one may have been trimmed: surely not where it is still there."""
+    if cursor == _BEGINNING:  # which never was there
+        return False
+    oldest = await server.command("XRANGE", keys.EVENTS, "-", "+", "COUNT", 1)
+    if not oldest or _place(oldest[0][0]) <= _place(cursor):
+        return False
+    _log.warning("announcements_missed")
+    followed.note(read=False)
+    heard.missed()
+    return True
+
+
+def _place(entry: bytes) -> tuple[int, ...]:
+    return tuple(map(int, entry.split(b"-")))
 
 
 async def _read_on(server: Server, cursor: bytes, own: Own, heard: Heard) -> tuple[bytes, list[Prediction], bool]:

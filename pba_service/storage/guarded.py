@@ -150,12 +150,19 @@ class GuardedStore:
 
     async def check(self) -> None:
         """Returns when the store can be written and read now. Asks it whatever the circuit says, and tells that."""
+        probe = self.away and self._circuit.enter()
+        known = False
         try:
             await self._store.check()
+            known = True
+            self._answered()
         except StoreUnavailableError:
-            self._failed()
+            known = True
+            self._failed(probe=probe)
             raise
-        self._answered()
+        finally:
+            if not known and probe:
+                self._circuit.abandoned()
 
     async def close(self) -> None:
         """Frees connections."""
@@ -190,7 +197,7 @@ class GuardedStore:
                 yield
         except (StoreUnavailableError, TimeoutError) as error:
             known = True
-            self._failed()
+            self._failed(probe=probe)
             if isinstance(error, TimeoutError):
                 _log.warning("store_failed", error=f"no answer in {self._options.timeout_s:g} s")
                 raise StoreUnavailableError from error
@@ -215,8 +222,8 @@ class GuardedStore:
             _log.info("store_circuit_closed")
             self._on_circuit(False)  # noqa: FBT003 - the one thing that it is told
 
-    def _failed(self) -> None:
-        self._circuit.failed()
+    def _failed(self, *, probe: bool) -> None:
+        self._circuit.failed(probe=probe)
         if not self._open and self._circuit.state is State.OPEN:
             self._open = True
             _log.warning("store_circuit_opened", last_answer_ms=self.answered_at_ms)

@@ -22,7 +22,7 @@ class RecentBatches:
         self._samples = 0
 
     def add(self, now_ms: int, batch: SampleBatch) -> None:
-        """Remembers a batch that has been stored."""
+        """Remembers a batch that is stored now, by a clock that nobody sets."""
         self._batches.append((now_ms, batch))
         self._samples += len(batch)
         while self._batches[0][0] < now_ms - KEPT_MS or (self._samples > KEPT_SAMPLES and len(self._batches) > 1):

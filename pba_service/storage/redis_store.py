@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ class RedisStore:
                 raise self._index.full()
         if self._recent is not None:
             # Before it is sent: between the server's answer and a later note of it a failover could come.
-            self._recent.add(now, batch)
+            self._recent.add(round(time.monotonic() * 1_000), batch)
         return await self._put(batch, plan, now)
 
     async def _put(self, batch: SampleBatch, plan: putting.Plan, now: int) -> PutResult:

@@ -43,6 +43,13 @@ class TestChanges:
             result = await store.put(samples("a", [NOW_MS + MINUTE_MS]))
             assert result.changes.tolist() == [UNKNOWN_CHANGES]
 
+    @pytest.mark.parametrize("max_samples", [1_100, 1_350, 1_426])
+    async def test_dropped_samples_that_forecasts_look_at_a_day_later_make_it_unknown(self, new_store, max_samples):
+        async with new_store(max_samples=max_samples) as store:
+            await store.put(samples("a", minutes(max_samples)))
+            result = await store.put(samples("a", [NOW_MS + MINUTE_MS]))
+            assert result.changes.tolist() == [UNKNOWN_CHANGES]
+
     async def test_a_link_that_comes_back_is_another_one(self, new_store):
         async with new_store(retention_ms=DAY_MS) as store:
             await store.put(samples("a", minutes(2)))

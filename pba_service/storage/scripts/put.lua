@@ -9,6 +9,9 @@ local HEADS, ROWS, TEXTS = ARGV[5], ARGV[6], ARGV[7]
 local HEAD_BYTES, WIRE_BYTES = 5, SAMPLE_BYTES + 4
 local COMPACT_DEAD = 256 -- rows: what may lie dead in front of a bucket before it is rewritten
 local FEW = 1024 -- a trimmed link with fewer samples may lack one that a window wants
+-- How long before the newest sample those around the targets of a day ago lie, with as many as a process remembers
+-- beyond (`hot.stretches`), on cadences at which so many samples are no more than that.
+local DAY_AGO_FROM, DAY_AGO_UNTIL = DAY_MS - 6 * 3600000, DAY_MS - 9 * 60000
 local COMPACT_BYTES = 640 -- a closed bucket shorter than this has no slack worth a rewrite
 -- A bucket's key outlives its last sample a little, so that a link in use drops it by its own count.
 local MARGIN = 3600000
@@ -93,6 +96,12 @@ local function trim(base, s)
     end
   end
   return trimmed
+end
+
+-- Whether somebody who knew the link before may count on one of the samples that were dropped, the oldest of which was
+-- measured at `from`.
+local function missed(s, from)
+  return s.n < FEW or (s.newest - from >= DAY_AGO_FROM and s.newest - s.oldest < DAY_AGO_UNTIL)
 end
 
 -- The newest non-empty text is kept.
@@ -182,7 +191,8 @@ local function put_link(base, samples, row_at, nodes, peers, regions, text_at)
   for i = 2, #outcomes do
     if outcomes[i] ~= char(DUPLICATE) then s.changes = (s.changes + 1) % 4294967296 end
   end
-  if trim(base, s) and s.n < FEW and flags < 4 then flags = flags + 4 end
+  local oldest = s.oldest
+  if trim(base, s) and missed(s, oldest) and flags < 4 then flags = flags + 4 end
   if s.n == 0 then
     call('UNLINK', meta, base .. ':s')
     outcomes[1] = char(4) .. pack('<I4', before)

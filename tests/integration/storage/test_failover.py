@@ -6,10 +6,12 @@ import contextlib
 import pytest
 
 from pba_service.domain.errors import StoreUnavailableError
+from pba_service.storage import address
 from pba_service.storage.codec import encode_prediction
 from pba_service.storage.connect import open_server
 from pba_service.storage.events import follow
 from pba_service.storage.redis_store import RedisStore
+from pba_service.storage.server import StandaloneServer
 from tests import servers
 from tests.conformance.test_commits import Follower
 from tests.conformance.tools import (
@@ -29,6 +31,28 @@ from tests.conformance.tools import (
 def connect(url, timeout_s=PATIENCE_S):
     clock = Clock(NOW_MS)
     return RedisStore.connect(url, max_samples=50_000, retention_ms=30 * DAY_MS, clock=clock, timeout_s=timeout_s)
+
+
+class Forgetful(StandaloneServer):
+    """A server whose place another one may take."""
+
+    forgets_last_writes = True
+
+
+@pytest.mark.parametrize("set_by_ms", [DAY_MS // 24, -DAY_MS // 24], ids=["forward", "back"])
+async def test_what_was_stored_last_is_stored_again_though_the_clock_is_set(redis_server, set_by_ms):
+    clock = Clock(NOW_MS)
+    server = Forgetful(address.parse(redis_server.url).options, PATIENCE_S)
+    store = RedisStore(server, max_samples=50_000, retention_ms=30 * DAY_MS, clock=clock)
+    await store.put(samples("a", [NOW_MS]))
+    clock.now_ms += set_by_ms
+    await store.put(samples("b", [NOW_MS]))
+
+    redis_server.client.flushall()  # another server takes over, which has none of it
+    await server.on_failover()
+
+    assert [len(await read(store, link_id)) for link_id in "ab"] == [1, 1]
+    await store.close()
 
 
 class Pusher:

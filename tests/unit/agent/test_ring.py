@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,15 @@ def test_the_oldest_go_first_and_are_counted(tmp_path):
     ring.close()
     ring = Ring(tmp_path / "r", 16)
     assert (ring.dropped, ring.waiting) == (24, 0)
+
+
+def test_a_sample_given_another_time_when_its_place_was_taken_leaves_the_newer_one(tmp_path):
+    ring = Ring(tmp_path / "r", 4)
+    ring.append([sample(at) for at in range(1, 5)], HERE)
+    [oldest] = ring.read(1)
+    ring.append([sample(5)], HERE)
+    ring.restamp(replace(oldest, measurement=sample(100)))
+    assert times(ring) == [2, 3, 4, 5]
 
 
 def test_a_torn_record_is_left_out_and_counted(tmp_path):

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from pba_service.domain.samples import LinkInfo, SampleBatch, Series, one_link_batch
 from pba_service.engine import hot
 from pba_service.engine.advance import Options
+from pba_service.engine.batch import Batches
 from pba_service.engine.models import ModelSet
 from pba_service.engine.ports import LinkState, Outcome, PutResult, Snapshot
 from pba_service.engine.refresh import Refresher
@@ -206,6 +207,20 @@ async def test_a_link_that_goes_on_is_not_read_again():
             await process.push(together([samples(link_id, [minute], minute) for link_id in LINKS]))
             await process.catch_up()
         assert 3 <= store.read <= 3 * (100 // hot.ROOM[0] + 1)
+
+
+async def test_links_that_are_all_forgotten_while_they_are_advanced_are_remembered_again():
+    async with store_and_worker() as (store, worker):
+        await store.put(samples("a", range(40), 0))
+        batches = Batches(store, Options(base_ms=MINUTE, catch_up=480), worker, worker)
+        batches.memory = hot.HotLinks(1, hot.places(10))
+        routes = {"a": ModelSet.of(LastValueModel()).route(LinkInfo("a"))}
+        for _ in range(2):
+            parts = await batches.compute(["a"], routes, 10)
+            assert len(batches.memory) == 1
+            batches.memory.forget(["a"])
+            for part in parts:
+                batches.end(part, ())
 
 
 def known_link(table, link_id="a", count=40, changes=7):

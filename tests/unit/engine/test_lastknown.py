@@ -73,6 +73,17 @@ def test_what_a_sweep_reads_again_stays_the_same_object():
     assert one.newest("a") is corrected
 
 
+def test_what_is_read_of_the_sample_that_is_known_of_may_be_older_than_what_was_announced():
+    corrected = prediction("a")
+    one = memory(corrected)
+    one.recall([replace(corrected, values=2 * corrected.values), None, prediction("b")])
+    assert one.newest("a") is corrected
+    assert one.newest("b") is not None
+    newer = prediction("a", NOW_MS + MINUTE)
+    one.recall([newer])
+    assert one.newest("a") is newer
+
+
 def test_it_stays_within_its_bound_and_forgets_who_was_silent_longest():
     one = memory(*map(prediction, "abc"), prediction("a"), prediction("d"), max_links=3)
     answers = one.answer(list("abcd"), NOW_MS, AWAY)

@@ -28,6 +28,7 @@ from pba_service.engine.advance import Options
 from pba_service.engine.ingest import Ingest
 from pba_service.engine.lastknown import LastKnown
 from pba_service.engine.models import ModelSet
+from pba_service.engine.population import Population
 from pba_service.engine.refresh import Refresher
 from pba_service.engine.service import PbaService, Policy
 from pba_service.engine.subscriptions import Selector, Subscriptions
@@ -51,6 +52,10 @@ class FaultyStore(MemoryStore):
     """Reads are given up, and nobody has noticed that the store is away."""
     lose_commits = 0
     outcomes_away = False
+    links_held = None
+    """What lists of links wait for after they were read."""
+    pages = None
+    """Lists of links that are answered before the store goes away."""
     answered_at_ms = 0
 
     def __init__(self, **options):
@@ -71,6 +76,16 @@ class FaultyStore(MemoryStore):
         if self.outcomes_away:
             raise StoreUnavailableError
         return await super().outcomes(link_id)
+
+    async def links(self, **what):
+        if self.pages == 0:
+            raise StoreUnavailableError
+        self.pages = self.pages and self.pages - 1
+        found = await super().links(**what)
+        if self.links_held:
+            self.refused.set()
+            await self.links_held.wait()
+        return found
 
     async def put(self, *args):
         if self.away:
@@ -635,6 +650,39 @@ async def test_a_replica_that_just_started_learns_all_predictions_from_its_first
         world.store.answered_at_ms = world.clock.now_ms
         [known] = started.answer(["a"], world.clock.now_ms, StoreUnavailableError())
         assert known.link_id == "a"
+
+
+async def test_a_sweep_that_read_a_link_before_a_correction_does_not_undo_what_is_known():
+    async with running() as world:
+        await world.push()
+        await world.service.predict("a")
+        world.store.links_held = asyncio.Event()
+        sweeping = asyncio.create_task(sweep_once(world.store, world.refresher, world.metrics, world.last_known))
+        await world.store.refused.wait()
+        await world.push(minutes=[28], values=STEADY + RISE)
+        await world.refresher.settled(["a"], 5)
+        corrected = world.service.current("a")
+
+        world.store.links_held.set()
+        await sweeping
+
+        assert corrected.made_at_ms == world.clock.now_ms
+        assert world.service.current("a") is corrected
+
+
+async def test_a_sweep_that_is_broken_off_counts_no_link_twice():
+    async with running() as world:
+        await world.push()
+        await world.service.predict("a")
+        population = Population(world.clock, world.metrics)
+        world.store.pages = 1
+        with pytest.raises(StoreUnavailableError):
+            await sweep_once(world.store, world.refresher, world.metrics, population=population)
+        world.store.pages = None
+
+        await sweep_once(world.store, world.refresher, world.metrics, population=population)
+
+        assert population.links == 1
 
 
 async def test_a_known_prediction_is_given_without_asking_the_store():

@@ -94,6 +94,17 @@ def test_calls_from_before_that_fail_while_it_is_open_do_not_prolong_it():
     assert circuit.state is State.HALF_OPEN
 
 
+def test_calls_from_before_that_fail_beside_a_probe_neither_open_it_nor_let_another_through():
+    circuit, clock = opened()
+    clock.now_s += 1
+    circuit.failed(probe=False)
+    assert circuit.state is State.HALF_OPEN
+    assert circuit.enter()
+    circuit.failed(probe=False)
+    clock.now_s += OPTIONS.max_open_s
+    assert not circuit.enter()
+
+
 def test_an_answer_from_elsewhere_closes_it():
     circuit, _ = opened()
     circuit.succeeded()

@@ -133,26 +133,43 @@ async def test_an_answer_that_says_no_is_an_answer():
 
 
 async def probing(world):
-    """A call that began while the store was there, and the probe after it had been away; both hang."""
+    """A call that began while the store was there, the probe after it had been away, and what the former waits for.
+
+    Both hang.
+    """
     world.inner.gate = asyncio.Event()
     old = asyncio.create_task(world.store.newest(["a"]))
     await asyncio.sleep(0)
     gate, world.inner.gate, world.inner.away = world.inner.gate, None, True
     await world.fails(3)
     world.seconds.now_s += 1
-    world.inner.gate = gate
+    world.inner.gate = asyncio.Event()
     probe = asyncio.create_task(world.store.newest(["a"]))
     await asyncio.sleep(0)
     assert world.inner.asked == 5
-    return old, probe
+    return old, probe, gate
 
 
 async def test_a_call_from_before_that_is_given_up_does_not_let_a_second_probe_through():
     world = World()
-    old, probe = await probing(world)
+    old, probe, _ = await probing(world)
     old.cancel()
     await asyncio.wait([old])
 
+    await world.fails()
+
+    assert world.inner.asked == 5
+    probe.cancel()
+    await asyncio.wait([probe])
+
+
+async def test_a_call_from_before_that_fails_late_does_not_let_a_second_probe_through():
+    world = World()
+    old, probe, gate = await probing(world)
+    gate.set()
+    with pytest.raises(StoreUnavailableError):
+        await old
+    world.seconds.now_s += OPTIONS.circuit.max_open_s
     await world.fails()
 
     assert world.inner.asked == 5
