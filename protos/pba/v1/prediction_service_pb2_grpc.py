@@ -185,8 +185,8 @@ class PredictionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetOutcomes(self, request, context):
-        """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
-        NOT_FOUND: the link is unknown.
+        """The parameters that were in force on a link and what came of them, as reported but for chunk_bytes and
+        not_sent_bytes, which are not kept; oldest first, the newest 64 of them. NOT_FOUND: the link is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

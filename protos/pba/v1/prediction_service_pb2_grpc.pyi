@@ -76,8 +76,8 @@ class PredictionServiceStub:
     unknown.
     """
     GetOutcomes: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOutcomesRequest, _prediction_service_pb2.GetOutcomesResponse]
-    """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
-    NOT_FOUND: the link is unknown.
+    """The parameters that were in force on a link and what came of them, as reported but for chunk_bytes and
+    not_sent_bytes, which are not kept; oldest first, the newest 64 of them. NOT_FOUND: the link is unknown.
     """
     StreamPredictions: _grpc.UnaryStreamMultiCallable[_prediction_service_pb2.StreamPredictionsRequest, _prediction_service_pb2.StreamPredictionsResponse]
     """Follows predictions: first the newest one of each chosen link, then each update as it is made. A slow reader gets
@@ -146,8 +146,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     unknown.
     """
     GetOutcomes: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetOutcomesRequest, _prediction_service_pb2.GetOutcomesResponse]  # type: ignore[assignment]
-    """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
-    NOT_FOUND: the link is unknown.
+    """The parameters that were in force on a link and what came of them, as reported but for chunk_bytes and
+    not_sent_bytes, which are not kept; oldest first, the newest 64 of them. NOT_FOUND: the link is unknown.
     """
     StreamPredictions: _aio.UnaryStreamMultiCallable[_prediction_service_pb2.StreamPredictionsRequest, _prediction_service_pb2.StreamPredictionsResponse]  # type: ignore[assignment]
     """Follows predictions: first the newest one of each chosen link, then each update as it is made. A slow reader gets
@@ -261,8 +261,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prediction_service_pb2.GetOutcomesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.GetOutcomesResponse, _abc.Awaitable[_prediction_service_pb2.GetOutcomesResponse]]:
-        """The parameters that were in force on a link and what came of them, as reported, oldest first; the newest 64 are kept.
-        NOT_FOUND: the link is unknown.
+        """The parameters that were in force on a link and what came of them, as reported but for chunk_bytes and
+        not_sent_bytes, which are not kept; oldest first, the newest 64 of them. NOT_FOUND: the link is unknown.
         """
 
     @_abc_1.abstractmethod
