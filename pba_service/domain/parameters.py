@@ -169,6 +169,13 @@ class ParametersAsk:
         if violations:
             raise InvalidRequestError(*violations)
 
+    @property
+    def over_budget(self) -> bool:
+        """Whether the present buffers, where their size was said, take more memory than there is for all together."""
+        if self.memory_budget_bytes is None:
+            return False
+        return (self.current_streams or 0) * (self.current_buffer_bytes or 0) > self.memory_budget_bytes
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParametersAnswer:

@@ -110,11 +110,12 @@ class Adviser:
         prediction: Prediction | None,
     ) -> ParametersAnswer:
         parameters = defaults(ask, self._options.bounds)
+        unfit = ask.current_streams != parameters.streams or ask.over_budget
         return answer(
             parameters,
             reasons,
             source=ParametersSource.DEFAULTS,
-            should_adjust=ask.current_streams != parameters.streams or pace_matters(ask.current_pacing_mbps, None),
+            should_adjust=unfit or pace_matters(ask.current_pacing_mbps, None),
             apply_at_ms=self._clock(),
             valid_until_ms=valid_until_ms,
             prediction=prediction,

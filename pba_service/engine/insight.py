@@ -112,14 +112,25 @@ def _path(series: Series, model: Model, options: Options) -> list[PathPoint]:
     output = model.predict(window.values, window.step_ms)[0]  # float32[horizons, 4, levels]
     levels = model.info.quantile_levels
     columns = [levels.index(level) if level in levels else None for level in QUANTILES]
-    points = []
-    for nominal_ms, forecast in zip(model.info.horizons_ms, output, strict=True):
-        quantiles = np.full((len(forecast), len(QUANTILES)), np.nan, np.float32)
+    points: dict[int, PathPoint] = {}
+    for at, ahead_ms in _horizons(model, window.step_ms):
+        quantiles = np.full((output.shape[1], len(QUANTILES)), np.nan, np.float32)
         for position, column in enumerate(columns):
             if column is not None:
-                quantiles[:, position] = forecast[:, column]
-        points.append(PathPoint(int(horizon_ms(window.step_ms, nominal_ms)[0]), quantiles))
-    return sorted(points, key=lambda point: point.horizon_ms)
+                quantiles[:, position] = output[at, :, column]
+        points.setdefault(ahead_ms, PathPoint(ahead_ms, quantiles))
+    return sorted(points.values(), key=lambda point: point.horizon_ms)
+
+
+def _horizons(model: Model, step_ms: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Position and length of each of a model's horizons on a cadence, int64[1].
+
+    On a slow cadence several come to the same: the product's, on which predictions rest, is first, then the nearest.
+    """
+    ahead = [int(horizon_ms(step_ms, nominal_ms)[0]) for nominal_ms in model.info.horizons_ms]
+    off = [abs(nominal_ms - ahead_ms) for nominal_ms, ahead_ms in zip(model.info.horizons_ms, ahead, strict=True)]
+    order = sorted(range(len(ahead)), key=lambda at: (at != horizon_index(model), off[at]))
+    return [(at, ahead[at]) for at in order]
 
 
 def _explained(snapshot: Snapshot, model: Model, options: Options) -> PredictionExplained:

@@ -84,8 +84,8 @@ class TransferAsk:
         """Up to `MOST_STARTS` starts, evenly over the window. Raises `InvalidRequestError` when that is too long."""
         first = max(now_ms, now_ms if self.earliest_ms is None else self.earliest_ms)
         last = first if self.latest_ms is None else max(first, self.latest_ms)
-        if last - now_ms > LONGEST_WINDOW_MS:
-            raise InvalidRequestError(Violation("latest_start", "is more than 24 hours ahead"))
+        if last - first > LONGEST_WINDOW_MS:
+            raise InvalidRequestError(Violation("latest_start", "is more than 24 hours after the earliest start"))
         return sorted({round(start) for start in np.linspace(first, last, MOST_STARTS).tolist()})
 
 

@@ -195,7 +195,9 @@ def _limit_reasons(
     served = max(min(wanted_streams, bounds.max_streams), bounds.min_streams)
     buffer_served = max(min(wanted_buffer, bounds.max_buffer_bytes), bounds.min_buffer_bytes)
     over_streams = ask.max_streams is not None and served > ask.max_streams
-    over_buffer = ask.max_buffer_bytes is not None and buffer_served > ask.max_buffer_bytes
+    over_buffer = any(
+        most is not None and buffer_served > most for most in (ask.max_buffer_bytes, ask.receive_buffer_bytes)
+    )
     over_budget = ask.memory_budget_bytes is not None and max(served, streams) * buffer_served > ask.memory_budget_bytes
     if over_streams or over_buffer or over_budget:
         reasons.append(ParameterReason.CALLER_LIMIT)

@@ -214,7 +214,7 @@ def _may_stay(
 ) -> bool:
     """Whether the present streams and buffers do as well as the wanted ones, at every point."""
     limits = Limits.of(ask, bounds)
-    if not limits.min_streams <= current.streams <= limits.max_streams:
+    if ask.over_budget or not limits.min_streams <= current.streams <= limits.max_streams:
         return False
     if current.streams > MOST_STREAMS_OVER * wanted.streams:
         return False

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLIP = 0.2
-"""An observation counts as at most a fifth of a usual error: one strange hour must not decide."""
+"""An observation counts as at most a fifth of a usual error: one strange hour must not decide.
+
+So it is the mean of hours so bounded that is tested: a few in which a challenger is far worse weigh little.
+"""
 
 _STAKES = 24
 _BETS = np.geomspace(0.02, 0.96, _STAKES) / CLIP

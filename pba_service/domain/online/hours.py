@@ -65,6 +65,8 @@ def pace(
 ) -> NDArray[np.floating]:
     """How far one value moves its hour, so that each is a mean of so many days, and of all there were before: [n, 4].
 
+    Of a link that is measured less often than once an hour each is a mean of so many values, one of a day at most.
+
     Args:
         step_ms: int64[n], between one value and the next.
         settled: uint32[n, 4], values before.
@@ -73,7 +75,7 @@ def pace(
     """
     step = step_ms[:, None].astype(np.float32)
     days = np.minimum(1 + settled * share * step / DAY_MS, np.float32(memory_days))
-    return np.minimum(step / HOUR_MS / days, np.float32(1))
+    return np.minimum(step / HOUR_MS, np.float32(1)) / days
 
 
 def between(

@@ -154,6 +154,15 @@ def test_starts_are_spread_over_the_window_and_none_is_past():
         TransferAsk(1, ("a",), latest_ms=25 * 3_600_000).starts_ms(0)
 
 
+def test_a_window_of_starts_is_as_long_wherever_it_begins():
+    hour_ms = 3_600_000
+    assert TransferAsk(1, ("a",), earliest_ms=48 * hour_ms).starts_ms(0) == [48 * hour_ms]
+    ask = TransferAsk(1, ("a",), earliest_ms=12 * hour_ms, latest_ms=36 * hour_ms)
+    assert ask.starts_ms(0) == [(12 + 3 * i) * hour_ms for i in range(9)]
+    with pytest.raises(InvalidRequestError):
+        TransferAsk(1, ("a",), earliest_ms=12 * hour_ms, latest_ms=36 * hour_ms + 1).starts_ms(0)
+
+
 @pytest.mark.parametrize("step_ms", [1_000, 5_000, 10_000, MINUTE_MS])
 def test_what_is_expected_within_the_horizons_counts_however_quickly_a_link_is_measured(step_ms):
     # 1 Gbit/s until minute 15, 0.1 from minute 30 on, in a line between: 1.395 Tbit by then

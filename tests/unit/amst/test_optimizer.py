@@ -211,6 +211,7 @@ def test_an_outage_is_not_paced_to_a_standstill():
     [
         (replace(EXACT, max_streams=4), BOUNDS, ParameterReason.CALLER_LIMIT),
         (replace(EXACT, max_buffer_bytes=8192), BOUNDS, ParameterReason.CALLER_LIMIT),
+        (replace(EXACT, receive_buffer_bytes=8192), BOUNDS, ParameterReason.CALLER_LIMIT),
         (replace(EXACT, memory_budget_bytes=100_000), BOUNDS, ParameterReason.CALLER_LIMIT),
         (EXACT, TransportBounds(max_streams=4), ParameterReason.SERVICE_LIMIT),
         (EXACT, TransportBounds(min_streams=64), ParameterReason.SERVICE_LIMIT),

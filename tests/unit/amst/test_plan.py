@@ -70,6 +70,15 @@ def test_present_streams_beyond_a_limit_are_not_kept():
     assert plan(outlook(link(loss_ratio=0.01)), ask, BOUNDS).parameters.streams == 20
 
 
+def test_present_buffers_beyond_the_memory_for_all_are_not_kept():
+    ask = replace(EXACT, current_streams=24, current_buffer_bytes=2**20, memory_budget_bytes=16 * 2**20)
+    chosen = plan(outlook(link(loss_ratio=0.01)), ask, BOUNDS)
+    assert chosen.should_adjust
+    assert chosen.parameters.window_bytes <= ask.memory_budget_bytes
+    had = replace(ask, current_streams=chosen.parameters.streams, current_buffer_bytes=chosen.parameters.buffer_bytes)
+    assert not plan(outlook(link(loss_ratio=0.01)), had, BOUNDS).should_adjust
+
+
 def test_whoever_says_nothing_of_itself_should_adjust():
     chosen = plan(outlook(), EXACT, BOUNDS)
     assert chosen.should_adjust

@@ -432,6 +432,9 @@ async def test_defaults_tell_the_present_parameters_and_let_no_pace_outlive_what
         assert paced.current == replace(had, pacing_mbps=5.0)
         assert paced.parameters.pacing_mbps is None
         assert paced.should_adjust
+        large = await world.service.parameters(replace(ask, memory_budget_bytes=had.window_bytes // 2))
+        assert large.parameters.streams == had.streams
+        assert large.should_adjust
 
 
 @pytest.mark.parametrize("cadence", [2, 4])
@@ -486,6 +489,24 @@ async def test_an_answer_that_lacks_what_the_store_could_not_tell_does_not_hold(
 def outcome(world, achieved_mbps):
     now = world.clock.now_ms
     return TransferOutcome("a", now - MINUTE, now, 10, 65_536, None, 100.0, achieved_mbps, 0.01, 0.01)
+
+
+class RisingModel(LastValueModel):
+    """Says half as much for the nearer of its horizons."""
+
+    def predict(self, windows, step_ms):
+        return super().predict(windows, step_ms) * np.array([0.5, 1], np.float32)[:, None, None]
+
+
+@pytest.mark.parametrize("cadence", [15, 30])
+async def test_horizons_that_a_slow_cadence_makes_one_are_told_once_as_the_products(cadence):
+    async with running(confidence_threshold=0.0) as world:
+        world.refresher.serve_with(ModelSet.of(RisingModel()))
+        await world.push(minutes=range(29 - 29 * cadence, 30, cadence))
+        made = await world.service.predict("a")
+        [point] = await world.service.insight.path("a")
+        assert made.target_ms == made.made_at_ms + point.horizon_ms
+        assert point.quantiles[0, 2] == pytest.approx(100)
 
 
 async def test_a_transfer_is_estimated_on_each_link_that_can_be_predicted():
