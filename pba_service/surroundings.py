@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pba_service import transfer
 from pba_service.access.watched import FileRefusedError
@@ -19,7 +19,7 @@ from pba_service.storage.embedded import EmbeddedServer
 from pba_service.storage.redis_store import RedisStore
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -46,7 +46,7 @@ async def redis_at(stack: AsyncExitStack, settings: Settings) -> str:
     return embedded.url
 
 
-async def started_before(stop: asyncio.Event, start: Coroutine[Any, Any, object]) -> bool:
+async def started_before(stop: asyncio.Event, start: Awaitable[object]) -> bool:
     """Whether something had started before `stop` was set; else its start is broken off. Raises what the start does."""
     starting, stopping = asyncio.ensure_future(start), asyncio.ensure_future(stop.wait())
     try:

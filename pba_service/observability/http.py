@@ -28,6 +28,7 @@ TIMEOUT_S = 10.0
 _NAMES = "pba.certificate_names"
 _BEARER = "bearer "
 _BACKLOG = 16
+_NO_ROOM_S = 0.1
 
 
 class MetricsServer:
@@ -157,7 +158,12 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """The next connection."""
-        connection, address = super().get_request()
+        try:
+            connection, address = super().get_request()
+        except OSError:
+            # Such as for want of descriptors: who calls still waits there, and would be taken again at once, for ever.
+            time.sleep(_NO_ROOM_S)
+            raise
         connection.settimeout(self.timeout_s)
         if self.tls is not None:
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)

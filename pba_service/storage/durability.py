@@ -60,11 +60,11 @@ class Facts:
     """
 
     name: str
-    version: tuple[int, ...]
+    version: tuple[int, ...] | None
     append_only: bool | None
     sync: str | None
     evicts: bool | None
-    replicas: int
+    replicas: int | None
     disk_error: bool
 
 
@@ -92,7 +92,7 @@ def facts(name: str, config: Mapping[str, str] | None, info: Mapping[str, str]) 
     Args:
         name: Which of several it is.
         config: Its settings; None where asking for them is forbidden.
-        info: Its INFO, as fields.
+        info: Its INFO, as fields; none where asking for it is forbidden.
     """
     append_only: bool | None = info.get("aof_enabled") == "1" if "aof_enabled" in info else None
     sync = evicts = None
@@ -104,14 +104,14 @@ def facts(name: str, config: Mapping[str, str] | None, info: Mapping[str, str]) 
     if policy is not None and limit is not None:
         evicts = limit != "0" and policy != "noeviction"
     slaves = [value for key, value in info.items() if key.startswith("slave") and key[5:].isdigit()]
-    version = info.get("valkey_version") or info.get("redis_version") or "0"
+    version = info.get("valkey_version") or info.get("redis_version")
     return Facts(
         name=name,
-        version=tuple(int(part) for part in version.split(".") if part.isdigit()),
+        version=tuple(int(part) for part in version.split(".") if part.isdigit()) if version else None,
         append_only=append_only,
         sync=sync,
         evicts=evicts,
-        replicas=sum("state=online" in slave for slave in slaves),
+        replicas=sum("state=online" in slave for slave in slaves) if info else None,
         disk_error="err" in {info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status")},
     )
 
@@ -135,10 +135,7 @@ def judge(wanted: Durability, replicas: int, primaries: Iterable[Facts]) -> Verd
             unknown.append(f"{one.name} does not say whether it evicts keys when memory is short")
         if wanted in _NEEDS:
             _compare(one, _NEEDS[wanted], unmet, unknown)
-        if wanted.waits_for_replicas and one.replicas < replicas:
-            unmet.append(f"{one.name} has {one.replicas} of the {replicas} replicas wanted")
-        if wanted.waits_for_disks and one.version < _WAITAOF_SINCE:
-            unmet.append(f"{one.name} is too old to wait for disks: WAITAOF came with Redis 7.2")
+        _compare_replicas(one, wanted, replicas, unmet, unknown)
     return Verdict(given, tuple(unmet), tuple(unknown))
 
 
@@ -165,3 +162,16 @@ def _compare(one: Facts, accepted: tuple[str, ...], unmet: list[str], unknown: l
         unknown.append(f"{one.name} does not say when it syncs, CONFIG being forbidden: it must be {accepted[0]}")
     elif one.sync not in accepted:
         unmet.append(f"{one.name} syncs {one.sync}: set appendfsync to {accepted[0]}")
+
+
+def _compare_replicas(one: Facts, wanted: Durability, replicas: int, unmet: list[str], unknown: list[str]) -> None:
+    if wanted.waits_for_replicas:
+        if one.replicas is None:
+            unknown.append(f"{one.name} does not say how many replicas it has, INFO being forbidden")
+        elif one.replicas < replicas:
+            unmet.append(f"{one.name} has {one.replicas} of the {replicas} replicas wanted")
+    if wanted.waits_for_disks:
+        if one.version is None:
+            unknown.append(f"{one.name} does not say whether it can wait for disks, INFO being forbidden")
+        elif one.version < _WAITAOF_SINCE:
+            unmet.append(f"{one.name} is too old to wait for disks: WAITAOF came with Redis 7.2")

@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from pba_service.domain.errors import DurabilityUnmetError, StoreUnavailableError
 from pba_service.storage import durability
@@ -115,7 +115,9 @@ class Keeper:
         found = []
         for name, replies in await self._server.each_primary([("INFO",), *asked]):
             info, *settings = replies
-            if isinstance(info, Exception):
+            if isinstance(info, NoPermissionError):
+                info = {}
+            elif isinstance(info, Exception):
                 raise StoreUnavailableError from info
             readable = not any(isinstance(setting, RedisError) for setting in settings)
             found.append(durability.facts(name, _pairs(settings) if readable else None, _fields(info)))

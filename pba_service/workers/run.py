@@ -67,7 +67,10 @@ async def run(settings: Settings) -> None:
         watch_files(stack, doors, None, metrics)
         if doors.shows_console:
             metrics.mount(Relay([console_of(where) for where in sockets]), OPEN_PATHS)
-        redis_url = await redis_at(stack, settings)
+        redis = asyncio.ensure_future(redis_at(stack, settings))
+        if not await started_before(stop, redis):
+            return
+        redis_url = redis.result()
         started = asyncio.Event()
         if settings.data_path:
             stack.push_async_callback(export_once, settings, redis_url, started)

@@ -1,8 +1,10 @@
 """Several processes on one port are one service."""
 
+import fcntl
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from pba.v1 import prediction_service_pb2 as pb
 from pba.v1 import prediction_service_pb2_grpc
 
 from tests.process import ROOT, ServiceProcess
-from tests.servers import wait_until
+from tests.servers import free_ports, wait_until
 
 WORKERS = 2
 CONNECTIONS = 16
@@ -188,3 +190,27 @@ def test_a_second_service_is_refused_the_port_and_no_worker_outlives_its_supervi
     assert len(left) == WORKERS
     two.kill()
     wait_until(lambda: not any(is_worker(pid) for pid in left), 30, "the workers' end")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_is_told_to_stop_while_its_redis_is_not_there_yet_stops(tmp_path, workers):
+    [port] = free_ports(1)
+    own = {"PBA_GRPC_PORT": "0", "PBA_METRICS_PORT": str(port), "PBA_DATA_DIR": str(tmp_path), "PBA_WORKERS": workers}
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another service does whose server does not answer
+        with subprocess.Popen(
+            [sys.executable, "-m", "pba_service", "serve"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")]), **own},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as service:
+            wait_until(lambda: _listens(port), what="the metrics endpoint")
+            service.terminate()
+            said = service.communicate(timeout=60)[1]
+    assert service.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,7 @@
 """The metrics endpoint over real HTTP."""
 
 import contextlib
+import errno
 import socket
 import time
 import urllib.request
@@ -47,3 +48,19 @@ def test_who_sends_a_byte_now_and_then_holds_a_thread_no_longer_than_others():
                     if not slow.recv(1):
                         break
         assert 0.4 < time.monotonic() - began < 5
+
+
+def test_without_descriptors_it_waits_until_there_are_some_again(monkeypatch):
+    tries, accept = [], socket.socket.accept
+
+    def few(listening):
+        tries.append(time.monotonic())
+        if len(tries) <= 4:
+            raise OSError(errno.EMFILE, "too many open files")
+        return accept(listening)
+
+    with MetricsServer(service_registry(), "127.0.0.1", 0) as server:
+        monkeypatch.setattr(socket.socket, "accept", few)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as response:
+            assert response.status == 200
+    assert tries[4] - tries[0] > 0.2, "it asked again without a pause"

@@ -52,6 +52,25 @@ async def test_a_server_that_forbids_config_is_believed_and_that_is_said(keeper_
         assert any("CONFIG" in text for text in verdict.unknown)
 
 
+@pytest.mark.parametrize("wanted", Durability)
+async def test_a_server_that_forbids_info_too_is_believed_and_that_is_said(keeper_of, wanted):
+    with servers.standalone() as server:
+        server.client.execute_command("ACL", "SETUSER", "default", "-info", "-config")
+        verdict = await keeper_of(server.url, wanted).verify()
+        assert not verdict.unmet
+        assert any("does not say" in text for text in verdict.unknown)
+
+
+async def test_a_server_that_forbids_info_alone_is_not_believed_against_its_settings(keeper_of):
+    with servers.standalone() as server:
+        server.client.execute_command("ACL", "SETUSER", "default", "-info")
+        keeper = keeper_of(server.url, Durability.ALWAYS)
+        await keeper.verify()
+        with pytest.raises(DurabilityUnmetError) as refused:
+            await keeper.keep(samples("a", [NOW_MS]))
+        assert "append-only" in refused.value.reasons[0]
+
+
 @pytest.fixture
 def group():
     with servers.sentinels() as one:
