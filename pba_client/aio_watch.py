@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class AsyncWatch:
     """Iterates over `WatchUpdate`s for ever; a lost connection is opened again and its gap told.
 
-    Ends when it is closed. Raises only what trying again would not cure.
+    Ends when it is closed; after a wait that was cancelled, as by a timeout, the next one subscribes again. Raises only
+    what trying again would not cure.
     """
 
     def __init__(
@@ -44,7 +45,12 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> WatchUpdate:
-        return await anext(self._updates)
+        try:
+            return await anext(self._updates)
+        except asyncio.CancelledError:
+            self._subscription.lost(None)
+            self._updates = self._follow()  # a generator that was cancelled is over
+            raise
 
     async def __aenter__(self) -> Self:
         return self

@@ -109,8 +109,10 @@ def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 def is_local(target: str) -> bool:
     """Whether a target, or each address of one that names several, is on this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
     rest = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
-    return rest.startswith("unix") or all(map(_is_local_address, rest.split(",")))
+    return all(map(_is_local_address, rest.split(",")))
 
 
 def _is_local_address(address: str) -> bool:

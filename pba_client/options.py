@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -17,6 +18,7 @@ VERSION = "0.1.0"
 ChannelOptions = list[tuple[str, str | int]]
 
 _MIN_KEEPALIVE_S = 10.0
+_METADATA_KEY = re.compile(r"[a-z0-9._-]+")
 
 
 def _require(holds: bool, text: str) -> None:  # noqa: FBT001 - a condition is what this is about
@@ -134,7 +136,7 @@ class Options:
         tls: Encryption; None: plain text.
         token: Says who is calling; sent with every call, and in plain text only within this machine.
         token_file: The same from a file, which is read again when it changes.
-        metadata: Sent with every call.
+        metadata: Sent with every call: keys in lower case, values of printable ASCII.
         max_message_bytes: Largest message taken.
         max_unacknowledged: Batches that a push stream sends ahead of their acknowledgements.
         patience_s: How long a push stream goes on trying to reach the service before it fails.
@@ -156,6 +158,10 @@ class Options:
         _require(self.max_unacknowledged > 0, "max_unacknowledged must be above 0")
         _require(self.patience_s >= 0, "patience_s must be at least 0")
         _require(not (self.token and self.token_file), "token and token_file exclude each other")
+        for key, value in self.metadata:  # gRPC itself would tell only when it calls, and not what is wrong
+            _require(_METADATA_KEY.fullmatch(key) is not None, f"metadata: no key can be {key!r}")
+            fits = key.endswith("-bin") or (value.isascii() and value.isprintable())
+            _require(fits, f"metadata: the value of {key} must be printable ASCII")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -34,9 +34,9 @@ class PushStream:
     """Pushes batches over one long-lived stream, each acknowledged once it is stored.
 
     `push` returns at once, with a future of what became of the batch; it waits only while too many batches are
-    unacknowledged, and never in a callback of such a future. After a lost connection every unacknowledged batch is sent
-    again, which stores nothing twice. Leaving the `with` block waits for all acknowledgements and raises when the
-    service stayed away for too long.
+    unacknowledged. In a callback of such a future neither `push` nor `close` waits, and `flush` cannot. After a lost
+    connection every unacknowledged batch is sent again, which stores nothing twice. Leaving the `with` block waits for
+    all acknowledgements and raises when the service stayed away for too long.
 
     Threads may share it.
     """
@@ -113,8 +113,7 @@ class PushStream:
         future: Future[PushResult] = Future()
         future.set_running_or_notify_cancel()  # what is on its way cannot be taken back
         with self._changed:
-            # a callback runs on the thread that takes acknowledgements: nothing would ever end its wait
-            if current_thread() is not self._thread:
+            if not self._in_callback():
                 self._changed.wait_for(lambda: len(self._pending) < self._max_unacknowledged or self._over())
             self._raise_if_over()
             self._sequence += 1
@@ -134,26 +133,35 @@ class PushStream:
         Raises:
             TimeoutError: They were not in time.
             PbaClientError: The stream has failed.
+            RuntimeError: It is called in a callback of a push, which would wait for itself.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._pending or self._failure is not None, timeout_s):
+            if self._failure is not None:
+                raise self._failure
+            if self._in_callback():
+                raise RuntimeError("a callback of a push cannot wait for acknowledgements, which it holds up")
+            if not self._changed.wait_for(lambda: not self._pending, timeout_s):
                 raise TimeoutError(f"{len(self._pending)} batches are not acknowledged after {timeout_s:g} s")
             if self._failure is not None:
                 raise self._failure
 
     def close(self) -> None:
-        """Waits for all acknowledgements and ends the stream.
+        """Waits for all acknowledgements and ends the stream; interrupted by Ctrl-C, it ends it as `abort` does.
 
         Raises:
             PbaClientError: The stream has failed, so that some batches may not be stored.
         """
-        with self._changed:
-            self._closing = True
-            if self._outbox is not None:
-                self._outbox.put(None)
-            self._changed.notify_all()
         try:
-            self.flush()
+            with self._changed:
+                self._closing = True
+                if self._outbox is not None:
+                    self._outbox.put(None)
+                self._changed.notify_all()
+            if not self._in_callback():
+                self.flush()
+        except BaseException:  # failed, or interrupted
+            self.abort()
+            raise
         finally:
             self._join()
 
@@ -161,11 +169,15 @@ class PushStream:
         """Ends the stream without waiting; unacknowledged batches may or may not be stored."""
         with self._changed:
             self._closing = True
-            self._fail(ClientClosedError("stream"))
+        self._fail(ClientClosedError("stream"))
         self._join()
 
+    def _in_callback(self) -> bool:
+        """Whether this is the thread that takes acknowledgements: nothing would ever end its wait for them."""
+        return current_thread() is self._thread
+
     def _join(self) -> None:
-        if self._thread is None:
+        if self._thread is None or self._in_callback():
             return
         self._thread.join(_GOODBYE_S)
         if self._call is not None:
@@ -190,13 +202,19 @@ class PushStream:
                 self._read(self._transport.exchange(STREAM_SAMPLES, iter(outbox.get, None)))
             except PbaClientError as error:
                 cause = error
+            except Exception as error:  # noqa: BLE001 - such as no more threads: whoever waits shall hear of it
+                cause = PbaClientError(f"the stream has failed: {error}")
+                cause.__cause__ = error
             finally:
                 outbox.put(None)  # ends grpc's thread that sends from it
             with self._changed:
                 self._outbox = self._call = None
-                if self._pending and not self._over_after(cause):
+                failure = self._given_up_after(cause) if self._pending and self._failure is None else None
+                if self._pending and failure is None:
                     # woken early only by a failure from outside, such as abort
                     self._changed.wait_for(lambda: self._failure is not None, self._retry.delay_s(cause))
+            if failure is not None:
+                self._fail(failure)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -236,26 +254,29 @@ class PushStream:
                 self._totals = PushResult(totals.stored, totals.duplicates, totals.replaced, totals.refused)
                 self._changed.notify_all()
 
-    def _over_after(self, cause: PbaClientError | None) -> bool:
-        """Whether a lost connection is the end; then everything pending has failed."""
-        if self._failure is None:
-            now_s = self._clock()
-            since_s = self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
-            if cause is not None and not worth_retrying(cause):
-                self._fail(cause)
-            elif now_s - since_s >= self._patience_s:
-                self._fail(cause or UnavailableError("the service keeps ending the stream", code="UNAVAILABLE"))
-        return self._failure is not None
+    def _given_up_after(self, cause: PbaClientError | None) -> PbaClientError | None:
+        """What a lost connection makes of everything pending; None where it is worth another try."""
+        now_s = self._clock()
+        since_s = self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
+        if cause is not None and not worth_retrying(cause):
+            return cause
+        if now_s - since_s >= self._patience_s:
+            return cause or UnavailableError("the service keeps ending the stream", code="UNAVAILABLE")
+        return None
 
     def _fail(self, failure: PbaClientError) -> None:
-        """Ends everything; called with the lock held."""
-        self._failure = self._failure or failure
-        pending, self._pending = list(self._pending.values()), {}
+        """Ends everything; called without the lock, for it runs the callbacks."""
+        with self._changed:
+            failure = self._failure = self._failure or failure
+            pending = list(self._pending.values())
+            if self._outbox is not None:
+                self._outbox.put(None)
+            if self._call is not None:
+                self._call.cancel()
+            self._changed.notify_all()
         for _, future in pending:
             with suppress(InvalidStateError):  # acknowledged at this very moment
-                future.set_exception(self._failure)
-        if self._outbox is not None:
-            self._outbox.put(None)
-        if self._call is not None:
-            self._call.cancel()
-        self._changed.notify_all()
+                future.set_exception(failure)
+        with self._changed:
+            self._pending = {}
+            self._changed.notify_all()

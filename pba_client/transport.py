@@ -133,6 +133,12 @@ class GrpcTransport:
         self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float, *, health_checked: bool = True
     ) -> ResponseT:
         """One request, one answer."""
+        with self._closing_told():
+            return self._unary(rpc, request, timeout_s, health_checked=health_checked)
+
+    def _unary(
+        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, timeout_s: float, *, health_checked: bool
+    ) -> ResponseT:
         call = self._channel(health_checked=health_checked).unary_unary(
             rpc.path, rpc.request.SerializeToString, rpc.response.FromString
         )
@@ -152,13 +158,25 @@ class GrpcTransport:
         """One request, a stream of answers."""
         call = self._channel().unary_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _GrpcCall(call(request, timeout=timeout_s, metadata=with_trace(shown)), self._credentials, shown)
+        with self._closing_told():
+            return _GrpcCall(call(request, timeout=timeout_s, metadata=with_trace(shown)), self._credentials, shown)
 
     def exchange(self, rpc: Rpc[RequestT, ResponseT], requests: Iterator[RequestT]) -> Call[ResponseT]:
         """A stream of requests, a stream of answers."""
         call = self._channel().stream_stream(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
         shown = self._credentials.metadata()
-        return _GrpcCall(call(requests, metadata=with_trace(shown)), self._credentials, shown)
+        with self._closing_told():
+            return _GrpcCall(call(requests, metadata=with_trace(shown)), self._credentials, shown)
+
+    @contextmanager
+    def _closing_told(self) -> Iterator[None]:
+        """A channel that another thread closes before the call is on it raises no error of a call."""
+        try:
+            yield
+        except ValueError:
+            if self._closed:
+                raise ClientClosedError from None
+            raise
 
     def close(self) -> None:
         """Ends every call and frees the connections."""

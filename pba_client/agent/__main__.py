@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pba_client.agent.config import AgentConfig
     from pba_client.agent.measurement import Measurement
+    from pba_client.agent.reflector import Reflector
 
 _USAGE, _FAILED = 2, 1
 _FIELDS = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
@@ -104,9 +105,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(config: AgentConfig, stopped: Event, _chosen: argparse.Namespace) -> int:
     from pba_client.agent.agent import Agent  # noqa: PLC0415 - only what a command needs
 
-    responding = Thread(target=_respond, args=(config, stopped, _chosen), daemon=True) if config.respond else None
-    if responding is not None:
-        responding.start()
+    if config.respond is not None:
+        from pba_client.agent.reflector import Reflector  # noqa: PLC0415 - likewise
+
+        reflector = Reflector(config.respond)  # here, for an address that cannot be used is to be told
+        Thread(target=_answer, args=(reflector, stopped), daemon=True).start()
     if not config.links:
         stopped.wait()
         return 0
@@ -123,12 +126,15 @@ def _respond(config: AgentConfig, stopped: Event, _chosen: argparse.Namespace) -
     if config.respond is None:
         print("pba agent: the file has no respond section", file=sys.stderr)  # noqa: T201 - for people
         return _USAGE
-    reflector = Reflector(config.respond)
+    _answer(Reflector(config.respond), stopped)
+    return 0
+
+
+def _answer(reflector: Reflector, stopped: Event) -> None:
     try:
         reflector.run(stopped.is_set)
     finally:
         reflector.close()
-    return 0
 
 
 def _measure(config: AgentConfig, stopped: Event, chosen: argparse.Namespace) -> int:

@@ -116,6 +116,9 @@ class LinkConfig:
 
     def __post_init__(self) -> None:
         _text(self.link, "link")
+        for value, name in ((self.peer, "peer"), (self.region, "region")):
+            if value:
+                _text(value, f"{name} of link {self.link}")
         try:
             ipaddress.ip_address(self.address)
         except ValueError:
@@ -163,6 +166,10 @@ class ReflectorConfig:
             raise ConfigError(f"the reflector's key must have at least {LEAST_KEY_BYTES} bytes")
         if self.key is None and not self.allow:
             raise ConfigError("a reflector without a key must say in allow whom it answers")
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            raise ConfigError(f"respond.host must be an IP address, not {self.host!r}") from None
         _within(self.port, 0, _MOST_PORT, "respond.port")
         _within(self.packets_per_s, 1, 1e6, "respond.packets_per_s")
         for one in self.allow:

@@ -37,7 +37,7 @@ def load_config(path: Path) -> AgentConfig:
 
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or no such day
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must be a mapping")
@@ -61,6 +61,8 @@ class _Reader:
         respond = self._respond(tree["respond"], shared_key) if tree.get("respond") is not None else None
         raw_links = tree.get("links")
         raw = raw_links if isinstance(raw_links, list) else []
+        if raw_links is not None and raw is not raw_links:
+            self.faults.append("links: must be a list")
         links = [self._link(one, position, shared_key) for position, one in enumerate(raw)]
         if not links and respond is None:
             self.faults.append("links: name at least one, or a reflector in respond")
@@ -77,7 +79,7 @@ class _Reader:
                 "interface": str,
                 "metrics_file": self._path,
                 "parameters_dir": self._path,
-                "command": lambda v: tuple(str(one) for one in v),
+                "command": lambda v: tuple(str(one) for one in _list(v)),
             },
             also={"service", "links", "respond", "key_file"},
             named={"interval": "interval_s", "poll": "poll_s"},
@@ -108,7 +110,7 @@ class _Reader:
             "address": str,
             "peer": str,
             "region": str,
-            "ports": lambda v: frozenset(int(one) for one in v),
+            "ports": lambda v: frozenset(int(one) for one in _list(v)),
             "bandwidth_kind": lambda v: BandwidthKind[str(v).upper()],
             "congestion_control": lambda v: CongestionControl[str(v).upper()],
             "max_streams": int,
@@ -145,7 +147,7 @@ class _Reader:
         values = self._values(
             tree,
             "respond.",
-            {"host": str, "port": int, "packets_per_s": float, "allow": lambda v: tuple(str(one) for one in v)},
+            {"host": str, "port": int, "packets_per_s": float, "allow": lambda v: tuple(str(one) for one in _list(v))},
             also={"key_file"},
         )
         values["key"] = self._key(tree.get("key_file"), "respond.key_file") or shared_key
@@ -172,7 +174,7 @@ class _Reader:
             if name in kinds:
                 try:
                     found[(named or {}).get(name, name)] = kinds[name](raw)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, OverflowError):
                     self.faults.append(f"{where}{name}: cannot be {raw!r}")
             elif name not in (also or set()):
                 self.faults.append(f"{where}{name}: there is no such setting")
@@ -202,6 +204,13 @@ class _Reader:
         """A key of any bytes; white space around it, which editors leave, does not count."""
         content = self._file(raw, where)
         return None if content is None else content.strip()
+
+
+def _list(raw: object) -> list[Any]:
+    """A list; a text, whose characters would pass for its entries, is none."""
+    if not isinstance(raw, list):
+        raise TypeError(raw)
+    return raw
 
 
 def seconds(raw: object) -> float:

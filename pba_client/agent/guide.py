@@ -132,7 +132,7 @@ class Guide:
             return  # it knows nothing of the link now; what was in force stays until its time is over
         state = self._states[link_id]
         # this node's clock may be wrong: an answer outlives one question that fails, and does not hold for ever
-        valid_s = min(max((said.valid_until - wall).total_seconds(), 2 * self._interval_s), _MOST_VALID_S)
+        valid_s = max(min((said.valid_until - wall).total_seconds(), _MOST_VALID_S), 2 * self._interval_s)
         state.valid_until_s = now_s + valid_s
         decision = _of_service(link_id, said)
         local = state.in_force is None or state.in_force.origin is Origin.LOCAL

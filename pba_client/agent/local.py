@@ -59,7 +59,7 @@ def local_parameters(recent: Sequence[Measurement], link: LinkConfig) -> LocalPa
     each_mbps = _stream_mbps(round_trip_s, max(loss or _MOST_UNSEEN_LOSS, _LEAST_LOSS))
     most = (product * (1 + _QUEUE_SHARE) + _QUEUE_BYTES) / (_SEGMENTS_EACH * _MSS_BYTES)
     streams = math.ceil(min(_HEADROOM * bandwidth / each_mbps, most, _MOST_STREAMS))
-    streams = max(streams, _LEAST_STREAMS)
+    streams = min(max(streams, _LEAST_STREAMS), link.max_streams or _MOST_STREAMS)
     why = f"medians of {len(recent)} samples: {bandwidth:.4g} Mbit/s, {latency:.4g} ms, loss {loss or 0:.2%}"
     return _sized(streams, 2 * product / streams + 32 * _KIB, link, why)
 

@@ -134,6 +134,8 @@ class Reflector:
         if not self._allowed:
             return True
         address = ipaddress.ip_address(host.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # on :: an IPv4 source is told so
         return any(address in network for network in self._allowed)
 
     def _reflect(self, packet: sockets.Packet) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -33,6 +33,8 @@ _TCP_INFO = struct.Struct("=8B24I4Q6I4Q2I2Q2I")
 _BUFFER_BYTES = 1 << 16
 _TIMEOUT_S = 2.0
 _UNLIMITED = 1 << 62
+_MAPPED = bytes(10) + b"\xff\xff"
+"""Before an IPv4 address in a socket that serves both families (RFC 4291, section 2.5.5.2)."""
 
 
 class SockDiagError(OSError):
@@ -112,12 +114,14 @@ class SockDiag:
         """
         found: list[Connection] = []
         for family, length in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
-            wanted = {address.ljust(16, b"\0") for address in remotes if len(address) == length}
+            wanted = {address.ljust(16, b"\0"): address for address in remotes if len(address) == length}
+            if family == socket.AF_INET6:  # sockets for both families have IPv4 connections, too
+                wanted |= {_MAPPED + address: address for address in remotes if len(address) < length}
             if wanted:
-                found += self._dump(family, length, wanted)
+                found += self._dump(family, wanted)
         return found
 
-    def _dump(self, family: int, length: int, wanted: set[bytes]) -> Iterator[Connection]:
+    def _dump(self, family: int, wanted: Mapping[bytes, bytes]) -> Iterator[Connection]:
         self._sequence += 1
         self._netlink.send(
             _REQUEST.pack(
@@ -145,12 +149,12 @@ class SockDiag:
                 if kind == _ERROR:
                     code = -struct.unpack_from("=i", data, body)[0]
                     raise SockDiagError(code, os.strerror(code))
-                connection = _connection(data, body, size - _HEADER.size, length, wanted)
+                connection = _connection(data, body, size - _HEADER.size, wanted)
                 if connection is not None:
                     yield connection
 
 
-def _connection(data: bytes, at: int, size: int, length: int, wanted: set[bytes]) -> Connection | None:
+def _connection(data: bytes, at: int, size: int, wanted: Mapping[bytes, bytes]) -> Connection | None:
     """One connection of a dump; None for one that is not wanted, or of which the kernel says nothing."""
     _, local_port, remote_port, _, remote, _, cookie = _MESSAGE.unpack_from(data, at)
     if remote not in wanted:
@@ -161,7 +165,7 @@ def _connection(data: bytes, at: int, size: int, length: int, wanted: set[bytes]
         if kind == _INFO:
             info = data[attribute + _ATTRIBUTE.size : attribute + attribute_size]
             ports = int.from_bytes(local_port), int.from_bytes(remote_port)
-            return read_tcp_info(info, cookie, ports, remote[:length])
+            return read_tcp_info(info, cookie, ports, wanted[remote])
         attribute += max(-(-attribute_size // 4) * 4, _ATTRIBUTE.size)
     return None
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -252,3 +253,15 @@ def test_a_process_that_is_killed_again_and_again_loses_nothing_it_has_told(agen
     metrics = (tmp_path / "metrics.prom").read_text()
     assert "pba_agent_samples_delivered_total" in metrics
     assert 'metric="latency_ms",source="probe_two_way"' in metrics
+
+
+def test_a_reflector_whose_port_is_taken_ends_the_start(agent, tmp_path):
+    start, log = agent
+    (tmp_path / "key").write_text("a key that both sides hold")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        (tmp_path / "agent.yaml").write_text(f"key_file: key\nrespond: {{host: 127.0.0.1, port: {port}}}\n")
+        assert start().wait(30) == 1
+    assert "Address already in use" in log.read_text()
+    assert "Traceback" not in log.read_text()

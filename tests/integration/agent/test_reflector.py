@@ -80,6 +80,12 @@ def test_who_is_not_allowed_hears_nothing_though_it_has_the_key():
         wait_until(lambda: reflector.counts.strangers == 1)
 
 
+def test_on_all_addresses_of_both_families_those_of_ipv4_are_allowed_by_their_own():
+    with reflecting(host="::", allow=("127.0.0.0/8",)) as reflector, peer(reflector) as udp:
+        udp.send(probe(0))
+        assert stamp.parse_reply(udp.recv(2000), KEY).probe_sequence == 0
+
+
 def test_a_source_has_its_rate():
     with reflecting(packets_per_s=20) as reflector, peer(reflector) as udp:
         for number in range(100):
@@ -152,3 +158,16 @@ def test_the_kernel_tells_of_connections_to_the_peer_and_of_no_others():
     assert mine.rtt_us > 0
     assert mine.max_pacing_bps is None
     assert others == []
+
+
+def test_the_kernel_tells_of_ipv4_connections_of_sockets_for_both_families():
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server,
+        socket.create_connection(("127.0.0.1", server.getsockname()[1])) as near,
+        server.accept()[0],
+    ):
+        port = near.getsockname()[1]
+        diag = SockDiag()
+        (accepted,) = [one for one in diag.connections(frozenset({LOCAL})) if one.remote_port == port]
+        diag.close()
+    assert accepted.remote == LOCAL

@@ -181,3 +181,19 @@ def test_local_rules_keep_to_what_the_node_can_do():
     link = LinkConfig("a", "192.0.2.7", max_streams=3, max_buffer_bytes=70_000)
     rules = local_parameters([Measurement("a", 1, 1000.0, 200.0, 0.02)] * 10, link)
     assert (rules.streams, rules.buffer_bytes) == (3, 70_000)
+
+
+def test_an_answer_outlives_one_question_that_fails_also_at_long_intervals():
+    told = []
+    guide = Guide([LINK], 3600.0, told.append, 0.0)
+    guide.advised("fra-ams", said(), WALL, 1.0)
+    guide.pass_time(3700.0)
+    assert [one.origin for one in told] == [Origin.SERVICE]
+    guide.pass_time(7300.0)
+    assert [one.origin for one in told] == [Origin.SERVICE, Origin.LOCAL]
+
+
+def test_the_streams_that_there_can_be_share_the_whole_buffer():
+    measured = [Measurement("a", 1, 100.0, 40.0, 0.001)] * 10  # a bandwidth-delay product of 500 kB
+    rules = local_parameters(measured, LinkConfig("a", "192.0.2.7", max_streams=2))
+    assert (rules.streams, rules.buffer_bytes) == (2, 500_000 + 32 * 1024)

@@ -91,10 +91,44 @@ def test_all_faults_are_told_at_once(write):
         assert part in told
 
 
-@pytest.mark.parametrize("text", ["", "[]", "links: 5", "links: []", "a: {", "links: [5]", "service: no\nlinks: []"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "links: 5",
+        "links: []",
+        "a: {",
+        "links: [5]",
+        "service: no\nlinks: []",
+        WHOLE.replace("node: fra-1", "node: 2026-02-30"),
+    ],
+)
 def test_what_is_no_configuration_is_refused(write, text):
     with pytest.raises(ConfigError):
         load_config(write(text))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("command: [/usr/bin/apply, --now]", "command: /usr/bin/apply"),
+        ("ports: [5000, 5001]", "ports: '5000'"),
+        ("buffer_samples: 1000", "buffer_samples: .inf"),
+        ("host: 192.0.2.1", "host: fra-1.example"),
+        ("peer: ams-1", f"peer: {'a' * 129}"),
+        ("region: eu", f"region: {'a' * 129}"),
+    ],
+)
+def test_what_could_not_work_is_told_before(write, good, bad):
+    load_config(write(WHOLE))
+    with pytest.raises(ConfigError, match=bad.partition(":")[0]):
+        load_config(write(WHOLE.replace(good, bad)))
+
+
+def test_links_that_are_no_list_are_not_left_out_beside_a_reflector(write):
+    with pytest.raises(ConfigError, match="links: must be a list"):
+        load_config(write("key_file: key\nlinks: {link: a, address: 192.0.2.7}\nrespond: {host: 192.0.2.1}\n"))
 
 
 def test_a_file_that_is_not_there(tmp_path):

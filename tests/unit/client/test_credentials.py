@@ -114,7 +114,15 @@ def test_a_key_with_a_password_is_refused_and_nobody_asked_for_it(authority, tmp
 
 @pytest.mark.parametrize(
     "target",
-    ["127.0.0.1:1", "localhost:1", "[::1]:1", "dns:///localhost:1", "unix:/run/x.sock", "ipv4:127.0.0.1:1,127.0.0.1:2"],
+    [
+        "127.0.0.1:1",
+        "localhost:1",
+        "[::1]:1",
+        "dns:///localhost:1",
+        "unix:/run/x.sock",
+        "unix-abstract:x",
+        "ipv4:127.0.0.1:1,127.0.0.1:2",
+    ],
 )
 def test_on_this_machine_a_token_may_go_in_plain_text(target):
     assert is_local(target)
@@ -130,6 +138,8 @@ def test_on_this_machine_a_token_may_go_in_plain_text(target):
         "127.0.0.1.example:1",
         "[::2]:1",
         "ipv4:127.0.0.1:1,10.0.0.1:2",
+        "unix.example:1",
+        "dns:///unix:1",
     ],
 )
 def test_beyond_it_it_may_not(target):

@@ -1,5 +1,6 @@
 """Push streams against a transport of our own: order, pressure, endings. No network, no waiting."""
 
+import signal
 import threading
 from concurrent.futures import Future
 from queue import Queue
@@ -11,11 +12,13 @@ from pba_client import (
     Backoff,
     CallCancelledError,
     Client,
+    ClientClosedError,
     Columns,
     Link,
     NotPermittedError,
     Options,
     Parameters,
+    PbaClientError,
     Sample,
     Timeouts,
     UnavailableError,
@@ -165,6 +168,116 @@ def test_a_callback_may_push_the_next_batch_however_many_are_unacknowledged(tran
     assert second.result(5).stored == 1
     stream.flush(5)
     stream.abort()
+
+
+def outcome(act):
+    """What became of something done in a callback, which would only be logged."""
+    seen = Future()
+
+    def callback(_):
+        try:
+            seen.set_result(act())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            seen.set_exception(error)
+
+    return seen, callback
+
+
+def test_a_callback_that_flushes_is_told_that_it_would_wait_for_itself(transport):
+    stream = client(transport).stream()
+    seen, callback = outcome(stream.flush)
+    stream.push(samples(1)).add_done_callback(callback)
+    transport.connection().acknowledge(1)
+    assert isinstance(seen.exception(5), RuntimeError)
+    stream.flush(5)
+    stream.abort()
+
+
+def test_a_callback_may_close_the_stream_which_ends_once_all_is_acknowledged(transport):
+    stream = client(transport).stream()
+    seen, callback = outcome(stream.close)
+    stream.push(samples(1)).add_done_callback(callback)
+    second = stream.push(samples(1))
+    connection = transport.connection()
+    connection.acknowledge(1)
+    assert seen.result(5) is None
+    assert [connection.receive() for _ in range(3)] == [1, 2, None]
+    connection.acknowledge(2)
+    assert second.result(5).stored == 1
+    connection.end()
+    stream.close()
+
+
+def test_a_callback_may_abort_the_stream(transport):
+    stream = client(transport).stream()
+    seen, callback = outcome(stream.abort)
+    stream.push(samples(1)).add_done_callback(callback)
+    second = stream.push(samples(1))
+    transport.connection().acknowledge(1)
+    assert seen.result(5) is None
+    assert isinstance(second.exception(5), ClientClosedError)
+
+
+def test_a_callback_of_a_failure_may_wait_for_a_thread_that_pushes(transport):
+    stream, mine = client(transport).stream(), threading.Lock()
+    taken, failing = threading.Event(), threading.Event()
+
+    def push():
+        with mine:
+            taken.set()
+            failing.wait()
+            with pytest.raises(NotPermittedError):
+                stream.push(samples(1))
+
+    def note():
+        failing.set()
+        with mine:
+            return "noted"
+
+    seen, callback = outcome(note)
+    stream.push(samples(1)).add_done_callback(callback)
+    threading.Thread(target=push, daemon=True).start()
+    taken.wait()
+    transport.connection().end(NotPermittedError("not you", code="PERMISSION_DENIED"))
+    assert seen.result(5) == "noted"
+
+
+def test_ctrl_c_while_it_closes_ends_the_stream_at_once(transport):
+    stream = client(transport, patience_s=0).stream()
+    future = stream.push(samples(1))
+    connection, interrupted = transport.connection(), threading.Event()
+
+    def on_signal(_number, _frame):
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    def interrupt():
+        assert [connection.receive() for _ in range(2)] == [1, None]  # it is being closed
+        # Python notices a signal that comes just before it begins to wait only with the next one
+        while not interrupted.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert isinstance(future.exception(0), ClientClosedError)
+
+
+def test_whatever_keeps_a_stream_from_being_opened_reaches_whoever_waits(transport):
+    def exchange(rpc, requests):
+        raise RuntimeError("can't start new thread")
+
+    transport.exchange = exchange
+    stream = client(transport).stream()
+    future = stream.push(samples(1))
+    assert isinstance(future.exception(5), PbaClientError)
+    with pytest.raises(PbaClientError, match="can't start new thread"):
+        stream.close()
 
 
 def test_flushing_has_an_end(transport):

@@ -1,8 +1,13 @@
 """A watch ends when it is closed, whenever that is."""
 
+import asyncio
 import threading
 
+import pytest
+from pba.v1 import prediction_service_pb2 as pb
+
 from pba_client import Backoff
+from pba_client.aio_watch import AsyncWatch
 from pba_client.resume import Retry
 from pba_client.watch import Watch
 
@@ -56,3 +61,40 @@ def test_closing_while_nothing_comes_ends_it():
     reader.join(10)
     assert not reader.is_alive()
     assert len(calls) == 1
+
+
+class Updates:
+    """A call for asyncio whose updates the test sends."""
+
+    def __init__(self):
+        self.sent = asyncio.Queue()
+        self.cancelled = False
+
+    async def __aiter__(self):
+        while (update := await self.sent.get()) is not None:
+            yield update
+
+    def cancel(self):
+        self.cancelled = True
+        self.sent.put_nowait(None)
+
+
+async def test_a_wait_that_was_cancelled_does_not_end_an_asyncio_watch():
+    calls = []
+
+    def open_call():
+        calls.append(Updates())
+        calls[-1].sent.put_nowait(pb.StreamPredictionsResponse(snapshot_complete=True))
+        return calls[-1]
+
+    watch = AsyncWatch(open_call, Retry(Backoff()))
+    assert (await anext(watch)).gap is None
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await anext(watch)).gap is not None
+    assert [call.cancelled for call in calls] == [True, False]
+    await watch.aclose()
+    assert [update async for update in watch] == []
