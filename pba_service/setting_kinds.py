@@ -83,7 +83,7 @@ class DurationMs:
         """Milliseconds."""
         try:
             value = _milliseconds(text)
-        except (durationpy.DurationError, OverflowError, ValueError):
+        except ValueError:
             raise ValueError(f"must be a duration with its unit, such as 90s or 24h, from {self.allowed}") from None
         if not _milliseconds(self.low) <= value <= _milliseconds(self.high):
             raise ValueError(f"must be a duration from {self.allowed}")
@@ -224,5 +224,20 @@ def row(name: str, default: str, kind: Kind[Any], text: str, *, default_text: st
     return field(default=value, metadata={"variable": Variable(name, default, kind, text, default_text, secret)})
 
 
+def duration(text: str) -> timedelta:
+    """A length of time, such as 500ms, 60s, 1h30m or 30d. Raises `ValueError` for what is none."""
+    if not _DURATION.fullmatch(text):  # durationpy passes over what stands between its parts
+        raise ValueError("no duration")
+    span: timedelta = durationpy.from_str(text)
+    return span
+
+
+_DURATION = re.compile(r"[+-]?(0|([0-9.]+[a-zµμ]+)+)")
+
+
 def _milliseconds(text: str) -> int:
-    return durationpy.from_str(text) // timedelta(milliseconds=1)
+    """Whole milliseconds; what is shorter than one must not become 0, which may mean off."""
+    millis = duration(text) // timedelta(milliseconds=1)
+    if not millis and re.search("[1-9]", text):
+        raise ValueError("less than 1 ms")
+    return millis

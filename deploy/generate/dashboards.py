@@ -35,7 +35,12 @@ def fleet() -> dashboard.Dashboard:
     per_link = _newest("dwcp_pba_confidence", "")
     return _with(
         board("pba-fleet", "PBA: fleet", "All links: what they report, and how well they are predicted."),
-        number("Links", "Links that have series of their own.", "short", Query("count(dwcp_pba_sample_count)")),
+        number(
+            "Links",
+            "Links that have series of their own.",
+            "short",
+            Query("count(count by (link) (dwcp_pba_sample_count))"),
+        ),
         number(
             "Stale links",
             "Links without a sample for 15 minutes.",

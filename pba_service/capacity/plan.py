@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class Plan:
         use: What one cell has in use.
         fullness: By name, how much is in use of what may be, in one cell; above 1: too much.
         alone: The same for one process and one primary that carry everything: what runs out first.
+        single_links: How many such links one process and one primary carry.
     """
 
     demand: Demand
@@ -37,6 +39,7 @@ class Plan:
     use: Use
     fullness: dict[str, float]
     alone: dict[str, float]
+    single_links: int
 
     @property
     def carries(self) -> bool:
@@ -47,11 +50,6 @@ class Plan:
     def runs_out_first(self) -> str:
         """Of one process and one primary."""
         return max(_EXHAUSTIBLE, key=lambda name: self.alone[name])
-
-    @property
-    def single_links(self) -> int:
-        """How many links one process and one primary carry, about: what is in use grows with the links."""
-        return int(self.demand.links / self.alone[self.runs_out_first])
 
 
 _EXHAUSTIBLE = ("process", "store", "store memory", "store network", "replica network")
@@ -82,8 +80,24 @@ def plan(demand: Demand, costs: Costs, *, replicas: int | None = None, primaries
 
 def _made(whole: Demand, part: Demand, costs: Costs, fleet: Fleet, cells: int) -> Plan:
     used = use(part, costs, fleet)
-    alone = use(whole, costs, Fleet(1, 1, 1)).fullness(whole, 1)
-    return Plan(whole, cells, fleet, used, used.fullness(part, fleet.primaries), alone)
+    alone = _alone(whole, costs)
+    return Plan(whole, cells, fleet, used, used.fullness(part, fleet.primaries), alone, _single_links(whole, costs))
+
+
+def _alone(demand: Demand, costs: Costs) -> dict[str, float]:
+    return use(demand, costs, Fleet(1, 1, 1)).fullness(demand, 1)
+
+
+def _single_links(demand: Demand, costs: Costs) -> int:
+    """The most that one process and one primary carry; not in proportion, for part of the work is there without any."""
+
+    def carried(links: int) -> bool:
+        return max(_alone(replace(demand, links=links), costs).values()) <= 1
+
+    above = 1
+    while carried(above):
+        above *= 2
+    return bisect_left(range(1, above), True, key=lambda links: not carried(links))  # noqa: FBT003 - what is looked for
 
 
 def _sized(

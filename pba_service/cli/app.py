@@ -104,11 +104,17 @@ def run(arguments: list[str] | None = None) -> int:
         arguments: The command line; None: the process's own.
     """
     try:
-        code = app(arguments, prog_name="pba", standalone_mode=False)
+        code = told(app)(arguments, prog_name="pba", standalone_mode=False)
     except _UsageError as error:
         return _wrong_usage(error)
     except typer.Abort:
         return ExitCode.INTERRUPTED
+    except typer.Exit as ended:  # help that could not be written
+        return ended.exit_code
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # whoever read the help is gone
+            return ExitCode.OK
+        raise
     return code if isinstance(code, int) else ExitCode.OK
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pba_client import LinkUnknownError
 from pba_service.cli import connect
 from pba_service.cli.told import CommandError, tell
 from pba_service.domain.samples import METRICS, LinkInfo, Series
@@ -35,11 +36,14 @@ def export_file(
         with connect.client(target) as client, replacing(file) as stream:
             writer = JsonlWriter(stream)
             for link in client.links(prefix=prefix, region=region):
-                links += 1
                 info = LinkInfo(link.link_id, link.node, link.peer, link.region)
                 history = client.history(link.link_id, start, end)
-                while chunk := list(islice(history, CHUNK_SAMPLES)):
-                    writer.write(info, series_of(chunk))
+                try:
+                    while chunk := list(islice(history, CHUNK_SAMPLES)):
+                        writer.write(info, series_of(chunk))
+                except LinkUnknownError:
+                    continue  # its samples expired meanwhile
+                links += 1
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror or error}") from None
     tell(f"wrote {writer.rows} samples of {links} links to {file}")

@@ -51,13 +51,18 @@ class SimulatedLink:
         said = np.isfinite(values).any(axis=1)
         return Series(times[said], values[said])
 
-    def batches(self, start_ms: int, end_ms: int) -> Iterator[SampleBatch]:
-        """The same as batches that one push can carry."""
+    def parts(self, start_ms: int, end_ms: int) -> Iterator[Series]:
+        """The same in parts of which one push can carry each."""
         span_ms = CHUNK_SAMPLES * self.cadence_ms
         for begin in range(start_ms, end_ms, span_ms):
             series = self.measured(begin, min(begin + span_ms, end_ms))
             if len(series):
-                yield batch_of(self.info, series)
+                yield series
+
+    def batches(self, start_ms: int, end_ms: int) -> Iterator[SampleBatch]:
+        """The same as batches."""
+        for series in self.parts(start_ms, end_ms):
+            yield batch_of(self.info, series)
 
 
 def batch_of(info: LinkInfo, series: Series) -> SampleBatch:

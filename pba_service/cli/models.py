@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from pba_client import NotPermittedError
 from pba_service.cli import connect
 from pba_service.cli.show import print_json
-from pba_service.cli.words import ago, clock
+from pba_service.cli.words import clock, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,9 +67,9 @@ def show_model(target: str, version: str, *, as_json: bool) -> None:
         typer.echo(f"  made from {one.parent_version}")
     if data := one.training:
         times = [clock(time) for time in (data.first_measured_at, data.last_measured_at) if time]
-        span = f", {' to '.join(times)}" if times else ""
+        between = f", {' to '.join(times)}" if times else ""
         print_ = f", fingerprint {data.fingerprint_sha256[:_CHECKSUM_DIGITS]}" if data.fingerprint_sha256 else ""
-        typer.echo(f"  trained on {data.rows} measurements of {data.links} links{span}{print_}")
+        typer.echo(f"  trained on {data.rows} measurements of {data.links} links{between}{print_}")
     typer.echo(f"  {'published' if one.published else 'not published'}{f', at {one.location}' if one.location else ''}")
     if one.refusal:
         typer.echo(f"  refused: {one.refusal}")
@@ -94,9 +95,8 @@ def print_replicas(target: str, *, as_json: bool) -> None:
             print_json(one)
             continue
         here = ", answering" if one.answering else ""
-        typer.echo(
-            f"{one.name}  {one.serving_version or 'no model'}  revision {one.revision}, up {ago(one.started_at)}{here}"
-        )
+        up = span((datetime.now(UTC) - one.started_at).total_seconds())
+        typer.echo(f"{one.name}  {one.serving_version or 'no model'}  revision {one.revision}, up {up}{here}")
         for version, reason in one.refused.items():
             typer.echo(f"  {version} refused: {reason}")
 

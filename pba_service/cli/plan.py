@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -30,12 +31,14 @@ def print_plan(demand: Demand, *, replicas: int | None, primaries: int | None, a
 
 
 def as_object(made: Plan, known: Measured) -> dict[str, Any]:
-    """The plan for programs: units are in the names, nothing is rounded."""
+    """The plan for programs: units are in the names, nothing is rounded; a queue that never ends is None."""
+    told = dataclasses.asdict(made)
+    if math.isinf(made.use.queue_ms):  # JSON knows no infinity
+        told["use"]["queue_ms"] = None
     return {
-        **dataclasses.asdict(made),
+        **told,
         "carries": made.carries,
         "runs_out_first": made.runs_out_first,
-        "single_links": made.single_links,
         "measured": known.machine,
     }
 
@@ -56,7 +59,7 @@ def as_text(made: Plan, known: Measured) -> str:
         "Redis writes": f"{used.store_ops:,.0f} links/s, {used.disk_mbps:,.1f} Mbit/s to disk{each}",
         "Redis network": f"{used.store_mbps:,.1f} Mbit/s at the fullest primary",
         "clients": f"{used.clients_mbps:,.1f} Mbit/s, both ways together{each}",
-        "queueing": f"{used.queue_ms:.2f} ms in the mean",
+        "queueing": "grows without end" if math.isinf(used.queue_ms) else f"{used.queue_ms:.2f} ms in the mean",
     }
     if made.cells > 1:
         rows = {"cells": f"{made.cells:,}: a service and a Redis of its own each, with its share of the links"} | rows

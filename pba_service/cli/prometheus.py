@@ -163,6 +163,7 @@ class PrometheusExport:
         if file.suffix not in SUFFIXES:
             raise CommandError(f"{file}: the name must end in {' or '.join(SUFFIXES)}", ExitCode.USAGE)
         self._source = source
+        file = file.resolve()  # a link stays, and what it leads to is replaced
         self._file = file
         self._partial = file.with_name(f".{file.name}.partial")
         self._note = file.with_name(f".{file.name}.progress")

@@ -156,7 +156,7 @@ def replay_file(
 def _follow(client: Client, planned: Plan, outcome: Outcome) -> None:
     """Sends the live part, each sample when it is due."""
     began, sent, total = time.monotonic(), planned.backdated, len(planned.send_s)
-    with client.stream() as stream, Progress("replaying", total, "samples") as progress:
+    with client.stream() as stream, Progress("replaying", total - sent, "samples") as progress:
         while sent < total:
             elapsed_s = time.monotonic() - began
             due = int(np.searchsorted(planned.send_s, elapsed_s, side="right"))

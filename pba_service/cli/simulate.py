@@ -29,7 +29,8 @@ def write_file(links: Sequence[SimulatedLink], file: Path, span: timedelta) -> N
         with replacing(file) as stream:
             writer = JsonlWriter(stream)
             for link in links:
-                writer.write(link.info, link.measured(until_ms - round(span.total_seconds() * 1000), until_ms))
+                for series in link.parts(until_ms - round(span.total_seconds() * 1000), until_ms):
+                    writer.write(link.info, series)
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror or error}") from None
     tell(f"wrote {writer.rows} samples of {len(links)} links to {file}")

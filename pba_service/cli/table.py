@@ -34,7 +34,8 @@ def table(states: Sequence[LinkState], *, title: str = "", note: str = "", now: 
         now: The time.
     """
     now = now or datetime.now(UTC)
-    grid = Table(title=title or None, caption=note or None, title_justify="left", caption_justify="left", expand=False)
+    heading = Text(title, style="table.title") if title else None  # an address in brackets is no markup
+    grid = Table(title=heading, caption=note or None, title_justify="left", caption_justify="left", expand=False)
     grid.add_column("link", no_wrap=True, max_width=32)
     for metric in METRICS:
         grid.add_column(f"{metric.title} {metric.unit}\nnow → in 15 min\n(90 % interval)", justify="right")

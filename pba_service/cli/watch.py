@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from pba_service.cli import connect
 from pba_service.cli.board import Board, Selection
@@ -79,7 +80,7 @@ async def draw_table(board: Board, title: str, note: str, console: Console | Non
 def note_of(board: Board, note: str) -> str:
     """What stands below the table."""
     if board.trouble:
-        return f"[red]{board.trouble}[/red]"
+        return f"[red]{escape(board.trouble)}[/red]"
     if not board.shown():
         return "no link is known yet"
     return note + ("; more links than rows: see --rows, --prefix" if board.more_links else "")

@@ -132,7 +132,10 @@ async def _history(service: Service, link_id: str, start_ms: int | None) -> Seri
 
 async def _sparkline(service: Service, summary: LinkSummary) -> dict[str, Any]:
     """Two hours of the first metric that the link measures."""
-    series = thinned(await _history(service, summary.info.link_id, _since_ms(summary, 2)), SPARK_POINTS)
+    try:
+        series = thinned(await _history(service, summary.info.link_id, _since_ms(summary, 2)), SPARK_POINTS)
+    except LinkUnknownError:
+        series = Series.empty()  # its samples expired meanwhile
     measured = np.isfinite(series.values).any(axis=0) if len(series) else np.zeros(len(METRICS), bool)
     column = int(np.argmax(measured))
     return {

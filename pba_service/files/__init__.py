@@ -3,7 +3,7 @@
 Columns may be named in several ways, in any order; others are ignored:
 
     timestamp, time, ts, measured_at     seconds, milliseconds, micro- or nanoseconds since 1970, told apart by their
-                                         size, or ISO 8601 with a time zone
+                                         size (2000 to 2099; others are refused), or ISO 8601 with a time zone
     measured_at_ms, timestamp_ms         milliseconds since 1970
     link_id, link                        the link; with a column dataset or collection before it: dataset/link_id
     bandwidth_mbps, bandwidth            Mbit/s
@@ -11,6 +11,8 @@ Columns may be named in several ways, in any order; others are ignored:
     packet_loss_ratio, packet_loss, loss_ratio    0 to 1
     jitter_ms, jitter                    milliseconds
     node, peer, region                   what a link says of itself
+
+Texts are taken as they are, spaces at their ends included; those around a cell of CSV are left out.
 
 An empty, null or NaN value was not measured.
 """

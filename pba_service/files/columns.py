@@ -35,7 +35,10 @@ ABSENT = frozenset({"", "nan", "null", "none", "na", "n/a"})
 
 MAX_TIME_MS = 253_402_300_800_000  # year 10000
 TIME_UNITS = ((1e11, 1e3), (1e14, 1.0), (1e17, 1e-3), (math.inf, 1e-6))
-"""Upper bounds of a time that is in s, ms, us, ns, with the factor that makes it ms: all of them mean after 1973."""
+"""Upper bounds of a time that is in s, ms, us, ns, with the factor that makes it ms."""
+FIRST_MS, LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100
+"""Where a number whose unit was told by its size must lie: dates such as 20250615150640, or days, do not."""
+UNIX_TIME = "is no Unix time (s, ms, us or ns) from 2000 to 2099, nor ISO 8601 such as 2025-06-15T15:06:40Z"
 
 
 class ColumnsError(ValueError):
@@ -117,8 +120,8 @@ def time_ms(value: object, *, in_ms: bool) -> int:
     Raises:
         ValueError: It is no such time.
     """
+    text = value.strip() if isinstance(value, str) else ""
     if isinstance(value, str):
-        text = value.strip()
         try:
             value = float(text)
         except ValueError:
@@ -130,7 +133,9 @@ def time_ms(value: object, *, in_ms: bool) -> int:
     parsed = _float(value)
     factor = 1.0 if in_ms else next((factor for bound, factor in TIME_UNITS if parsed < bound), 0.0)
     millis = parsed * factor
-    if not 0 < millis < MAX_TIME_MS:  # NaN and infinity fail too
+    if not in_ms and not FIRST_MS <= millis < LAST_MS:  # NaN and infinity fail too
+        raise ValueError(f"{shown(text or value)} {UNIX_TIME}")
+    if not 0 < millis < MAX_TIME_MS:
         raise ValueError(f"{shown(value)} is no time after 1970")
     return round(millis)
 
@@ -153,11 +158,25 @@ def _iso_ms(text: str) -> int:
     return millis
 
 
+def text(value: object) -> str:
+    """A name, which may be a number; empty when there is none.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{shown(value)} is no text")  # noqa: TRY004 - wrong content, as in the other cases
+    return str(value)
+
+
 def link_of(row: Mapping[str, object], columns: Mapping[str, str], given: str) -> str:
-    """The link of a row; empty when it names none."""
+    """The link of a row; empty when it names none. Raises `ValueError` as `text`."""
     if LINK not in columns:
         return given
-    value = row.get(columns[LINK])
-    link = "" if value is None else str(value).strip()
-    dataset = row.get(columns[DATASET]) if DATASET in columns else None
-    return f"{str(dataset).strip()}/{link}" if dataset and link else link
+    link = text(row.get(columns[LINK]))
+    dataset = text(row.get(columns[DATASET])) if DATASET in columns else ""
+    return f"{dataset}/{link}" if dataset and link else link

@@ -66,7 +66,8 @@ def _batch(
     for position, why in no_times.items():
         on_fault(RowFault(first + position, field, why))
         good[position] = False
-    tell(times_ms <= 0, field, "is no time after 1970")
+    guessed = col.TIME_MS not in columns and not pa.types.is_timestamp(table.column(field).type)
+    tell(times_ms <= 0, field, col.UNIX_TIME if guessed else "is no time after 1970")
     values = np.full((table.num_rows, len(METRICS)), np.nan)
     for position, metric in enumerate(METRICS):
         if metric in columns:
@@ -95,11 +96,12 @@ def _times(column: Any, name: str, *, in_ms: bool, no_times: dict[int, str]) -> 
         return np.where(millis < col.MAX_TIME_MS, millis, 0)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return _text_times(column.to_pylist(), in_ms=in_ms, no_times=no_times)
-    times = _numbers(column, name)
+    times, first_ms, last_ms = _numbers(column, name), 0, col.MAX_TIME_MS
     if not in_ms:
         bounds, factors = zip(*col.TIME_UNITS, strict=True)
         times = times * np.array(factors)[np.searchsorted(bounds, np.nan_to_num(times), side="right").clip(max=3)]
-    usable = (times > 0) & (times < col.MAX_TIME_MS)
+        first_ms, last_ms = col.FIRST_MS, col.LAST_MS
+    usable = (times > 0) & (times >= first_ms) & (times < last_ms)
     return np.rint(np.where(usable, times, 0)).astype(np.int64)
 
 
@@ -114,7 +116,7 @@ def _text_times(texts: Sequence[str | None], *, in_ms: bool, no_times: dict[int,
 
 
 def _texts(table: pa.RecordBatch, name: str) -> Any:
-    return pc.utf8_trim_whitespace(table.column(name).cast(pa.large_string())).fill_null("")
+    return table.column(name).cast(pa.large_string()).fill_null("")
 
 
 def _links(table: pa.RecordBatch, columns: Mapping[str, str], link_id: str) -> tuple[list[str], NDArray[np.int32]]:

@@ -135,15 +135,19 @@ class Chunk:
         field = col.TIME_MS if col.TIME_MS in columns else col.TIME
         try:
             time_ms = col.time_ms(values.get(columns[field]), in_ms=field == col.TIME_MS)
+            field = col.LINK
+            link = col.link_of(values, columns, self._given)
+            labels = {}
+            for field in col.LABELS:
+                if field in columns:
+                    labels[field] = col.text(values.get(columns[field]))
             metrics = []
             for field in METRICS:
                 metrics.append(col.number(values.get(columns[field])) if field in columns else np.nan)
         except ValueError as error:
             self._on_fault(RowFault(row, columns[field], str(error)))
             return
-        link = col.link_of(values, columns, self._given)
-        labels = (str(values.get(columns[label]) or "").strip() if label in columns else "" for label in col.LABELS)
-        info = LinkInfo(link, *labels)
+        info = LinkInfo(link, **labels)
         position = self._links.setdefault(link, len(self._links))
         if position == len(self._infos):
             self._infos.append(info)

@@ -62,7 +62,8 @@ def csv_rows(file: Path, on_fault: Callable[[RowFault], None], *, link_given: bo
             elif len(cells) > len(names):
                 on_fault(RowFault(row, "", f"has {len(cells)} fields, the header {len(names)}"))
             elif cells:
-                yield row, dict(zip(names, cells, strict=False)), columns
+                # what JSON and parquet hold is exact, but after a delimiter people write a space
+                yield row, dict(zip(names, map(str.strip, cells), strict=False)), columns
     except csv.Error as error:
         raise MeasurementFileError(str(file), RowFault(row + 1, "", str(error))) from None
 

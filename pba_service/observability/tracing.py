@@ -43,7 +43,7 @@ def open_tracing(environment: Mapping[str, str], version: str) -> Tracing | None
     try:
         # an optional extra, and a quarter of a second that nobody else shall wait for
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
@@ -51,9 +51,14 @@ def open_tracing(environment: Mapping[str, str], version: str) -> Tracing | None
     except ImportError as missing:
         _log.warning("tracing_unavailable", why=f"{missing.name} is not installed: install pba[tracing]")
         return None
-    named = {} if environment.get("OTEL_SERVICE_NAME") else {"service.name": "pba"}
-    resource = Resource.create({"service.version": version}).merge(Resource(named))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        resource = Resource.create({"service.version": version})
+        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # no variable says it
+            resource = resource.merge(Resource({SERVICE_NAME: "pba"}))
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except Exception as error:  # noqa: BLE001 - of a variable that they cannot read; they have no common base
+        _log.warning("tracing_unavailable", why=str(error))
+        return None
     _log.info("tracing_on")
     return Tracing(provider, version)

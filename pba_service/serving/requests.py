@@ -140,9 +140,11 @@ def read_interval_s(request: pb.StreamPredictionsRequest) -> float:
         return 0.0
     seconds, nanos = request.min_interval.seconds, request.min_interval.nanos
     # seconds first: a hostile number of them must not reach the sum
-    if not (0 <= seconds <= MAX_INTERVAL_S and 0 <= nanos < _NANOS_PER_SECOND):
+    known = 0 <= seconds <= MAX_INTERVAL_S and 0 <= nanos < _NANOS_PER_SECOND
+    interval_s = seconds + nanos / _NANOS_PER_SECOND if known else -1.0
+    if not 0 <= interval_s <= MAX_INTERVAL_S:
         raise InvalidRequestError(Violation("min_interval", f"is outside 0 to {MAX_INTERVAL_S:g} s"))
-    return seconds + nanos / _NANOS_PER_SECOND
+    return interval_s
 
 
 def read_span(request: pb.GetHistoryRequest | pb.GetLedgerRequest) -> Span:

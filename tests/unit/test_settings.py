@@ -155,6 +155,8 @@ def test_set_to_nothing_counts_as_not_set(name, text):
         ("PBA_CONFIDENCE_THRESHOLD", "60%"),
         ("PBA_CONFIDENCE_THRESHOLD", "1.01"),
         ("PBA_CONFIDENCE_THRESHOLD", "nan"),
+        ("PBA_RETENTION", "48h-23h"),
+        ("PBA_RETRAIN_INTERVAL", "1ns"),
         ("PBA_GRPC_PORT", "65536"),
         ("PBA_GRPC_HOST", "a b"),
         ("PBA_GRPC_HOST", "http://x"),

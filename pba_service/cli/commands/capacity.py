@@ -22,10 +22,12 @@ def plan(
     together: Annotated[
         int, typer.Option("--samples-per-message", min=1, max=10_000, help="1: nodes of one link; more: gateways.")
     ] = 1,
-    updates: Annotated[float, typer.Option(min=0, help="Updates to subscribers for each prediction.")] = 1.0,
-    asks: Annotated[float, typer.Option(min=0, help="GetOptimalParameters calls for each sample.")] = 1.0,
-    predicts: Annotated[float, typer.Option(min=0, help="Predict calls for each sample.")] = 0.0,
-    streams: Annotated[int, typer.Option(min=0, help="Prediction streams that are open.")] = 0,
+    updates: Annotated[
+        float, typer.Option(min=0, max=_COUNT, help="Updates to subscribers for each prediction.")
+    ] = 1.0,
+    asks: Annotated[float, typer.Option(min=0, max=_COUNT, help="GetOptimalParameters calls for each sample.")] = 1.0,
+    predicts: Annotated[float, typer.Option(min=0, max=_COUNT, help="Predict calls for each sample.")] = 0.0,
+    streams: Annotated[int, typer.Option(min=0, max=_COUNT, help="Prediction streams that are open.")] = 0,
     sticky: Annotated[
         bool, typer.Option("--sticky", help="A link's samples keep coming to one process, as on a long stream.")
     ] = False,
@@ -39,8 +41,10 @@ def plan(
     fill: Annotated[
         float, typer.Option("--use", min=0.05, max=0.95, help="How much of a core, memory or network may be in use.")
     ] = 0.6,
-    memory: Annotated[float, typer.Option("--redis-memory", min=0.1, help="GiB of a machine of Redis.")] = 32.0,
-    network: Annotated[float, typer.Option(min=1, help="Mbit/s of a network card, each way.")] = 10_000.0,
+    memory: Annotated[
+        float, typer.Option("--redis-memory", min=0.1, max=_COUNT, help="GiB of a machine of Redis.")
+    ] = 32.0,
+    network: Annotated[float, typer.Option(min=1, max=_COUNT, help="Mbit/s of a network card, each way.")] = 10_000.0,
     as_json: Json = False,
 ) -> None:
     """Say what a number of links takes: replicas, memory, Redis and network; docs/capacity.md tells how it is known.

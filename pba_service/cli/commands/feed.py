@@ -26,6 +26,7 @@ ExportedFile = Annotated[
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV, JSONL (also .gz) or parquet.")
 ]
+_LONGEST = timedelta(days=3660)
 LinkOfFile = Annotated[str, typer.Option("--link", help="The link of all rows, for a file without a link column.")]
 
 
@@ -173,6 +174,8 @@ def simulate(
 
     Writes a file, or with --push feeds a service until interrupted. The same seed and time give the same values.
     """
+    if span > _LONGEST:
+        raise typer.BadParameter(f"--span: at most {_LONGEST.days}d")
     from pba_service.cli.links import simulated_links
     from pba_service.cli.simulate import push_simulated, write_file
 

@@ -23,12 +23,11 @@ def parse_duration(text: str | timedelta) -> timedelta:
     """A duration such as 60s, 15m, 6h or 30d; defaults come through here as well."""
     if isinstance(text, timedelta):
         return text
-    import durationpy
+    from pba_service.setting_kinds import duration
 
-    days, _, rest = text.strip().rpartition("d") if "d" in text else ("0", "", text.strip())
     try:
-        span = timedelta(days=float(days)) + (durationpy.from_str(rest) if rest else timedelta())
-    except (ValueError, OverflowError, durationpy.DurationError):
+        span = duration(text.strip())
+    except ValueError:
         raise typer.BadParameter(f"{text!r} is no duration such as 60s, 15m, 6h or 30d") from None
     if span <= timedelta():
         raise typer.BadParameter("must be above 0")

@@ -6,7 +6,7 @@ const EVERY_MS = 5000;
 const TITLES = ["Bandwidth", "Round-trip time", "Packet loss", "Jitter"];
 const main = document.getElementById("main"), state = document.getElementById("state");
 const tokenForm = document.getElementById("token");
-let round = 0, hours = 6, prefix = "", after = "";
+let round = 0, hours = 6, prefix = "", after = "", wanted = false;
 
 function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -61,10 +61,10 @@ async function links() {
       el("small", { class: "next" }, link.prediction ? show(metric, link.prediction.values[metric]) : ""))),
     el("div", { class: "num conf" }, confidence(link.prediction))));
   const filter = el("input", { type: "search", placeholder: "Link ids that begin with …", "aria-label": "Filter", value: prefix });
-  filter.addEventListener("change", () => { prefix = filter.value; after = ""; draw(); });
+  filter.addEventListener("change", () => { prefix = filter.value; after = ""; draw(true); });
   const pages = el("div", { class: "bar" });
-  if (after) { const first = el("button", {}, "First page"); first.onclick = () => { after = ""; draw(); }; pages.append(first); }
-  if (found.next) { const next = el("button", {}, "Next page"); next.onclick = () => { after = found.next; draw(); }; pages.append(next); }
+  if (after) { const first = el("button", {}, "First page"); first.onclick = () => { after = ""; draw(true); }; pages.append(first); }
+  if (found.next) { const next = el("button", {}, "Next page"); next.onclick = () => { after = found.next; draw(true); }; pages.append(next); }
   return [
     el("div", { class: "bar" }, filter, el("span", { class: "quiet" }, "Newest measurement, and below it the prediction for 15 minutes later")),
     rows.length ? el("section", { class: "card rows" }, el("div", { class: "row head" }, el("div", {}, "Link"), el("div", {}, "Last two hours"),
@@ -99,7 +99,7 @@ function fan(data, metric) {
 async function link(id) {
   const data = await ask("link", { id, hours });
   const span = el("select", { "aria-label": "Time shown" }, ...[1, 6, 24, 72].map((value) => el("option", { value, ...(value === hours ? { selected: "" } : {}) }, `${value} h`)));
-  span.addEventListener("change", () => { hours = Number(span.value); draw(); });
+  span.addEventListener("change", () => { hours = Number(span.value); draw(true); });
   const prediction = data.prediction, how = data.parameters, summary = data.link;
   const charts = TITLES.map((title, metric) => {
     const measured = data.history.values[metric];
@@ -174,14 +174,18 @@ function model(one, i) {
       ...forecasters.map((forecaster) => el("tr", {}, el("td", {}, forecaster), ...metrics.map((metric) => el("td", {}, score(metric, forecaster) == null ? "–" : score(metric, forecaster).toFixed(3)))))) : el("p", { class: "quiet" }, "Its manifest has no scores."));
 }
 
-async function draw() {
+/** Whatever somebody is using stays as it is, unless they asked for more with it. */
+async function draw(asked = false) {
+  wanted ||= asked;
   const mine = ++round, [, page = "", id = ""] = location.hash.split("/");
   for (const anchor of document.querySelectorAll("nav a")) anchor.classList.toggle("here", anchor.dataset.page === (page === "models" ? "models" : "links"));
   try {
     const parts = page === "link" ? await link(decodeURIComponent(id)) : page === "models" ? await models() : await links();
     if (mine !== round) return;
     const focused = document.activeElement;
-    if (!focused || !main.contains(focused) || focused.tagName === "A" || focused === document.body) main.replaceChildren(...parts);
+    if (!wanted && focused && main.contains(focused) && focused.tagName !== "A") return;
+    wanted = false;
+    main.replaceChildren(...parts);
     state.className = ""; state.textContent = new Date().toLocaleTimeString([], { hour12: false });
   } catch (error) {
     if (mine !== round) return;

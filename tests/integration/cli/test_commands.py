@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -167,6 +168,10 @@ def test_nobody_there(pba):
         (["transfer", "--bytes", "40G", "--links", "a", "--deadline", "9999999d"], "outside the years 1 to 9999"),
         (["transfer", "--bytes", "40G", "--links", "a", "--within", "9999999d"], "outside the years 1 to 9999"),
         (["simulate", "x.jsonl", "--cadence", "0.0001s"], "the cadence is at least 1 ms"),
+        (["simulate", "x.jsonl", "--span", "999999999d"], "--span: at most 3660d"),
+        (["links", "--target", ""], "the target is empty: give host:port"),
+        (["links", "--target", "127.0.0.1:99999"], "the target 127.0.0.1:99999 names a port above 65535"),
+        (["watch", "--target", "dns:///pba:" + "9" * 5000], "names a port above 65535"),
         (["backtest", os.devnull, "--collect-interval", "inf"], "'--collect-interval'"),
         (["evaluate", "--data", os.devnull, "--collect-interval", "1e300"], "'--collect-interval'"),
         (["train", "--output", "x", "--collect-interval", "inf"], "'--collect-interval'"),
@@ -198,6 +203,17 @@ def test_a_full_disk_behind_the_output_is_told_in_one_line(server):
     with Path("/dev/full").open("w") as full, command(server, "history", "a", stdout=full) as process:
         assert process.communicate()[1] == "pba: the output cannot be written: No space left on device\n"
     assert process.returncode == ExitCode.FAILED
+
+
+def test_help_that_cannot_be_written(server):
+    with Path("/dev/full").open("w") as full, command(server, "predict", "--help", stdout=full) as process:
+        assert process.communicate()[1] == "pba: the output cannot be written: No space left on device\n"
+    assert process.returncode == ExitCode.FAILED
+    unread, written = os.pipe()
+    os.close(unread)
+    with os.fdopen(written, "w") as gone, command(server, "predict", "--help", stdout=gone) as process:
+        assert process.communicate()[1] == ""
+    assert process.returncode == ExitCode.OK
 
 
 def test_every_command_has_help(capfd):
@@ -279,7 +295,7 @@ def test_models_are_changed(pba):
 def test_replicas_are_listed(pba):
     code, out, _ = pba("models", "replicas")
     assert code == ExitCode.OK
-    assert "host-1  1.2.3  revision 7" in out
+    assert re.search("host-1  1.2.3  revision 7, up [0-9]+ [a-z]+(, answering)?\n", out)
     assert "  1.3.0 refused: its golden windows disagree" in out
     assert json.loads(pba("models", "replicas", "--json")[1].splitlines()[0])["answering"] is True
 
@@ -331,6 +347,19 @@ def test_replay_follows_with_the_rest(server, pba, tmp_path):
     assert server.service.calls.count("StreamSamples") == 1
 
 
+def test_the_progress_of_a_replay_comes_to_its_end(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    file = csv_file(tmp_path, *(f"{T0_S + 60 * minute},b,{minute + 1}" for minute in range(20)))
+    seen, terminal = os.openpty()
+    with command(server, "replay", str(file), "--speed", "1000", "--past", "10m", stderr=terminal) as process:
+        assert process.wait(30) == ExitCode.OK
+    os.set_blocking(seen, False)
+    shown = os.read(seen, 1_000_000).decode()
+    os.close(terminal)
+    os.close(seen)
+    assert re.findall("replaying.*?([0-9]+/[0-9]+)", shown)[-1] == "10/10"
+
+
 def test_a_file_without_measurements_is_told(pba, tmp_path):
     code, _, err = pba("replay", csv_file(tmp_path))
     assert code == ExitCode.USAGE
@@ -371,10 +400,16 @@ def test_export_and_import(server, pba, tmp_path):
 
 
 def test_a_failed_export_leaves_no_file(server, pba, tmp_path):
-    server.service.fault("GetHistory", UNKNOWN_LINK)
+    server.service.fault("GetHistory", status(grpc.StatusCode.INTERNAL, "internal error 4711"))
     code, _, _ = pba("export", tmp_path / "all.jsonl")
-    assert code == ExitCode.NOT_YET
+    assert code == ExitCode.FAILED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_expires_during_an_export_is_left_out(server, pba, tmp_path):
+    server.service.fault("GetHistory", UNKNOWN_LINK)
+    file = tmp_path / "all.jsonl"
+    assert pba("export", file) == (ExitCode.OK, "", f"wrote 16 samples of 4 links to {file}\n")
 
 
 def test_watch_prints_lines_without_a_terminal(pba):
@@ -408,9 +443,8 @@ def command(server, *arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "pba_service", *arguments, "--target", server.target],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])},
-        stderr=subprocess.PIPE,
         text=True,
-        **{"stdout": subprocess.PIPE, **options},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 

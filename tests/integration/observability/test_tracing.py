@@ -7,6 +7,7 @@ from threading import Lock
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from pba_client import LinkUnknownError, Sample
 from pba_service.observability.tracing import open_tracing
@@ -147,3 +148,41 @@ def test_a_collector_that_is_away_harms_no_call(tmp_path):
 )
 def test_without_a_collector_there_are_no_spans(environment):
     assert open_tracing(environment, "1") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),  # less than a batch
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_costs_the_spans_and_a_warning_not_the_start(monkeypatch, name, text):
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", name: text}
+    for variable in environment.items():
+        monkeypatch.setenv(*variable)
+    with capture_logs() as logs:
+        assert open_tracing(environment, "1") is None
+    assert [line["event"] for line in logs] == ["tracing_unavailable"]
+    assert logs[0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name", "service"),
+    [("", "", "pba"), ("service.name=mine", "", "mine"), ("service.name=mine", "yours", "yours")],
+)
+def test_a_service_is_called_what_the_variables_say(monkeypatch, receiver, attributes, name, service):
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
+        "OTEL_RESOURCE_ATTRIBUTES": attributes,
+        "OTEL_SERVICE_NAME": name,
+    }
+    for variable in environment.items():
+        monkeypatch.setenv(*variable)
+    tracing = open_tracing(environment, "1")
+    with tracing.call("/pba.v1.PredictionService/Predict", {}):
+        pass
+    tracing.close()
+    assert receiver.services == {service}

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from docs import capacity_page
 from pba_service.capacity import Fleet, measured, use
 from pba_service.cli.app import run
@@ -35,10 +37,17 @@ def test_and_for_programs(capsys):
 
 def test_a_fleet_that_is_too_small_fails(capsys):
     assert run(["plan", "--links", "3000000", "--replicas", "1"]) == 1
-    assert "TOO SMALL" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "TOO SMALL" in told
+    assert "grows without end" in told
+    assert run(["plan", "--links", "3000000", "--replicas", "1", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["use"]["queue_ms"] is None
 
 
 def test_wrong_usage_is_one_line(capsys):
     assert run(["plan", "--links", "0"]) == 2
     assert run(["plan", "--links", "10", "--interval", "soon"]) == 2
     assert "'soon' is no duration" in capsys.readouterr().err
+    for option in ("--updates", "--asks", "--predicts", "--redis-memory", "--network"):
+        assert run(["plan", "--links", "10", option, "inf"]) == 2
+        assert capsys.readouterr().err.startswith(f"pba: invalid value for '{option}': ")

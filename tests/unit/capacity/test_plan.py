@@ -90,6 +90,13 @@ def test_a_link_in_redis_is_its_samples_its_ledger_and_its_state():
     assert Demand(links=1, interval_s=1).samples_kept == 10_000
 
 
+@pytest.mark.parametrize("links", [5, 500, 1_000_000])
+def test_one_process_and_one_primary_carry_as_many_whatever_is_asked_for(links):
+    most = plan(Demand(links), COSTS).single_links
+    assert plan(Demand(most), COSTS, replicas=1, primaries=1).carries
+    assert not plan(Demand(most + 1), COSTS, replicas=1, primaries=1).carries
+
+
 def test_small_primaries_take_more_of_them():
     big, small = (
         plan(Demand(links=20_000, interval_s=300, primary_bytes=gib * 2**30), COSTS).fleet.primaries for gib in (64, 4)

@@ -81,6 +81,16 @@ def test_every_sample_comes_once_and_a_silence_is_a_gap(tmp_path):
     assert all((end - start) / STEP_S < 11_000 for _, start, end in source.queries)
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_link_stays_and_leads_to_the_export(tmp_path, name):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (tmp_path / name).symlink_to(folder / name)
+    export(tmp_path / name, Scraped(), days_back=0.05).run()
+    assert (tmp_path / name).is_symlink()
+    assert [one.name for one in folder.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("fails_at", [1, 2, 7, 23])
 def test_an_interrupted_export_goes_on(tmp_path, fails_at):
     file, first = tmp_path / "out.csv", Scraped(fails_at=fails_at)

@@ -13,8 +13,9 @@ from pba_client import (
     Quantiles,
     Sample,
 )
-from pba_service.cli.board import LinkState
+from pba_service.cli.board import Board, LinkState, Selection
 from pba_service.cli.table import line, table
+from pba_service.cli.watch import note_of
 
 NOW = datetime(2025, 6, 15, 12, 0, tzinfo=UTC)
 
@@ -99,6 +100,15 @@ def test_no_width_breaks_it(width):
 def test_ids_are_not_markup():
     assert "[bold]" in drawn(state("[bold]evil"))
     assert "[red]" in line(state("[red]evil"))
+
+
+@pytest.mark.parametrize("address", ["[fd00::1]:50051", "unix:/run/[/x]"])
+def test_addresses_are_not_markup(address):
+    board = Board(None, Selection(), 1)
+    board.trouble = f"no service at {address}"
+    shown = drawn(title=f"PBA at {address}", note=note_of(board, ""))
+    assert f"PBA at {address}" in shown
+    assert board.trouble in shown
 
 
 def test_a_plain_line_has_the_same():

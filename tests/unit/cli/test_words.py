@@ -67,7 +67,7 @@ def test_durations(text, span):
     assert parse_duration(text) == timedelta(seconds=span)
 
 
-@pytest.mark.parametrize("text", ["", "5", "fast", "-3h", "0s", "d", "1e99d", "h"])
+@pytest.mark.parametrize("text", ["", "5", "fast", "-3h", "0s", "d", "1e99d", "h", "1h-30m", "1d-2h", "1h 30m"])
 def test_durations_that_are_none(text):
     with pytest.raises(typer.BadParameter):
         parse_duration(text)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pba_service.domain.samples import METRICS, LinkInfo, Series
 from pba_service.files import JsonlWriter, MeasurementFileError, read_batches, read_links, replacing
+from pba_service.files.columns import UNIX_TIME
 from pba_service.files.text import MAX_LINE_BYTES
 
 T0_S = 1_750_000_000
@@ -113,11 +114,18 @@ def test_times_are_understood_in_every_format(tmp_path, text, expected_ms, suffi
         ("", "is missing"),
         ("yesterday", "'yesterday' is neither a number nor ISO 8601"),
         ("2025-06-15T15:06:40", "has no time zone"),
-        ("-5", "is no time after 1970"),
-        ("0", "is no time after 1970"),
-        ("nan", "is no time after 1970"),
-        ("inf", "is no time after 1970"),
-        ("1e300", "is no time after 1970"),
+        ("-5", "'-5' is no Unix time"),
+        ("0", "'0' is no Unix time"),
+        ("nan", "'nan' is no Unix time"),
+        ("inf", "'inf' is no Unix time"),
+        ("1e300", "'1e300' is no Unix time"),
+        (
+            "20250615150640",
+            "'20250615150640' is no Unix time (s, ms, us or ns) from 2000 to 2099, nor ISO 8601 such as",
+        ),
+        ("202506151506", "'202506151506' is no Unix time"),
+        ("20250615", "'20250615' is no Unix time"),
+        ("45823.5", "'45823.5' is no Unix time"),
         ("0001-01-01T00:00:00+14:00", "is no time after 1970"),
         ("x" * 5000, "…"),
     ],
@@ -388,6 +396,14 @@ def test_parquet_times(tmp_path, times):
     assert rows_of(parquet(tmp_path, timestamp=times, link=["a"], latency=[1.0]))[0][1] == T0_MS
 
 
+@pytest.mark.parametrize("number", [20_250_615_150_640, 202_506_151_506, 20_250_615, 45_823])
+def test_numbers_that_are_dates_or_days_are_no_times(tmp_path, number):
+    file = parquet(tmp_path, timestamp=pa.array([number, T0_S]), link=["a", "a"], latency=[1.0, 2.0])
+    assert collected(file) == ([("a", T0_MS, {"latency_ms": 2})], [f"row 1: timestamp: {UNIX_TIME}"])
+    text = f'{{"ts": {number}, "link": "a", "latency": 1}}'
+    assert collected(write(tmp_path, "m.jsonl", text)) == ([], [f"row 1: ts: {number} {UNIX_TIME}"])
+
+
 def test_parquet_rows_that_are_none(tmp_path):
     file = parquet(
         tmp_path,
@@ -398,8 +414,8 @@ def test_parquet_rows_that_are_none(tmp_path):
     rows, faults = collected(file)
     assert len(rows) == 1
     assert sorted(faults) == [
-        "row 2: timestamp: is no time after 1970",
-        "row 3: timestamp: is no time after 1970",
+        f"row 2: timestamp: {UNIX_TIME}",
+        f"row 3: timestamp: {UNIX_TIME}",
         "row 4: link_id: is required",
         "row 5: link_id: is required",
         "row 6: latency_ms: is not finite",
@@ -467,7 +483,9 @@ values = st.none() | st.floats(0, 1, width=32)
 
 @given(
     st.lists(st.tuples(st.integers(1, 2_000_000_000_000), values, values, values, values), max_size=30),
-    st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=20),
+    st.text(
+        st.characters(codec="utf-8", categories=["L", "N", "P", "S"], include_characters=" "), min_size=1, max_size=20
+    ),
     st.sampled_from(["m.jsonl", "m.jsonl.gz"]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -477,7 +495,7 @@ def test_what_is_written_reads_back_exactly(tmp_path, rows, link_id, name):
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1:] for row in rows], np.float32).reshape(-1, 4),
     )
-    info = LinkInfo(link_id, node="n", region="ü")
+    info = LinkInfo(link_id, node=" n ", region="ü")
     with replacing(tmp_path / name) as stream:
         JsonlWriter(stream).write(info, series)
     back = read_links(tmp_path / name)
@@ -485,6 +503,25 @@ def test_what_is_written_reads_back_exactly(tmp_path, rows, link_id, name):
     for one in back:
         np.testing.assert_array_equal(one.series.times_ms, series.times_ms)
         np.testing.assert_array_equal(one.series.values, series.values)
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, True])
+def test_what_is_neither_text_nor_a_number_names_nothing(tmp_path, value):
+    good = {"ts": T0_S, "link": 7, "node": 0, "latency": 1}
+    lines = [json.dumps(good | part) for part in ({}, {"link": value}, {"node": value})]
+    file = write(tmp_path, "m.jsonl", "\n".join(lines))
+    assert collected(file)[1] == [f"row 2: link: {value!r} is no text", f"row 3: node: {value!r} is no text"]
+    faults = []
+    [batch] = read_batches(file, on_fault=faults.append)
+    assert batch.links == (LinkInfo("7", node="0"),)
+
+
+def test_spaces_around_an_id_belong_to_it_but_around_a_cell_of_csv_do_not(tmp_path):
+    file = parquet(tmp_path, timestamp=[T0_S] * 2, link=[" a", "a "], latency=[1.0, 2.0])
+    assert [row[0] for row in rows_of(file)] == [" a", "a "]
+    text = "\n".join(json.dumps({"ts": T0_S, "link": link, "latency": 1}) for link in (" a", "a "))
+    assert [row[0] for row in rows_of(write(tmp_path, "m.jsonl", text))] == [" a", "a "]
+    assert [row[0] for row in rows_of(write(tmp_path, "m.csv", f"ts, link, latency\n{T0_S}, a , 1\n"))] == ["a"]
 
 
 def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):

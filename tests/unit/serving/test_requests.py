@@ -167,7 +167,14 @@ def test_an_interval():
 
 @pytest.mark.parametrize(
     "interval",
-    [Duration(seconds=-1), Duration(nanos=-1), Duration(nanos=10**9), Duration(seconds=3601), Duration(seconds=2**62)],
+    [
+        Duration(seconds=-1),
+        Duration(nanos=-1),
+        Duration(nanos=10**9),
+        Duration(seconds=3601),
+        Duration(seconds=3600, nanos=1_000),
+        Duration(seconds=2**62),
+    ],
 )
 def test_an_interval_at_fault(interval):
     with pytest.raises(InvalidRequestError) as error:
