@@ -9,6 +9,7 @@ the mean over a fixed grid of stakes, which is a fair game as well and needs no 
 the best of them, and with the right stake its growth adapts to the variance that is met.
 
 Two such games run: one against "not better" (wealth enough: promote), one against "not worse" (wealth enough: reject).
+Either decides only while the mean of what was seen, not clipped, is on its side: that makes neither verdict likelier.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 CLIP = 0.2
 """An observation counts as at most a fifth of a usual error: one strange hour must not decide.
 
-So it is the mean of hours so bounded that is tested: a few in which a challenger is far worse weigh little.
+So it is the mean of hours so bounded that is bet on: a few in which a challenger is far worse weigh little there.
 """
 
 _STAKES = 24
@@ -73,7 +74,7 @@ class Evidence:
         periods: Observations until then, or all of them.
         promote_wealth: Of the game against "not better"; `1 / false_promotion` promotes.
         reject_wealth: Of the game against "not worse"; `1 / false_rejection` rejects.
-        advantage: Mean observation: how much less the challenger erred, in usual errors; 0 before the first.
+        advantage: Mean observation, clipped: how much less the challenger erred, in usual errors; 0 before the first.
         low, high: A confidence sequence for it: at all times together the truth lies within with a probability of at
             least 1 - (false_promotion + false_rejection).
     """
@@ -91,12 +92,13 @@ def judge(observations: Sequence[float] | NDArray[np.float64], rule: Rule) -> Ev
     """What the observations say, in the order in which they came.
 
     Looking after each observation and looking once at the end come to the same: what counts is the first time that a
-    wealth was enough.
+    wealth was enough, and the mean on its side.
     """
-    x = np.clip(np.asarray(observations, np.float64), -CLIP, CLIP)
+    whole = np.asarray(observations, np.float64)
+    x, so_far = np.clip(whole, -CLIP, CLIP), np.cumsum(whole)
     promote, reject = _log_wealth(x), _log_wealth(-x)
     enough = (-np.log(rule.false_promotion), -np.log(rule.false_rejection))
-    crossed = [_first(promote >= enough[0]), _first(reject >= enough[1])]
+    crossed = [_first((promote >= enough[0]) & (so_far > 0)), _first((reject >= enough[1]) & (so_far < 0))]
     end, verdict = min(zip(crossed, (Verdict.PROMOTE, Verdict.REJECT), strict=True), key=lambda one: one[0])
     if end > min(len(x), rule.max_periods):
         end = min(len(x), rule.max_periods)

@@ -25,6 +25,15 @@ def test_a_clear_difference_is_decided_within_hours(sign, verdict):
     assert evidence.periods < 15
 
 
+def test_a_little_better_in_most_hours_is_not_enough_where_the_others_cost_more():
+    observations = np.full(RULE.max_periods, 0.03)
+    observations[9::20] = -1.0  # counts as a fifth, and is more than all others bring
+    bounded = judge(np.maximum(observations, -CLIP), RULE)
+    assert bounded.verdict is Verdict.PROMOTE
+    assert judge(observations, RULE).verdict is Verdict.EXPIRED
+    assert judge(-observations, RULE).verdict is Verdict.EXPIRED
+
+
 def test_identical_models_are_neither_promoted_nor_rejected_and_expire():
     evidence = judge(np.zeros(RULE.max_periods), RULE)
     assert evidence.verdict is Verdict.EXPIRED
