@@ -124,7 +124,7 @@ class Settings(AccessSettings):
         "PBA_STORE_TIMEOUT",
         "2s",
         DurationMs("50ms", "1m"),
-        "The longest that one round trip to Redis may last; one call may take two and a half times as long.",
+        "The longest that one round trip to Redis may last; a request to the store may take two and a half times that.",
     )
     max_staleness_ms: int = _row(
         "PBA_MAX_STALENESS",

@@ -78,7 +78,7 @@ class LinkBound:
         """
         if Role.ADMIN in caller.roles:
             return
-        self._admit_regions(caller, regions)
+        self._regions_with(caller, regions)
         now_s = self._clock()
         unsure = [
             one
@@ -87,8 +87,14 @@ class LinkBound:
             and one not in caller.links.ids
             and not text_fault(one, required=True)
         ]
-        if not unsure:
-            return
+        if unsure:
+            await self._admit_unsure(caller, unsure)
+        self._regions[caller.name] = self._regions_with(caller, regions)  # not those of links that were refused
+        self._regions.move_to_end(caller.name)
+        if len(self._regions) > MAX_CALLERS:
+            self._regions.popitem(last=False)
+
+    async def _admit_unsure(self, caller: Caller, unsure: Sequence[str]) -> None:
         async with self._turn:  # one at a time, so that each counts what the one before was given
             found = await self._store.link_infos(unsure)
             new = [link_id for link_id, info in zip(unsure, found, strict=True) if info is None]
@@ -122,12 +128,9 @@ class LinkBound:
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 
-    def _admit_regions(self, caller: Caller, regions: Collection[str]) -> None:
-        known = self._regions.setdefault(caller.name, set())
-        new = {region for region in regions if region} - known
-        if len(known) + len(new) > MAX_REGIONS:
+    def _regions_with(self, caller: Caller, regions: Collection[str]) -> set[str]:
+        """All that a caller has said, with these. Raises `CapacityExceededError` where they are too many."""
+        known = self._regions.get(caller.name, set()).union(filter(None, regions))
+        if len(known) > MAX_REGIONS:
             raise CapacityExceededError("regions of one caller", limit=MAX_REGIONS, retry_after_s=60.0)
-        known |= new
-        self._regions.move_to_end(caller.name)
-        if len(self._regions) > MAX_CALLERS:
-            self._regions.popitem(last=False)
+        return known

@@ -117,6 +117,13 @@ async def test_regions_are_bounded(bound, store):
     await push(bound, store, OTHER, ids(1, of="m"), ["another"])
 
 
+async def test_regions_of_links_that_are_refused_do_not_count(bound, store):
+    for n in range(MAX_REGIONS):
+        with pytest.raises(CapacityExceededError, match="links"):
+            await push(bound, store, NODE, ids(1, 2, 3, 4), [f"refused {n}"])
+    await push(bound, store, NODE, ids(1), ["r1"])
+
+
 async def test_links_that_never_came_are_no_stock_for_later():
     store, clock = FakeStore(), Clock()
     bound = LinkBound(store, 3, clock)
