@@ -123,7 +123,7 @@ def replay_file(
 
     Raises:
         MeasurementFileError: The file cannot be read.
-        CommandError: There is nothing in it.
+        CommandError: There is nothing in it, or some rows were not stored.
     """
     faults: list[str] = []
     measured = read_links(file, link_id=link_id, on_fault=lambda fault: faults.append(str(fault)))
@@ -149,6 +149,8 @@ def replay_file(
         if planned.backdated < len(planned.send_s):
             _follow(client, planned, outcome)
     tell(outcome.text())
+    if faults:
+        raise CommandError(f"{len(faults)} rows of {file} could not be used", ExitCode.FAILED)
     if outcome.total.refused:
         raise CommandError(f"the service refused {outcome.total.refused} samples", ExitCode.FAILED)
 

@@ -338,6 +338,13 @@ def test_replay_at_once(server, pba, tmp_path):
     assert "samples would be too old and are left out" in err
 
 
+def test_a_replay_that_leaves_rows_out_says_so_at_its_end(server, pba, tmp_path):
+    file = csv_file(tmp_path, f"{T0_S},a,1", "yesterday,a,2", f"{T0_S + 60},a,3")
+    code, _, err = pba("replay", file, "--speed", 0, "--prefix", "re/", "--max-age", "30m")
+    assert code == ExitCode.FAILED
+    assert err.splitlines()[-1] == f"pba: 1 rows of {file} could not be used"
+
+
 def test_replay_follows_with_the_rest(server, pba, tmp_path):
     file = csv_file(tmp_path, *(f"{T0_S + 60 * i},a,{i}" for i in range(100)))
     code, _, err = pba("replay", file, "--speed", 30_000, "--past", "30m")
