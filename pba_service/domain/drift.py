@@ -83,8 +83,8 @@ class Condition:
     Attributes:
         kind: What.
         since_ms: When it began, as far as can be told.
-        strength: Of a shift the change over the largest usual one; of an outage, of stuck values and of silence the
-            samples they have lasted; of a jump the factor; at least 1.
+        strength: Of a shift the change over the largest usual one; of an outage and of stuck values the samples they
+            have lasted, of silence the steps; of a jump the factor; at least 1.
         metrics: Names of the metrics that show it.
     """
 
@@ -152,14 +152,15 @@ def follow(
 
 def _suspects(columns: Columns) -> list[bool]:
     """Of which links the newest samples want a second look: no bandwidth, all lost, equal values, a great change."""
-    places = columns.last[:, None] - np.arange(_LOOKED_AT)[::-1]
+    places = columns.last[:, None] - np.arange(JUMP_HOLD + 1)[::-1]
     last = columns.values_at(np.maximum(places, columns.first[:, None]))
-    newest, before = last[:, -1], last[:, -2]
+    newest = last[:, -1]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        ratio = newest / before
-        ratio[:, _LOSS] = 1
-        odd = (ratio > _JUMP_RATIO) | ((ratio < 1 / _JUMP_RATIO) & (newest > 0))
-    odd |= (last[:, 1:] == last[:, :-1]).all(axis=1) & (newest > 0)
+        ratio = last[:, 1:] / last[:, :-1]  # not of the newest alone: several samples may come at a time
+        ratio[..., _LOSS] = 1
+        odd = ((ratio > _JUMP_RATIO) | ((ratio < 1 / _JUMP_RATIO) & (last[:, 1:] > 0))).any(axis=1)
+    equal = last[:, -_LOOKED_AT:]
+    odd |= (equal[:, 1:] == equal[:, :-1]).all(axis=1) & (newest > 0)
     found: list[bool] = (odd.any(axis=1) | (newest[:, _BANDWIDTH] <= 0) | (newest[:, _LOSS] >= ALL_LOST)).tolist()
     return found
 
@@ -221,33 +222,38 @@ def _judged(record: Record, series: Series, step_ms: int) -> Record:
     since = slice(int(np.searchsorted(times, record.block_ms, side="right")), len(times))
     runs = record.runs.after(times, values, since)
     shift = record.shift if record.shift_until_ms > now_ms else None
-    fault = _outage(runs) or _jump(times, values) or _stuck(record, runs)
+    oldest = max(len(times) - JUMP_HOLD, int(np.searchsorted(times, now_ms - JUMP_HOLD * step_ms, side="right")))
+    jumps = (_jump(times, values, at) for at in range(len(times) - 1, oldest - 1, -1))
+    jump = next(filter(None, jumps), None)
+    fault = _outage(runs, values[-1].tolist()) or jump or _stuck(record, runs)
     until = 0
     if fault and fault.kind is ConditionKind.SENSOR_JUMP:
-        until = now_ms + JUMP_HOLD * step_ms
+        until = fault.since_ms + JUMP_HOLD * step_ms
     elif not fault and record.fault and record.fault_until_ms > now_ms:
         fault, until = record.fault, record.fault_until_ms
     return replace(record, shift=shift, fault=fault, fault_until_ms=until)
 
 
-def _outage(runs: Runs) -> Condition | None:
+def _outage(runs: Runs, newest: list[float]) -> Condition | None:
     running, since_ms = runs.down
     if running < 2:  # noqa: PLR2004 - one may be chance
         return None
-    return Condition(ConditionKind.OUTAGE, since_ms, float(running), (METRICS[_BANDWIDTH], METRICS[_LOSS]))
+    shows = ((_BANDWIDTH, newest[_BANDWIDTH] <= 0), (_LOSS, newest[_LOSS] >= ALL_LOST))
+    shown = tuple(METRICS[metric] for metric, one in shows if one)
+    return Condition(ConditionKind.OUTAGE, since_ms, float(running), shown)
 
 
-def _jump(times: NDArray[np.int64], values: NDArray[np.float32]) -> Condition | None:
-    before = values[-1 - 2 * _LOOKED_AT : -1]
+def _jump(times: NDArray[np.int64], values: NDArray[np.float32], newest: int) -> Condition | None:
+    before = values[max(newest - 2 * _LOOKED_AT, 0) : newest]
     if len(before) < _LOOKED_AT:
         return None
-    for metric, value in enumerate(values[-1].tolist()):
+    for metric, value in enumerate(values[newest].tolist()):
         known = [one for one in before[:, metric].tolist() if one > 0]
         if not value > 0 or metric == _LOSS or len(known) < _LOOKED_AT:
             continue
         size = max(abs(math.log(value / known[-1])), 0.0)
         if min(size, abs(math.log(value / median(known)))) > JUMP:
-            return Condition(ConditionKind.SENSOR_JUMP, int(times[-1]), math.exp(min(size, 80)), (METRICS[metric],))
+            return Condition(ConditionKind.SENSOR_JUMP, int(times[newest]), math.exp(min(size, 80)), (METRICS[metric],))
     return None
 
 
@@ -255,17 +261,17 @@ def _stuck(record: Record, runs: Runs) -> Condition | None:
     told = record.fault if record.fault and record.fault.kind is ConditionKind.SENSOR_STUCK else None
     for name, (running, since_ms), repeated, known in zip(METRICS, runs.same, runs.repeated, runs.known, strict=True):
         if told and name in told.metrics and running:
-            return replace(told, strength=float(running))
+            return replace(told, strength=float(running + 1))  # the first of them repeats nothing
         if running < STUCK_LEAST or known < HABIT_LEAST:
             continue
         habit = min(max(repeated / known, 0.02), 0.98)
         if running >= min(math.log(STUCK_CHANCE) / math.log(habit), STUCK_MOST):
-            return Condition(ConditionKind.SENSOR_STUCK, since_ms, float(running), (name,))
+            return Condition(ConditionKind.SENSOR_STUCK, since_ms, float(running + 1), (name,))
     return None
 
 
 def silence(newest_ms: int, step_ms: int, now_ms: int) -> Condition | None:
-    """That a link's samples stopped coming, where more than `SILENT_SAMPLES` are missing now."""
+    """That a link's samples stopped coming, where the newest is more than `SILENT_SAMPLES` steps old now."""
     missing = (now_ms - newest_ms) / step_ms
     return Condition(ConditionKind.SILENT, newest_ms, missing, METRICS) if missing > SILENT_SAMPLES else None
 

@@ -43,7 +43,7 @@ class SampleBatch:
     """Samples of any number of links, as columns.
 
     Attributes:
-        links: The links of the batch, each once.
+        links: The links of the batch, each once; as rows bring them, once for each way in which they are named.
         link_index: int32[n], the position of each sample's link in `links`.
         measured_at_ms: int64[n], milliseconds since the Unix epoch, UTC.
         values: float32[n, 4] in the order of `METRICS`; where `present` is False it is NaN.

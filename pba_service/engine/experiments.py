@@ -132,7 +132,7 @@ class Experiments:
 
         Raises:
             ModelUnknownError: There is no such version.
-            ModelConflictError: It cannot be loaded, or is tried already.
+            ModelConflictError: It cannot be loaded, or is tried already, or the champion does not serve.
         """
         await self._models.prepare(challenger)
         return await self._start(Kind.TRIAL, champion, challenger, share)
@@ -145,6 +145,8 @@ class Experiments:
             served = champion or desired.active
             if kind is Kind.WATCH and served != desired.active:
                 raise ModelConflictError(f"{served} is not active any more")
+            if served not in desired.served:
+                raise ModelConflictError(f"{served} serves no links")
             return desired.started(lifecycle.Experiment(name, served, challenger, share, since_ms))
 
         desired = await self._models.change(begun)

@@ -8,7 +8,8 @@ has its samples.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ MAX_TOGETHER = 10_000
 MAX_WAITING = 200_000
 """Samples that may wait to be written; a push beyond is refused."""
 
+_link_id_of = itemgetter(0)
 _log = structlog.get_logger(__name__)
 
 
@@ -170,8 +172,17 @@ class Ingest:
 
 def merge(batches: Sequence[SampleBatch]) -> SampleBatch:
     """One batch with the samples of several, in order; of what they say of a link the newest non-empty text counts."""
-    if len(batches) == 1:
-        return batches[0]
+    return batches[0] if len(batches) == 1 else _merged(batches)
+
+
+def named_once(batch: SampleBatch) -> SampleBatch:
+    """A batch that names each link once, as `merge` does: what came with no sample of the batch does not count."""
+    if len(set(map(_link_id_of, batch.links))) == len(batch.links):
+        return batch
+    return replace(_merged([batch]), sources=batch.sources)
+
+
+def _merged(batches: Sequence[SampleBatch]) -> SampleBatch:
     position: dict[str, int] = {}
     infos: list[LinkInfo] = []
     index: list[NDArray[np.int32]] = []

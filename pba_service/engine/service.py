@@ -22,6 +22,7 @@ from pba_service.domain.window import MIN_SLOTS
 from pba_service.engine.advance import predict_window
 from pba_service.engine.advice import AdviceOptions, Adviser
 from pba_service.engine.api import PushOutcome
+from pba_service.engine.ingest import named_once
 from pba_service.engine.insight import Insight
 from pba_service.engine.lastknown import LastKnown, NeverAway, SilentLinks
 from pba_service.engine.ports import Outcome
@@ -132,7 +133,7 @@ class PbaService:
             StoreUnavailableError: The store is away; some of the samples may have been stored.
         """
         good, refusals = validate(batch, self._clock(), self._policy.sample_limits)
-        kept = batch if good.all() else batch.take(good)
+        kept = named_once(batch if good.all() else batch.take(good))
         outcomes = await self._ingest.put(kept)
         stored, duplicates, replaced = np.bincount(outcomes, minlength=len(Outcome)).tolist()
         self._metrics.samples_pushed(

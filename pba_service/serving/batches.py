@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.errors import InvalidRequestError, Violation
-from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, SampleBatch, link_infos, text_fault
+from pba_service.domain.samples import METRICS, LinkInfo, Reason, Refusal, SampleBatch, link_infos
 from pba_service.serving.convert import read_timestamp
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 10_000
 """Samples in one request."""
 
-_TEXTS = ("node", "peer", "region")
 _PRESENT_BITS = np.arange(len(METRICS), dtype=np.uint8)
 _Variant = tuple[str, str, str, str]
-_texts_of = attrgetter("link_id", *_TEXTS)
+_texts_of = attrgetter("link_id", "node", "peer", "region")
 _sources_of = attrgetter("bandwidth", "latency", "packet_loss", "jitter")
 _LARGEST_SOURCE = 255
 """Numbers of sources are a byte in columns; what is not known counts as not said."""
@@ -92,7 +91,7 @@ def check_count(field: str, count: int, *, minimum: int = 0, maximum: int = MAX_
 
 
 def read_rows(rows: Sequence[types.Sample]) -> Incoming:
-    """Samples given as rows."""
+    """Samples given as rows; their batch names a link once for each of the ways in which its rows name it."""
     rows = list(rows)  # column by column is twice as fast as row by row
     count = len(rows)
     times_ms, refusals = _read_times(rows)
@@ -104,14 +103,9 @@ def read_rows(rows: Sequence[types.Sample]) -> Incoming:
     values[~present] = np.nan
     variants: dict[_Variant, int] = {}
     variant = np.array([variants.setdefault(texts, len(variants)) for texts in map(_texts_of, rows)], np.int32)
-    links, link_of, faults = _merge(list(variants), variant, times_ms)
     readable = np.ones(count, np.bool_)
     readable[[refusal.index for refusal in refusals]] = False
-    for position, (field, reason, description) in faults.items():
-        for index in np.flatnonzero((variant == position) & readable).tolist():
-            refusals.append(Refusal(index, field, reason, description))
-            readable[index] = False
-    batch = SampleBatch(links, link_of[variant], times_ms, values, present, _row_sources(rows))
+    batch = SampleBatch(link_infos(variants), variant, times_ms, values, present, _row_sources(rows))
     return Incoming(batch.take(readable), np.flatnonzero(readable), refusals, in_columns=False)
 
 
@@ -135,39 +129,6 @@ def _read_times(rows: Sequence[types.Sample]) -> tuple[NDArray[np.int64], list[R
             refusals.append(Refusal(index, "measured_at", Reason.MISSING, "is required"))
         times_ms.append(time_ms or 0)
     return np.array(times_ms, np.int64), refusals
-
-
-def _merge(
-    variants: list[_Variant], variant: NDArray[np.int32], times_ms: NDArray[np.int64]
-) -> tuple[tuple[LinkInfo, ...], NDArray[np.int32], dict[int, tuple[str, Reason, str]]]:
-    """Names each link once, with the newest non-empty node, peer and region that the rows give.
-
-    Args:
-        variants: The distinct (link_id, node, peer, region).
-        variant: int32[n], that of each row.
-        times_ms: int64[n], when each row was measured.
-
-    Returns:
-        The links, int32[len(variants)] their positions, and for variants of a link named in several ways what is wrong
-        with one of them: a bad text must not spoil the link's other rows.
-    """
-    position = {link_id: index for index, link_id in enumerate(dict.fromkeys(key[0] for key in variants))}
-    link_of = np.array([position[key[0]] for key in variants], np.int32)
-    if len(position) == len(variants):
-        return link_infos(variants), link_of, {}
-    newest = np.full(len(variants), np.iinfo(np.int64).min)
-    np.maximum.at(newest, variant, times_ms)
-    merged: dict[str, dict[str, str]] = {link_id: {} for link_id in position}
-    faults = {}
-    for index in np.argsort(newest, kind="stable").tolist():
-        link_id, *texts = variants[index]
-        given = {field: text for field, text in zip(_TEXTS, texts, strict=True) if text}
-        found = [(field, *fault) for field, text in given.items() if (fault := text_fault(text, required=False))]
-        if found:
-            faults[index] = found[0]
-        else:
-            merged[link_id].update(given)
-    return tuple(LinkInfo(link_id, **texts) for link_id, texts in merged.items()), link_of, faults
 
 
 def _read_columns(columns: types.SampleColumns) -> SampleBatch:

@@ -65,6 +65,9 @@ def _span(seconds: float) -> Duration | None:
 def read_outcome(message: pb.TransferOutcome) -> TransferOutcome:
     """What a node tells of its parameters. Raises `InvalidRequestError` naming the fields at fault."""
     used = message.parameters
+    missing = [name for name in ("started_at", "ended_at") if not message.HasField(name)]
+    if missing:
+        raise InvalidRequestError(*(Violation(f"outcome.{name}", "is required") for name in missing))
     return TransferOutcome(
         link_id=message.link_id,
         started_at_ms=_read_time("outcome.started_at", message.started_at),

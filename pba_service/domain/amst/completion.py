@@ -183,8 +183,9 @@ def estimates(
     for start_ms in starts_ms:
         times = completion_times_s(forecast, transfer_bytes=transfer_bytes, start_ms=start_ms)
         probability = None if deadline_ms is None else float((times * 1000 <= deadline_ms - start_ms).mean())
-        levels = np.quantile(times, COMPLETION_LEVELS, method="inverted_cdf").tolist()
-        found.append(Estimate(forecast.link_id, start_ms, tuple(levels), probability))
+        levels = np.quantile(times, COMPLETION_LEVELS, method="inverted_cdf")
+        told = np.where(levels <= LONGEST_S, levels, np.inf).tolist()
+        found.append(Estimate(forecast.link_id, start_ms, tuple(told), probability))
     return found
 
 
@@ -205,7 +206,7 @@ def best(found: Sequence[Estimate]) -> int | None:
 
 
 def completion_times_s(forecast: BandwidthForecast, *, transfer_bytes: int, start_ms: int) -> NDArray[np.float64]:
-    """float64[SCENARIOS], ascending: seconds from the start; infinite beyond `LONGEST_S`."""
+    """float64[SCENARIOS], ascending: seconds from the start; infinite where it never ends."""
     step_s = forecast.grid_ms / 1e3
     rates = scenarios(forecast, start_ms)  # Mbit/s, [scenarios, steps]
     bits = transfer_bytes * 8 / 1e6
@@ -220,8 +221,7 @@ def completion_times_s(forecast: BandwidthForecast, *, transfer_bytes: int, star
         later_rate = rates[:, -max(rates.shape[1] // 4, 1) :].mean(axis=1)
         beyond = rates.shape[1] * step_s + (bits - sent[:, -1]) / later_rate
     times = np.where(complete, within, beyond)
-    times = np.where(np.isfinite(times) & (times <= LONGEST_S), times, np.inf)
-    return np.sort(times)
+    return np.sort(np.where(np.isfinite(times), times, np.inf))
 
 
 def scenarios(forecast: BandwidthForecast, start_ms: int) -> NDArray[np.float64]:

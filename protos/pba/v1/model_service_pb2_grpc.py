@@ -162,7 +162,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnpinModel(self, request, context):
-        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none.
+        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none of this scope and value. Letting go of an active version that
+        is not held changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +193,8 @@ class ModelServiceServicer:
 
     def StartExperiment(self, request, context):
         """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
-        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already, or the other one serves no
+        links.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

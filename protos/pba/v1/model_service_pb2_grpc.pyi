@@ -59,7 +59,9 @@ class ModelServiceStub:
     ActivateModel.
     """
     UnpinModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.UnpinModelResponse]
-    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none of this scope and value. Letting go of an active version that
+    is not held changes nothing.
+    """
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]
     """The living replicas and what each serves."""
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListExperimentsRequest, _model_service_pb2.ListExperimentsResponse]
@@ -70,7 +72,8 @@ class ModelServiceStub:
     """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name."""
     StartExperiment: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartExperimentRequest, _model_service_pb2.StartExperimentResponse]
     """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
-    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already, or the other one serves no
+    links.
     """
     StopExperiment: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StopExperimentRequest, _model_service_pb2.StopExperimentResponse]
     """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
@@ -114,7 +117,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ActivateModel.
     """
     UnpinModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.UnpinModelResponse]  # type: ignore[assignment]
-    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+    """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none of this scope and value. Letting go of an active version that
+    is not held changes nothing.
+    """
     ListReplicas: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListReplicasRequest, _model_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     """The living replicas and what each serves."""
     ListExperiments: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListExperimentsRequest, _model_service_pb2.ListExperimentsResponse]  # type: ignore[assignment]
@@ -125,7 +130,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """One experiment with its evidence. NOT_FOUND (MODEL_UNKNOWN): there is none of this name."""
     StartExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartExperimentRequest, _model_service_pb2.StartExperimentResponse]  # type: ignore[assignment]
     """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
-    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+    version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already, or the other one serves no
+    links.
     """
     StopExperiment: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StopExperimentRequest, _model_service_pb2.StopExperimentResponse]  # type: ignore[assignment]
     """Ends an experiment by hand. NOT_FOUND (MODEL_UNKNOWN): there is none of this name. FAILED_PRECONDITION
@@ -208,7 +214,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.UnpinModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnpinModelResponse, _abc.Awaitable[_model_service_pb2.UnpinModelResponse]]:
-        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none."""
+        """Takes a pin away. NOT_FOUND (MODEL_UNKNOWN): there is none of this scope and value. Letting go of an active version that
+        is not held changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def ListReplicas(
@@ -243,7 +251,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.StartExperimentResponse, _abc.Awaitable[_model_service_pb2.StartExperimentResponse]]:
         """Tries a version beside one that serves. It is loaded and proved first. NOT_FOUND (MODEL_UNKNOWN): there is no such
-        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already.
+        version. FAILED_PRECONDITION (MODEL_CONFLICT): it is refused, or is tried beside it already, or the other one serves no
+        links.
         """
 
     @_abc_1.abstractmethod

@@ -42,7 +42,7 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     REFUSAL_REASON_TOO_OLD: _RefusalReason.ValueType  # 5
     """Measured longer ago than the retention."""
     REFUSAL_REASON_BAD_TEXT: _RefusalReason.ValueType  # 6
-    """A text is longer than allowed or has control characters."""
+    """A text is longer than allowed or has characters that cannot be printed."""
     REFUSAL_REASON_EMPTY: _RefusalReason.ValueType  # 7
     """None of the four metrics is present."""
 
@@ -62,7 +62,7 @@ REFUSAL_REASON_IN_THE_FUTURE: RefusalReason.ValueType  # 4
 REFUSAL_REASON_TOO_OLD: RefusalReason.ValueType  # 5
 """Measured longer ago than the retention."""
 REFUSAL_REASON_BAD_TEXT: RefusalReason.ValueType  # 6
-"""A text is longer than allowed or has control characters."""
+"""A text is longer than allowed or has characters that cannot be printed."""
 REFUSAL_REASON_EMPTY: RefusalReason.ValueType  # 7
 """None of the four metrics is present."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
@@ -747,8 +747,8 @@ class EstimateTransferResponse(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     BEST_FIELD_NUMBER: _builtins.int
     best: _builtins.int
-    """Position in estimates of the best: the likeliest to meet the deadline, among equals (and without one) the earliest
-    expected end. Absent when there are no estimates.
+    """Position in estimates of the best: the likeliest to meet the deadline, among equals to one in a hundred (and without a
+    deadline) the earliest expected end. Absent when there are no estimates.
     """
     @_builtins.property
     def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferEstimate]:
@@ -1305,7 +1305,9 @@ class LedgerEntry(_message.Message):
 
     @_builtins.property
     def measured_at(self) -> _timestamp_pb2.Timestamp:
-        """When the sample it is compared with was measured: the one nearest to target, at most half a cadence away."""
+        """When the sample it is compared with was measured: the one nearest to target, at most half a cadence away. What that
+        lacks may come from another sample within that time.
+        """
 
     @_builtins.property
     def predicted(self) -> Global___MetricValues:
@@ -1313,7 +1315,7 @@ class LedgerEntry(_message.Message):
 
     @_builtins.property
     def actual(self) -> Global___MetricValues:
-        """What was measured."""
+        """What was measured, as it stood when the two were compared: a later correction does not change it."""
 
     @_builtins.property
     def absolute_error(self) -> Global___MetricValues:
@@ -1373,7 +1375,7 @@ class GetLinkResponse(_message.Message):
     HIT_RATIO_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     hit_ratio: _builtins.float
-    """Share of the recent predictions whose bandwidth and latency came true within 20 %, 0 to 1."""
+    """Share of the recent predictions whose bandwidth and latency came true within 20 %, 0 to 1; 0.7 before the first."""
     pending: _builtins.int
     """Predictions whose target has not come yet."""
     @_builtins.property
@@ -1418,7 +1420,7 @@ class MetricRecord(_message.Message):
     """Recent mean absolute error in the metric's unit; absent before the first comparison."""
     @_builtins.property
     def weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecasterWeight]:
-        """What each forecaster counts for; the weights add up to 1."""
+        """What each forecaster counts for; the weights add up to 1, or are 0 where the metric has never been forecast."""
 
     def __init__(
         self,

@@ -208,8 +208,9 @@ class PredictionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLedger(self, request, context):
-        """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
-        measured there. Ordered by target. NOT_FOUND: the link is unknown.
+        """The accuracy ledger of a link in a time range: predictions whose target has come, beside what was measured there; one
+        for a target, and evenly spaced ones where a link is measured more often than once a minute. Ordered by target.
+        NOT_FOUND: the link is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -86,8 +86,9 @@ class PredictionServiceStub:
     GetHistory: _grpc.UnaryStreamMultiCallable[_prediction_service_pb2.GetHistoryRequest, _prediction_service_pb2.GetHistoryResponse]
     """The stored samples of a link in a time range, oldest first. NOT_FOUND: the link is unknown."""
     GetLedger: _grpc.UnaryStreamMultiCallable[_prediction_service_pb2.GetLedgerRequest, _prediction_service_pb2.GetLedgerResponse]
-    """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
-    measured there. Ordered by target. NOT_FOUND: the link is unknown.
+    """The accuracy ledger of a link in a time range: predictions whose target has come, beside what was measured there; one
+    for a target, and evenly spaced ones where a link is measured more often than once a minute. Ordered by target.
+    NOT_FOUND: the link is unknown.
     """
     GetLink: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetLinkRequest, _prediction_service_pb2.GetLinkResponse]
     """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
@@ -156,8 +157,9 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     GetHistory: _aio.UnaryStreamMultiCallable[_prediction_service_pb2.GetHistoryRequest, _prediction_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """The stored samples of a link in a time range, oldest first. NOT_FOUND: the link is unknown."""
     GetLedger: _aio.UnaryStreamMultiCallable[_prediction_service_pb2.GetLedgerRequest, _prediction_service_pb2.GetLedgerResponse]  # type: ignore[assignment]
-    """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
-    measured there. Ordered by target. NOT_FOUND: the link is unknown.
+    """The accuracy ledger of a link in a time range: predictions whose target has come, beside what was measured there; one
+    for a target, and evenly spaced ones where a link is measured more often than once a minute. Ordered by target.
+    NOT_FOUND: the link is unknown.
     """
     GetLink: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetLinkRequest, _prediction_service_pb2.GetLinkResponse]  # type: ignore[assignment]
     """What is known and what was learned of one link: which forecasters drive its predictions, how right they were.
@@ -289,8 +291,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prediction_service_pb2.GetLedgerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prediction_service_pb2.GetLedgerResponse], _abc.AsyncIterator[_prediction_service_pb2.GetLedgerResponse]]:
-        """The accuracy ledger of a link in a time range: each prediction whose target minute has come, beside what was
-        measured there. Ordered by target. NOT_FOUND: the link is unknown.
+        """The accuracy ledger of a link in a time range: predictions whose target has come, beside what was measured there; one
+        for a target, and evenly spaced ones where a link is measured more often than once a minute. Ordered by target.
+        NOT_FOUND: the link is unknown.
         """
 
     @_abc_1.abstractmethod

@@ -106,7 +106,7 @@ class _LinkConditionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lin
     LINK_CONDITION_KIND_OUTAGE: _LinkConditionKind.ValueType  # 4
     """No bandwidth, or nothing but loss, in two samples running."""
     LINK_CONDITION_KIND_SILENT: _LinkConditionKind.ValueType  # 5
-    """More than five samples are missing now. Only where a prediction is asked for: silence announces nothing."""
+    """The newest sample is more than five cadences old. Only where a prediction is asked for: silence announces nothing."""
 
 class LinkConditionKind(_LinkConditionKind, metaclass=_LinkConditionKindEnumTypeWrapper):
     """What can be wrong with a link."""
@@ -122,7 +122,7 @@ LINK_CONDITION_KIND_SENSOR_JUMP: LinkConditionKind.ValueType  # 3
 LINK_CONDITION_KIND_OUTAGE: LinkConditionKind.ValueType  # 4
 """No bandwidth, or nothing but loss, in two samples running."""
 LINK_CONDITION_KIND_SILENT: LinkConditionKind.ValueType  # 5
-"""More than five samples are missing now. Only where a prediction is asked for: silence announces nothing."""
+"""The newest sample is more than five cadences old. Only where a prediction is asked for: silence announces nothing."""
 Global___LinkConditionKind: _TypeAlias = LinkConditionKind  # noqa: Y015
 
 class _CongestionControl:
@@ -172,7 +172,9 @@ class Sample(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
-    """The link, 1 to 128 bytes of UTF-8 without control characters. Required."""
+    """The link, 1 to 128 bytes of UTF-8. Like the other texts it holds nothing but characters that can be printed: no control
+    characters, none that are invisible or unassigned, no other space than U+0020. Required.
+    """
     bandwidth_mbps: _builtins.float
     """Available bandwidth, 0 to 100,000,000 Mbit/s."""
     latency_ms: _builtins.float
@@ -513,7 +515,7 @@ class Prediction(_message.Message):
     @_builtins.property
     def stale_since(self) -> _timestamp_pb2.Timestamp:
         """Set while the store is away and this is what the replica knew last: when the store last answered. Newer samples may
-        exist that are not in it. Absent: the store was asked.
+        exist that are not in it. Absent: the store answers; only what another replica stored a moment ago may be missing.
         """
 
     @_builtins.property
@@ -578,8 +580,8 @@ class LinkCondition(_message.Message):
     kind: Global___LinkConditionKind.ValueType
     """What; where several things are wrong, the one with the highest number."""
     strength: _builtins.float
-    """Of a shift its size over the largest usual one; of an outage, of stuck values and of silence the samples they have
-    lasted; of a jump the factor. At least 1.
+    """Of a shift its size over the largest usual one; of an outage and of stuck values the samples they have lasted, of
+    silence the cadences; of a jump the factor. At least 1.
     """
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
@@ -668,9 +670,11 @@ class TransportParameters(_message.Message):
     NOT_SENT_BYTES_FIELD_NUMBER: _builtins.int
     WINDOW_BYTES_FIELD_NUMBER: _builtins.int
     streams: _builtins.int
-    """Parallel TCP streams, within PBA_MIN_STREAMS and PBA_MAX_STREAMS."""
+    """Parallel TCP streams, within PBA_MIN_STREAMS and PBA_MAX_STREAMS; fewer where the caller's limits are narrower."""
     buffer_bytes: _builtins.int
-    """Socket buffer of each stream in bytes, within PBA_MIN_BUFFER and PBA_MAX_BUFFER."""
+    """Socket buffer of each stream in bytes, within PBA_MIN_BUFFER and PBA_MAX_BUFFER; smaller where the caller's limits are
+    narrower.
+    """
     chunk_bytes: _builtins.int
     """Size of the pieces that are striped over the streams, in bytes."""
     pacing_mbps: _builtins.float

@@ -127,6 +127,15 @@ async def test_samples_in_predictions_out(real):
     assert advice.prediction == predicted
 
 
+async def test_what_a_refused_row_says_of_its_link_is_not_kept(real):
+    [good, ahead, late] = minutes(real, (-1, 10**6, 0))
+    ahead.node, ahead.region, late.peer = "another", "east", "p"
+    answer = await real.stub.PushSamples(pb.PushSamplesRequest(samples=[good, ahead, late]))
+    assert [(refusal.index, refusal.field) for refusal in answer.refusals] == [(1, "measured_at")]
+    known = (await real.stub.GetLink(pb.GetLinkRequest(link_id="a"))).summary
+    assert (known.node, known.peer, known.region, known.sample_count) == ("", "p", "west", 2)
+
+
 async def test_a_correction_behind_its_value_on_one_stream_wins(real):
     requests = [
         pb.PushSamplesRequest(
@@ -199,6 +208,13 @@ async def test_a_transfer_is_estimated_and_its_outcome_remembered(real):
     assert learned.streams_correction == pytest.approx(1.25)
     assert list((await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="fast"))).outcomes) == [outcome]
     assert not (await real.stub.GetOutcomes(pb.GetOutcomesRequest(link_id="slow"))).outcomes
+
+    timeless = pb.TransferOutcome(link_id="fast", parameters=outcome.parameters)
+    refused = await error_of(real.stub.ReportOutcome(pb.ReportOutcomeRequest(outcome=timeless)))
+    assert {one.field: one.description for one in refused.details[BadRequest].field_violations} == {
+        "outcome.started_at": "is required",
+        "outcome.ended_at": "is required",
+    }
 
     # it would be the newest for as long as that lasts, and shut out those of the present
     outcome.ended_at.CopyFrom(timestamp(now_ms + 24 * 60 * MINUTE_MS))

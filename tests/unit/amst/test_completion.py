@@ -62,6 +62,13 @@ def test_no_bandwidth_means_never():
     assert one.deadline_probability == 0
 
 
+def test_a_deadline_beyond_the_times_that_are_told_is_met():
+    day_s = 86_400
+    [one] = estimates(certain(1), transfer_bytes=35 * day_s * 10**6 // 8, starts_ms=[0], deadline_ms=36 * day_s * 1000)
+    assert one.completion_s == (math.inf,) * 3
+    assert one.deadline_probability == 1
+
+
 def test_scenarios_have_the_forecasts_quantiles():
     rates = scenarios(forecast([50, 60, 100, 140, 150]), 0)
     assert np.quantile(rates, [0.05, 0.1, 0.5, 0.9, 0.95], axis=0).mean(axis=1) == pytest.approx(

@@ -100,7 +100,16 @@ def test_an_outage_is_told_with_its_second_sample_and_ends_with_it():
 def test_total_loss_alone_is_an_outage():
     values = steady(30)
     values[20:22, 2] = 1.0
-    assert kinds(values)[21] is ConditionKind.OUTAGE
+    told = list(watch(values))[21][1]
+    assert (told.kind, told.metrics) == (ConditionKind.OUTAGE, ("packet_loss_ratio",))
+
+
+def test_an_outage_is_shown_by_what_the_link_measures():
+    values = steady(30)
+    values[:, 2] = np.nan
+    values[20:22, 0] = 0.0
+    told = list(watch(values))[21][1]
+    assert (told.kind, told.metrics) == (ConditionKind.OUTAGE, ("bandwidth_mbps",))
 
 
 def test_a_stuck_sensor_is_told_after_a_dozen_equal_values_until_it_moves():
@@ -111,6 +120,13 @@ def test_a_stuck_sensor_is_told_after_a_dozen_equal_values_until_it_moves():
     assert drift.STUCK_LEAST <= first - 99 <= drift.STUCK_LEAST + 1
     assert found[149] is ConditionKind.SENSOR_STUCK
     assert found[150] is None
+
+
+def test_a_stuck_sensor_counts_the_samples_since_it_began():
+    values = steady(150)
+    values[100:, 1] = values[99, 1]
+    told = list(watch(values))[-1][1]
+    assert (told.since_ms, told.strength) == (START_MS + 99 * MINUTE_MS, 51)
 
 
 def test_a_link_that_is_always_the_same_is_not_stuck():
@@ -132,6 +148,16 @@ def test_a_change_of_units_is_told_for_a_few_samples():
     assert found[39] is None
     assert found[40] is ConditionKind.SENSOR_JUMP
     assert found[40 + drift.JUMP_HOLD + 1] is None
+
+
+@pytest.mark.parametrize("together", range(1, drift.JUMP_HOLD + 1))
+def test_a_change_of_units_is_told_however_many_samples_come_at_a_time(together):
+    values = steady(40 + together)
+    values[40:, 0] *= 1000
+    blob = [blob for blob, _ in watch(values[:40])][-1]
+    times = START_MS + MINUTE_MS * np.arange(len(values), dtype=np.int64)
+    _, [told] = follow([blob], [Series(times, values)])
+    assert (told.kind, told.since_ms) == (ConditionKind.SENSOR_JUMP, START_MS + 40 * MINUTE_MS)
 
 
 def test_a_spike_within_reason_and_loss_that_begins_are_no_fault():

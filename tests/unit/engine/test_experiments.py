@@ -342,6 +342,8 @@ async def test_what_cannot_be_tried_is_refused():
         await world.first.start("none")
     with pytest.raises(ModelConflictError):
         await world.first.start("old")
+    with pytest.raises(ModelConflictError, match="serves no links"):
+        await world.first.start("new", champion="other")
     await world.first.start("new")
     with pytest.raises(ModelConflictError):
         await world.first.start("new")

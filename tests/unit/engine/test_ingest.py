@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from pba_service.domain.errors import CapacityExceededError, StoreUnavailableError
 from pba_service.domain.samples import LinkInfo, SampleBatch, one_link_batch
-from pba_service.engine.ingest import MAX_WAITING, Ingest, merge
+from pba_service.engine.ingest import MAX_WAITING, Ingest, merge, named_once
 from pba_service.engine.ports import Outcome, PutResult
 from pba_service.observability.metrics import Metrics
 
@@ -190,6 +190,18 @@ def test_a_late_sample_does_not_move_a_link_back():
     late = one_link_batch(LinkInfo("a", peer="p", region="old"), [0], np.ones((1, 4)))
     for together in ((newer, late), (late, newer)):
         assert merge(together).links == (LinkInfo("a", node="n", peer="p", region="new"),)
+
+
+def test_a_link_that_its_rows_name_in_several_ways_is_named_once():
+    ways = (LinkInfo("a", "new"), LinkInfo("b"), LinkInfo("a", "old", "p", "east"), LinkInfo("a", region="west"))
+    sources = np.full((4, 4), 2, np.uint8)
+    values = np.ones((4, 4), np.float32)
+    rows = SampleBatch(ways, np.arange(4, dtype=np.int32), np.array([3, 1, 1, 2]), values, values > 0, sources)
+    once = named_once(rows)
+    assert once.links == (LinkInfo("a", "new", "p", "west"), LinkInfo("b"))
+    assert (once.link_index.tolist(), once.measured_at_ms.tolist()) == ([0, 1, 0, 0], [3, 1, 1, 2])
+    assert once.sources is sources
+    assert named_once(once) is once
 
 
 async def test_what_is_known_of_a_batch_is_told_before_its_callers_are():

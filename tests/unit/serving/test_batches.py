@@ -135,22 +135,10 @@ def test_refusals_are_told_by_their_place_in_the_request():
     ]
 
 
-def test_a_link_is_named_once_with_the_newest_texts_that_say_something():
-    incoming = rows(
-        row("a", T_MS + 2, node="new"),
-        row("b", T_MS),
-        row("a", T_MS, node="old", peer="p", region="east"),
-        row("a", T_MS + 1, region="west"),
-    )
-    assert incoming.batch.links == (LinkInfo("a", "new", "p", "west"), LinkInfo("b"))
-    assert incoming.batch.link_index.tolist() == [0, 1, 0, 0]
-
-
-def test_a_bad_text_does_not_spoil_the_links_other_rows():
-    incoming = rows(row("a", node="ok"), row("a", T_MS + 1, node="x" * 129), row("a", T_MS + 2, region="\n"))
-    assert refused(incoming) == {1: ("node", Reason.BAD_TEXT), 2: ("region", Reason.BAD_TEXT)}
-    assert incoming.batch.links == (LinkInfo("a", "ok"),)
-    assert (incoming.places.tolist(), incoming.batch.measured_at_ms.tolist()) == ([0], [T_MS])
+def test_a_link_is_named_once_for_each_way_in_which_its_rows_name_it():
+    incoming = rows(row("a", T_MS + 2, node="new"), row("b", T_MS), row("a", T_MS, node="new"), row("a", region="\n"))
+    assert incoming.batch.links == (LinkInfo("a", "new"), LinkInfo("b"), LinkInfo("a", region="\n"))
+    assert incoming.batch.link_index.tolist() == [0, 1, 0, 2]
 
 
 def test_columns():
