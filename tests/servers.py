@@ -232,6 +232,19 @@ def cluster(*args, replicated=False):
         yield ClusterGroup(nodes, replicas)
 
 
+@contextlib.contextmanager
+def joined(group):
+    """One more node of a Cluster, which holds no slot yet."""
+    with short_folder() as folder, contextlib.ExitStack() as stack:
+        settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        node = _started(stack, folder / "joined", *settings, port=free_ports(1)[0])
+        node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", group.nodes[0].port)
+        everyone = [*group.nodes, *group.replicas, node]
+        for one in everyone:
+            wait_until(lambda one=one: _complete(one.client, len(everyone)), what="the Cluster")
+        yield node
+
+
 def slot_and_owner(group, key):
     slot = group.nodes[0].client.execute_command("CLUSTER", "KEYSLOT", key)
     for node in group.nodes:
@@ -242,13 +255,16 @@ def slot_and_owner(group, key):
 
 
 class Move:
-    """The slot of a key on its way to the next node; its keys stay where they are until they are carried."""
+    """The slot of a key on its way to another node, by default the next.
 
-    def __init__(self, group, key):
+    Its keys stay where they are until they are carried.
+    """
+
+    def __init__(self, group, key, target=None):
         self._nodes = group.nodes
         self._slot, self.source = slot_and_owner(group, key)
-        self.target = group.nodes[(group.nodes.index(self.source) + 1) % len(group.nodes)]
-        self._ids = {node: self._ask(node, "MYID").decode() for node in group.nodes}
+        self.target = target or group.nodes[(group.nodes.index(self.source) + 1) % len(group.nodes)]
+        self._ids = {node: self._ask(node, "MYID").decode() for node in {*group.nodes, self.target}}
         self._ask(self.target, "SETSLOT", self._slot, "IMPORTING", self._ids[self.source])
         self._ask(self.source, "SETSLOT", self._slot, "MIGRATING", self._ids[self.target])
 

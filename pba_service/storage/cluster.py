@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import AskError, ClusterError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.keys import link_key
 from pba_service.storage.repeats import note_repeat
 from pba_service.storage.server import (
+    FAILURES,
     MAX_CONNECTIONS,
     Server,
     connection_options,
@@ -22,10 +25,13 @@ from pba_service.storage.server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pba_service.storage.address import Address
     from pba_service.storage.server import Command
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 
 _KEY_OF_SCRIPT = 3
 """Position of the first key in EVAL and EVALSHA."""
@@ -39,7 +45,9 @@ class ClusterServer(Server):
 
     redis-py refuses scripts in a Cluster's pipeline, and one round trip for each is several times slower. So its
     Cluster client says which node holds a link, and that node gets a pipeline of its own. What has moved meanwhile goes
-    through the Cluster client, which learns where to. Links of a slot that is being moved wait until it has been.
+    through the Cluster client, which learns where to. Links of a slot that is being moved wait until it has been. A
+    node that hangs, whose machine is gone, or that is cut off from the others, tells nobody that one of them took its
+    place: after a failure they are asked.
     """
 
     links_per_call = 1
@@ -60,9 +68,15 @@ class ClusterServer(Server):
         self._starting = asyncio.Lock()
         # A Cluster's pools never make callers wait: they fail beyond their size.
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._looking: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def close(self) -> None:
         """Frees connections."""
+        self._closed = True
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._client.aclose()
         for client in self._nodes.values():
             await client.aclose()
@@ -97,9 +111,30 @@ class ClusterServer(Server):
 
         return await self._guard("BESIDE", ask_holders())
 
+    async def _guard(self, name: str, work: Awaitable[_T]) -> _T:
+        try:
+            return await super()._guard(name, work)
+        except StoreUnavailableError:
+            if not self._closed and (self._looking is None or self._looking.done()):
+                self._looking = asyncio.create_task(self._look(), name="cluster-look")
+            raise
+
+    async def _look(self) -> None:
+        """Asks which node holds what; beside the calls, since the first one that is asked may be the one that hangs."""
+        if not self._client.get_nodes():  # the next call asks before anything else
+            return
+        try:
+            await self._client.nodes_manager.initialize()
+        except FAILURES as error:
+            _log.warning("cluster_not_seen", error=f"{type(error).__name__}: {error}")
+
     async def _command(self, command: Command) -> Any:
         async with self._slots:
-            return await execute(self._client, command)
+            try:
+                return await execute(self._client, command)
+            except AttributeError as error:
+                # redis-py knows no node that holds no slot, and stumbles when it is sent to one that gets its first
+                raise ClusterError("a slot moves to a node that is not known yet") from error
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         await self._initialize()
@@ -154,7 +189,8 @@ class ClusterServer(Server):
             try:
                 return await self._command(command)
             except RedisError as error:
-                if type(error) is not ClusterError:  # what redis-py raises when it was sent to and fro too often
+                # what redis-py raises when it was sent to and fro too often, and `_command` where it cannot go
+                if type(error) is not ClusterError:
                     return error
             await asyncio.sleep(_MOVING_S)
 

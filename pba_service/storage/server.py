@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.connection import Connection
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from pba_service.domain.errors import StoreUnavailableError
 from pba_service.storage.keys import MARK, link_key
@@ -31,6 +31,9 @@ MAX_CONNECTIONS = 32
 Command = tuple[Any, ...]
 Call = tuple["Sequence[bytes]", "Sequence[Any]"]
 """The keys and the arguments of one run of a script."""
+
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What is raised where a server is away, slow, or refuses; that no node of a Cluster answers is no `RedisError`."""
 
 _CALLS_TOGETHER = 16
 _PARTS_AT_ONCE = 4
@@ -267,7 +270,7 @@ class Server(ABC):
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await work
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             # What a driver says may name hosts and keys: it is logged, and callers get a neutral text.
             _log.warning("store_failed", error=f"{type(error).__name__}: {error}")
             raise StoreUnavailableError from error

@@ -236,3 +236,44 @@ async def test_links_of_living_nodes_are_served_while_a_node_is_dead(cluster_of_
                 break
     assert lost[0] in await list_ids(store)
     await store.close()
+
+
+@pytest.mark.parametrize("key", ["pba:{a}:m", "pba:links"])
+async def test_a_node_of_a_cluster_that_hangs_is_replaced(key):
+    """It does not say that another has taken its place, as one that was killed and comes back would."""
+    with servers.cluster(replicated=True) as group:
+        store = connect(group.url, timeout_s=1.0)
+        await store.put(samples("a", [NOW_MS]))
+        place = group.nodes.index(servers.slot_and_owner(group, key)[1])
+
+        group.nodes[place].freeze()
+        heir = group.replicas[place].client
+        await asyncio.to_thread(servers.wait_until, lambda: heir.info("replication")["role"] == "master")
+
+        async with asyncio.timeout(15):
+            while True:
+                with contextlib.suppress(StoreUnavailableError):
+                    await store.put(samples("b", [NOW_MS]))
+                    await store.put(samples("a", [NOW_MS + 1]))
+                    break
+        assert len(await read(store, "a")) == 2
+        assert await list_ids(store) == ["a", "b"]
+        await store.close()
+
+
+async def test_primaries_are_asked_where_they_are_though_nothing_else_is():
+    with servers.cluster(replicated=True) as group:
+        server = open_server(group.url, timeout_s=PATIENCE_S)
+        assert len(await server.each_primary([("PING",)])) == 3
+
+        group.nodes[0].kill()
+        heir = group.replicas[0]
+        await asyncio.to_thread(servers.wait_until, lambda: heir.client.info("replication")["role"] == "master")
+
+        async with asyncio.timeout(15):
+            while True:
+                with contextlib.suppress(StoreUnavailableError):
+                    answers = await server.each_primary([("PING",)])
+                    break
+        assert f"127.0.0.1:{heir.port}" in [name for name, _ in answers]
+        await server.close()

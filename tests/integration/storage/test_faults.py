@@ -163,6 +163,20 @@ async def test_nobody_at_the_address_is_unavailable_not_a_crash():
     await store.close()
 
 
+async def test_a_cluster_of_which_no_node_answers_is_unavailable_not_a_crash():
+    with servers.cluster() as group:
+        store = connect(group.url)
+        await store.put(samples("a", [NOW_MS]))
+        for node in group.nodes:
+            node.kill()
+
+        for one in (store, connect(group.url)):  # one that knows the nodes, and one that begins now
+            async for name, failure, took_s in each_method(one):
+                assert took_s < DEADLINE_S, name
+                assert str(failure) == "the store is unavailable"
+            await one.close()
+
+
 async def test_a_wrong_password_is_unavailable(redis_server):
     store = connect(redis_server.url.replace("unix://", "unix://:wrong@"))
 
