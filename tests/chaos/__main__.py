@@ -1,8 +1,9 @@
 """Breaks everything under load: `python -m tests.chaos [scene ...] [--write]`, or `make chaos`.
 
 Twelve clients push, others ask and follow, while something fails. Then every acknowledged sample is looked for in Redis
-itself. The run fails when one is missing or there twice, when something is there that nobody sent, or when a writer had
-to wait too long. `--write` puts the table into docs/reliability.md.
+itself. The run fails when one is missing or there twice, when something is there that nobody sent, when a prediction is
+of another link or not from the newest sample, or when a writer had to wait too long. `--write` puts the table into
+docs/reliability.md.
 """
 
 import argparse

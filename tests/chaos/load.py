@@ -75,20 +75,25 @@ class Writer:
 
 
 class Reader:
-    """Asks for the prediction of a link that is measured up to now, and counts what it gets."""
+    """Asks for the prediction of a link that is measured up to now, and counts what it gets.
+
+    Attributes:
+        wrong: Answers that are of another link, or not from the newest sample.
+    """
 
     def __init__(self, target, link_id):
-        self.fresh = self.stale = self.failed = 0
+        self.fresh = self.stale = self.failed = self.wrong = 0
         self._client = AsyncClient(target, OPTIONS)
         self._link_id = link_id
 
     async def run(self):
-        now = datetime.now(UTC)
+        now = datetime.now(UTC).replace(microsecond=0)
         history = [
             Sample(self._link_id, measured_at=now - timedelta(minutes=ago), bandwidth_mbps=90.0, latency_ms=10.0)
             for ago in range(30, -1, -1)
         ]
         await self._client.push(history)
+        right = (self._link_id, ms(now))
         while True:
             try:
                 prediction = await self._client.predict(self._link_id)
@@ -97,6 +102,7 @@ class Reader:
             else:
                 self.fresh += prediction.stale_since is None
                 self.stale += prediction.stale_since is not None
+                self.wrong += (prediction.link_id, ms(prediction.made_at)) != right
             await asyncio.sleep(PAUSE_S)
 
     async def close(self):
@@ -104,10 +110,14 @@ class Reader:
 
 
 class Subscriber:
-    """Follows all links whose ids begin alike, over interruptions too, which it counts."""
+    """Follows all links whose ids begin alike, over interruptions too, which it counts.
+
+    Attributes:
+        wrong: Predictions of other links.
+    """
 
     def __init__(self, target, prefix):
-        self.updates = self.interruptions = 0
+        self.updates = self.interruptions = self.wrong = 0
         self._prefix = prefix
         self.newest = {}
         self._client = AsyncClient(target, OPTIONS)
@@ -119,6 +129,7 @@ class Subscriber:
         async for update in self._client.watch(prefix=self._prefix, on_interruption=interrupted):
             self.updates += 1
             for prediction in update.predictions:
+                self.wrong += not prediction.link_id.startswith(self._prefix)
                 self.newest[prediction.link_id] = ms(prediction.made_at)
 
     def has(self, wanted):
@@ -179,6 +190,10 @@ class Load:
     def acknowledged(self):
         """How many samples."""
         return sum(len(writer.acknowledged) for writer in self.writers)
+
+    def wrong(self):
+        """How many predictions were not those that were asked for."""
+        return sum(one.wrong for one in (*self.readers, *self.subscribers))
 
     def failures(self):
         """How many attempts failed."""

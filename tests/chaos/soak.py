@@ -3,8 +3,9 @@
 A service with its embedded server, as a process; many links that push and ask, at a share of what can be answered,
 which is tried again for three seconds of every minute, since other work may come and go on this machine; subscribers
 that come, stay for some seconds and go, some in good order and some not. Every ten seconds memory, file descriptors and
-tasks are written down. The run fails when, after the first third, memory has grown by more than the bound, or when at
-the end, with all callers gone, descriptors or tasks are left over. `--write` puts the table into docs/reliability.md.
+tasks are written down. The run fails when, after the first third, memory of the service or of its Redis has grown by
+more than the bound, when calls failed for another reason than load, or when at the end, with all callers gone,
+descriptors or tasks are left over. `--write` puts the table into docs/reliability.md.
 """
 
 import argparse
@@ -32,7 +33,10 @@ SAMPLE_EVERY_S = 10.0
 KEPT_SAMPLES = 200
 
 MAX_GROWTH_RATIO = 0.05
-"""Of the service's memory, from the second third's median to the last third's."""
+"""Of the memory of the service and of its Redis, from the second third's median to the last third's."""
+
+BUSY = {"CapacityExceededError", "CallCancelledError", "DeadlineExceededError", "UnavailableError"}
+"""How calls may fail on a machine that has other work as well."""
 
 MAX_LEFT_DESCRIPTORS = 32
 MAX_LEFT_TASKS = 2
@@ -215,12 +219,17 @@ def medians(readings, name):
     return [statistics.median(getattr(one, name) for one in part) for part in parts]
 
 
-def judge(readings, before, after):
+def judge(readings, counts, before, after):
     """What is wrong, a sentence each; `before` and `after` are descriptors and tasks without callers."""
     faults = []
-    _, second, last = medians(readings, "service_mib")
-    if last > second * (1 + MAX_GROWTH_RATIO):
-        faults.append(f"memory grew from {second:.1f} to {last:.1f} MiB, more than {MAX_GROWTH_RATIO:.0%}")
+    for whose, name in (("the service", "service_mib"), ("its Redis", "store_mib")):
+        _, second, last = medians(readings, name)
+        if last > second * (1 + MAX_GROWTH_RATIO):
+            grew = f"memory of {whose} grew from {second:.1f} to {last:.1f} MiB"
+            faults.append(f"{grew}, more than {MAX_GROWTH_RATIO:.0%}")
+    faults += [f"{count} calls failed: {name}" for name, count in counts.errors.items() if name not in BUSY]
+    if not counts.calls or not counts.updates:
+        faults.append(f"{counts.calls} calls were answered, {counts.updates} updates came")
     most = (MAX_LEFT_DESCRIPTORS, MAX_LEFT_TASKS)
     for name, few, many, more in zip(("descriptors", "tasks"), before, after, most, strict=True):
         if many > few + more:
@@ -280,7 +289,7 @@ async def soak(minutes, share, folder):
         await load.close()
         after = await quiet(service)
         return report(readings, load, capacities, share=share, before=before, after=after), judge(
-            readings, before, after
+            readings, load.counts, before, after
         )
 
 

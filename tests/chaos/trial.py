@@ -23,6 +23,7 @@ class Outcome:
         silence_s: The longest time in which a writer had no acknowledgement.
         stale: Predictions answered from memory.
         unanswered: Questions for predictions that failed.
+        wrong: Predictions that were of another link, or not from the newest sample.
         interruptions: Of subscriptions.
         limit_s: The longest that `silence_s` may be.
     """
@@ -34,6 +35,7 @@ class Outcome:
     silence_s: float
     stale: int
     unanswered: int
+    wrong: int
     interruptions: int
     limit_s: float
 
@@ -41,6 +43,8 @@ class Outcome:
     def faults(self):
         """What is wrong with it, a sentence each."""
         found = [f"{self.fault}: {count} samples {kind}" for kind, count in vars(self.balance).items() if count]
+        if self.wrong:
+            found.append(f"{self.fault}: {self.wrong} predictions of other links or older samples")
         if self.silence_s > self.limit_s:
             found.append(f"{self.fault}: a writer waited {self.silence_s:.1f} s, more than {self.limit_s:g} s")
         return found
@@ -73,6 +77,7 @@ async def under_load(fault, target, find_clients, inject, *, name, limit_s, writ
         silence_s=max(writer.longest_silence_s(began_s) for writer in load.writers),
         stale=sum(reader.stale for reader in load.readers),
         unanswered=sum(reader.failed for reader in load.readers),
+        wrong=load.wrong(),
         interruptions=sum(one.interruptions for one in load.subscribers),
         limit_s=limit_s,
     )

@@ -28,12 +28,10 @@ class Pods:
         namespaces = ["unshare", "--map-root-user", "--mount", "true"]
         if shutil.which("unshare") is None or subprocess.run(namespaces, check=False, capture_output=True).returncode:
             pytest.skip("no namespaces of one's own here")
-        self.folder, self._component, self._network = folder, component, network
+        self.folder, self._component = folder, component
         self._processes = []
         self.hosts = folder / "hosts"
-        self.hosts.write_text(
-            "127.0.0.1 localhost\n" + "".join(f"{self.address(n)} redis-{n}.redis\n" for n in range(6))
-        )
+        self.move(network)
 
     def __enter__(self):
         return self
@@ -41,6 +39,13 @@ class Pods:
     def __exit__(self, *_):
         for process in self._processes:
             process.kill()
+
+    def move(self, network):
+        """Gives every pod that starts from now on another address."""
+        self._network = network
+        self.hosts.write_text(
+            "127.0.0.1 localhost\n" + "".join(f"{self.address(n)} redis-{n}.redis\n" for n in range(6))
+        )
 
     def address(self, pod):
         return f"127.{self._network}.0.{10 + pod}"

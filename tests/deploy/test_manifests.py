@@ -100,6 +100,32 @@ def test_the_grace_of_a_pod_holds_all_that_stopping_takes(of_service):
     assert pod["terminationGracePeriodSeconds"] >= int(before_s) + drain_s + 10
 
 
+def test_probes_that_overload_turns_away_take_no_replica_out(of_service):
+    """gRPC turns calls away where too many wait, probes too: half of them, independently, is what must be borne."""
+    [server] = [r for r in of_service if r["kind"] == "Deployment" and r["metadata"]["name"] == "pba"]
+    [container] = server["spec"]["template"]["spec"]["containers"]
+    for name, most in (("readinessProbe", 0.02), ("livenessProbe", 0.001)):
+        if "grpc" in container[name]:  # the kubelet does not ask again within a period; `pba health` does
+            assert 0.5 ** container[name]["failureThreshold"] < most
+
+
+def test_no_manifest_takes_back_what_the_autoscaler_did(of_service):
+    scaled = {r["spec"]["scaleTargetRef"]["name"] for r in of_service if r["kind"] == "HorizontalPodAutoscaler"}
+    for resource in of_service:
+        if resource["kind"] == "Deployment" and resource["metadata"]["name"] in scaled:
+            assert "replicas" not in resource["spec"]
+
+
+def test_redis_refuses_writes_before_its_pod_is_killed_for_memory(of_service):
+    scripts = [r["data"]["redis.sh"] for r in of_service if "redis.sh" in (r.get("data") or {})]
+    for script in scripts:
+        [most_gb] = re.findall(r"--maxmemory (\d+)gb", script)
+        [servers] = [r for r in of_service if r["kind"] == "StatefulSet"]
+        container = next(one for one in servers["spec"]["template"]["spec"]["containers"] if one["name"] == "redis")
+        # what is left is for rewriting the append-only file, and for the buffers of replicas
+        assert 1.25 * int(most_gb) <= int(container["resources"]["limits"]["memory"].removesuffix("Gi"))
+
+
 def pods(resources):
     for resource in resources:
         template = resource.get("spec", {}).get("template")

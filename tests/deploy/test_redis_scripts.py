@@ -58,6 +58,46 @@ def test_sentinels_agree_and_a_primary_that_died_comes_back_as_a_replica(tmp_pat
             raise
 
 
+def test_after_the_end_of_all_pods_the_last_primary_is_the_primary(tmp_path):
+    """A power cut: all servers come up before any Sentinel, and the first of them lacks the newest writes."""
+    with Pods(tmp_path, "redis-sentinel", 79) as pods:
+        running = [pods.start(n, script) for script in ("redis.sh", "sentinel.sh") for n in range(3)]
+        addresses = [pods.address(n) for n in range(3)]
+
+        def known(n):
+            told = ask(addresses[n], "SENTINEL", "MASTER", "pba", port=SENTINEL_PORT) or []
+            seen = dict(zip(told[::2], told[1::2], strict=True))
+            return (seen.get("ip"), int(seen.get("num-slaves", 0)), int(seen.get("num-other-sentinels", 0)))
+
+        def primary():
+            return next((n for n in (1, 2) if known(2)[0] == f"redis-{n}.redis" and role(addresses[n]) == "master"), 0)
+
+        try:
+            wait_until(
+                lambda: [known(n) for n in range(3)] == [("redis-0.redis", 2, 2)] * 3, PATIENCE_S, "agreeing Sentinels"
+            )
+            running[0].kill()
+            wait_until(primary, PATIENCE_S, "another primary")
+            newest = addresses[primary()]
+            wait_until(lambda: ask(newest, "SET", "kept", "1"), PATIENCE_S, "a write that redis-0 does not have")
+            assert ask(newest, "WAIT", 1, 10_000) == 1
+
+            for process in running:
+                process.kill()
+            for n in range(3):
+                pods.start(n, "redis.sh")
+            wait_until(lambda: all(map(role, addresses)), PATIENCE_S, "servers")
+            for n in range(3):
+                pods.start(n, "sentinel.sh")
+            wait_until(
+                lambda: sorted(map(str, map(role, addresses))) == ["master", "slave", "slave"], PATIENCE_S, "roles"
+            )
+            wait_until(lambda: all(ask(one, "GET", "kept") == "1" for one in addresses), PATIENCE_S, "what was written")
+        except (TimeoutError, AssertionError) as error:
+            error.add_note(pods.log()[-6000:])
+            raise
+
+
 def test_six_servers_become_a_cluster_once(tmp_path):
     with Pods(tmp_path, "redis-cluster", 78) as pods:
         for n in range(6):
@@ -71,9 +111,35 @@ def test_six_servers_become_a_cluster_once(tmp_path):
             assert len(nodes if isinstance(nodes, dict) else nodes.splitlines()) == 6
             # clients are sent to names, since addresses change with the pods
             assert "redis-3.redis" in str(ask(pods.address(0), "CLUSTER", "SLOTS")) + str(nodes)
+            assert ask(pods.address(0), "CONFIG", "GET", "maxmemory")[1] != "0"
         except (TimeoutError, AssertionError) as error:
             error.add_note(pods.log()[-6000:])
             raise
+
+
+def test_a_cluster_whose_pods_all_got_other_addresses_finds_itself_again(tmp_path):
+    with Pods(tmp_path, "redis-cluster", 80) as pods:
+        running = [pods.start(n, "redis.sh") for n in range(6)]
+        try:
+            wait_until(lambda: all(ask(pods.address(n), "PING") for n in range(6)), PATIENCE_S, "six servers")
+            pods.run(0, "setup.sh")
+            wait_until(lambda: "cluster_state:ok" in str(info(pods)), PATIENCE_S, "a cluster")
+            for process in running:
+                process.kill()
+            pods.move(81)
+            for n in range(6):
+                pods.start(n, "redis.sh")
+            wait_until(lambda: all(reach_all(pods.address(n)) for n in range(6)), PATIENCE_S, "the cluster")
+        except (TimeoutError, AssertionError) as error:
+            error.add_note(pods.log()[-6000:])
+            raise
+
+
+def reach_all(address):
+    """Whether a server has a connection to each of the other five, and all slots are served."""
+    nodes = (ask(address, "CLUSTER", "NODES") or "").splitlines()
+    there = [node for node in nodes if " connected" in node and "fail" not in node]
+    return len(there) == 6 and "cluster_state:ok" in str(ask(address, "CLUSTER", "INFO"))
 
 
 def info(pods):

@@ -426,13 +426,25 @@ class ScriptedService(
         )
 
 
+class Health(health_v1.aio.HealthServicer):
+    """Turns checks away first, as gRPC's core does where too many calls wait: as often as `turned_away` says."""
+
+    turned_away = 0
+
+    async def Check(self, request, context):
+        if self.turned_away:
+            self.turned_away -= 1
+            await context.abort(grpc.StatusCode.CANCELLED)
+        return await super().Check(request, context)
+
+
 class AioServer:
     """Serves the service on the running event loop; can be stopped and started on the same port."""
 
     def __init__(self):
         self.service = ScriptedService()
         self.port = 0
-        self._health = None
+        self.health = None
         self._server = None
 
     @property
@@ -443,8 +455,8 @@ class AioServer:
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self.service, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self.service, self._server)
-        self._health = health_v1.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.health = Health()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         await self.set_health(serving=True)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -458,7 +470,7 @@ class AioServer:
 
     async def set_health(self, *, serving):
         value = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self._health.set("pba.v1.PredictionService", value)
+        await self.health.set("pba.v1.PredictionService", value)
 
 
 class ServerThread:
@@ -471,6 +483,7 @@ class ServerThread:
         self._server = AioServer()
         self.service = self._server.service
         self.start()
+        self.health = self._server.health
 
     @property
     def target(self):

@@ -323,6 +323,12 @@ def test_a_service_that_is_not_serving_is_left_alone_but_asked_for_parameters(se
         assert fresh.health("no.such.Service") is Health.SERVICE_UNKNOWN
 
 
+def test_a_health_check_that_grpc_turns_away_under_overload_is_made_again(server, client):
+    server.health.turned_away = 2
+    assert client.health() is Health.SERVING
+    assert server.health.turned_away == 0
+
+
 def test_metadata_travels_with_every_call(server):
     with Client(server.target, Options(metadata=(("authorization", "Bearer x"),))) as client:
         client.predict("a")
