@@ -174,6 +174,9 @@ class AsyncPushStream:
                 await self._read(self._call)
             except PbaClientError as error:
                 cause = error
+            except Exception as error:  # noqa: BLE001 - such as another loop's channel: whoever waits shall hear of it
+                cause = PbaClientError(f"the stream has failed: {error}")
+                cause.__cause__ = error
             finally:
                 outbox.put_nowait(None)  # ends grpc's task that sends from it
                 self._outbox = self._call = None

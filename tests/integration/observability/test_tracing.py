@@ -106,7 +106,7 @@ def test_a_push_is_one_trace_from_its_caller_to_redis_and_inference(service, rec
     assert receiver.services == {"pba"}
 
     lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
-    assert all("trace_id" not in line for line in lines if line["event"] == "grpc_listening")
+    assert ["trace_id" in line for line in lines if line["event"] == "grpc_listening"] == [False]
     assert service.stop() == 0
 
 

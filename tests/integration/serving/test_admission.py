@@ -126,6 +126,34 @@ async def test_streams_are_bounded_by_method(crowded):
     streams[1].cancel()
 
 
+class HoldsHistories(FakeService):
+    """Reads histories no further until told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self.histories["a"] = [self.history_of(0, 3)]
+
+    async def history(self, *asked):
+        self.begun.set()
+        await self.may_go_on.wait()
+        async for part in super().history(*asked):
+            yield part
+
+
+async def test_methods_that_read_much_for_a_caller_have_a_bound_of_their_own():
+    service = HoldsHistories()
+    request = pb.GetHistoryRequest(link_id="a")
+    async with serve(service, replace(FAST, admission=TWO)) as running:
+        first = asyncio.ensure_future(running.stub.GetHistory(request).read())
+        await service.begun.wait()
+        failure = await error_of(running.stub.GetHistory(request, timeout=5).read())
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert running.registry.get_sample_value("dwcp_pba_calls_limit", {"method": "GetHistory"}) == 1
+        service.may_go_on.set()
+        assert len((await first).samples) == 3
+
+
 async def test_a_refused_call_is_made_again_by_the_shipped_service_config(full):
     running, gate, calls = full
     request = pb.PushSamplesRequest(samples=[row()])

@@ -159,8 +159,10 @@ def test_a_callback_that_fails_is_counted_and_stops_nothing():
 
 
 def test_local_rules_need_a_measurement():
-    rules = local_parameters([], LINK)
-    assert (rules.streams, rules.buffer_bytes) == (8, 256 * 1024)
+    for known in (None, None), (940.0, None), (None, 20.0):
+        rules = local_parameters([Measurement("a", 1, *known)] * 10, LINK)
+        assert (rules.streams, rules.buffer_bytes) == (8, 256 * 1024)
+    assert local_parameters([], LINK).streams == 8
 
 
 def test_local_rules_open_more_streams_for_more_loss_and_delay():

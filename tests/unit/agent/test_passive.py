@@ -17,13 +17,17 @@ START = replace(read_tcp_info(b"", 1, (40_000, 5000), PEER), mss_bytes=1448, rtt
 """A connection with a queue in front of it: 30 ms where the shortest was 20 ms."""
 
 
+def grown(one, **counters):
+    return replace(one, **{name: getattr(one, name) + more for name, more in counters.items()})
+
+
 class Traffic:
     """A connection that carries 1448 segments (16.77 Mbit/s of payload) a second."""
 
-    def __init__(self, start=START, *, mean_lost=0, spurious=0, busy_share=1.0, pace_mbps=None):
+    def __init__(self, start=START, *, mean_lost=0, spurious=0, busy_share=1.0, pace_mbps=None, held_by=None):
         pace = None if pace_mbps is None else int(pace_mbps * 1e6)
         self.one, self.at_s = replace(start, max_pacing_bps=pace), 100.0
-        self.lost, self.spurious, self.busy = mean_lost, spurious, busy_share
+        self.lost, self.spurious, self.busy, self.held_by = mean_lost, spurious, busy_share, held_by
         self.meter = PassiveMeter()
         self.meter.snapshot([self.one], self.at_s)
 
@@ -39,6 +43,8 @@ class Traffic:
                 spurious=one.spurious + self.spurious,
                 busy_us=one.busy_us + round(self.busy * 1e6),
             )
+            if self.held_by:
+                self.one = grown(self.one, **{self.held_by: 200_000})
             self.meter.snapshot([self.one], self.at_s)
         return self.meter
 
@@ -58,8 +64,10 @@ def test_a_transport_that_fills_the_path_tells_its_bandwidth_headers_counted():
         Traffic(busy_share=0.5),
         Traffic(replace(START, rtt_us=20_500)),
         Traffic(pace_mbps=17.5),
+        Traffic(held_by="receiver_limited_us"),
+        Traffic(held_by="buffer_limited_us"),
     ],
-    ids=["lack of data", "idle in between", "held down by loss alone", "own pace"],
+    ids=["lack of data", "idle in between", "held down by loss alone", "own pace", "receiver", "buffer"],
 )
 def test_a_transport_that_does_not_fill_the_path_says_what_it_carried_and_no_bandwidth(traffic):
     stats = traffic.seconds(30).take()
@@ -70,6 +78,19 @@ def test_a_transport_that_does_not_fill_the_path_says_what_it_carried_and_no_ban
 
 def test_a_pace_above_what_the_path_carries_does_not_hold_it_down():
     assert Traffic(pace_mbps=40).seconds(30).take().bandwidth_mbps is not None
+
+
+@pytest.mark.parametrize("paces", [(17_500_000, None), (None, 17_500_000)])
+def test_a_pace_of_some_connections_does_not_hold_down_the_others(paces):
+    meter = PassiveMeter()
+    all_of_them = [replace(START, cookie=at, max_pacing_bps=pace) for at, pace in enumerate(paces)]
+    meter.snapshot(all_of_them, 0.0)
+    for second in range(1, 31):
+        all_of_them = [
+            grown(one, data_segments=1448, bytes_acked=1448 * 1448, busy_us=1_000_000) for one in all_of_them
+        ]
+        meter.snapshot(all_of_them, float(second))
+    assert meter.take().bandwidth_mbps == pytest.approx(2 * 1448 * 1500 * 8 / 1e6)
 
 
 def test_loss_is_what_was_sent_again_with_need():
@@ -161,10 +182,6 @@ def test_a_train_is_no_less_than_what_was_carried():
 
 
 CLEAR = replace(START, rtt_us=20_500)
-
-
-def grown(one, **counters):
-    return replace(one, **{name: getattr(one, name) + more for name, more in counters.items()})
 
 
 @pytest.mark.parametrize("rest", [1448, 0], ids=["goes on", "pauses"])

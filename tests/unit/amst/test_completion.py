@@ -56,6 +56,13 @@ def test_a_later_start_sees_what_is_expected_then():
     assert early.deadline_probability is None
 
 
+@pytest.mark.parametrize(("start_ms", "takes_ms"), [(0, 80_000), (15 * MINUTE_MS, 8_000)])
+def test_a_deadline_is_met_by_what_is_complete_by_then(start_ms, takes_ms):
+    for deadline_ms, probability in ((start_ms + takes_ms - 100, 0), (start_ms + takes_ms + 100, 1)):
+        [one] = estimates(certain(10, 100), transfer_bytes=10**8, starts_ms=[start_ms], deadline_ms=deadline_ms)
+        assert one.deadline_probability == probability
+
+
 def test_no_bandwidth_means_never():
     [one] = estimates(certain(0), transfer_bytes=1, starts_ms=[0], deadline_ms=10**12)
     assert one.completion_s == (math.inf,) * 3
@@ -113,6 +120,7 @@ def test_the_best_meets_the_deadline_first_and_ends_early_then():
     without = [Estimate(e.link_id, e.start_ms, e.completion_s, None) for e in (slow_sure, fast_unsure)]
     assert best(without) == 1
     assert best([]) is None
+    assert best([slow_sure, Estimate("c", 10_000, (80, 90, 99), 0.99)]) == 1  # as early an end, and surer
 
 
 def prediction(value=100.0, row=(50, 60, 100, 140, 150)):

@@ -99,6 +99,13 @@ def test_more_streams_that_help_as_much_as_was_expected_of_them_are_kept():
     assert by == pytest.approx(2)
 
 
+@pytest.mark.parametrize(("expected_mbps", "believed"), [(60.0, True), (100.0, False)])
+def test_more_streams_that_keep_up_goodput_on_a_link_that_became_slower_were_not_in_vain(expected_mbps, believed):
+    few = outcome(0.5, ago_ms=5 * MINUTE_MS, streams=4)
+    many = replace(outcome(0.5, streams=16), expected_mbps=expected_mbps)
+    assert (correction([few, many], NOW_MS) > 1.1) is believed
+
+
 @given(st.floats(0, 1.2), st.floats(0, 0.2), st.floats(-0.01, 0.01), st.floats(-0.001, 0.001))
 def test_no_cliff(effect, retransmitted, more, later):
     one = correction([outcome(effect, retransmitted=retransmitted)], NOW_MS)
@@ -109,7 +116,8 @@ def test_no_cliff(effect, retransmitted, more, later):
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("link_id", "", "link_id"), ("ended_at_ms", 0, "ended_at"), ("streams", 0, "parameters.streams"),
+        ("link_id", "", "link_id"), ("ended_at_ms", 0, "ended_at"), ("ended_at_ms", NOW_MS - MINUTE_MS, "ended_at"),
+        ("streams", 0, "parameters.streams"),
         ("pacing_mbps", float("nan"), "parameters.pacing_mbps"), ("expected_mbps", -1.0, "expected_goodput_mbps"),
         ("achieved_mbps", float("inf"), "achieved_goodput_mbps"), ("retransmitted_ratio", 1.1, "retransmitted_ratio"),
         ("path_loss_ratio", float("nan"), "path_loss_ratio"),

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pba_service.domain.amst import tcp
-from pba_service.domain.amst.conditions import UNKNOWN_LOSS_RATIO, conditions
+from pba_service.domain.amst.conditions import GUESSED_QUEUE_SHARE, UNKNOWN_LOSS_RATIO, conditions
 from pba_service.domain.amst.optimizer import defaults, optimize
 from pba_service.domain.errors import InvalidRequestError
 from pba_service.domain.parameters import (
@@ -185,6 +185,15 @@ def test_a_busy_round_trip_is_told_from_a_long_way():
     near = best(link(100, 200, 0.01), replace(EXACT, base_latency_ms=20.0)).parameters
     assert near.streams == pytest.approx(best(link(100, 20, 0.01)).parameters.streams, abs=1)
     assert near.streams < best(link(100, 200, 0.01)).parameters.streams / 3
+
+
+def test_what_a_queue_adds_to_the_round_trip_is_the_queue():
+    busy = conditions(link(100, 200), None, replace(EXACT, base_latency_ms=20.0))
+    assert busy.latency_ms == 20
+    assert busy.queue_bytes == pytest.approx(100e6 / 8 * 0.180)
+    assert busy.full_rtt_s == pytest.approx(0.200)
+    unsaid = conditions(link(1000, 40), None, EXACT)
+    assert unsaid.queue_bytes >= GUESSED_QUEUE_SHARE * 1000e6 / 8 * 0.040
 
 
 def test_a_long_fat_path_gets_the_streams_its_buffers_need():

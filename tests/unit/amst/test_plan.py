@@ -45,6 +45,14 @@ def test_what_falls_short_now_is_changed_now():
     assert chosen.apply_at_ms == NOW_MS
 
 
+def test_goodput_is_expected_on_average_over_the_plans_time():
+    now = plan(outlook(), EXACT, BOUNDS).expected_mbps
+    assert 90 < now < 100
+    assert plan(outlook(ahead=[(5, link(), None), (15, link(), None)]), EXACT, BOUNDS).expected_mbps == now
+    halved = plan(outlook(ahead=[(15, link(50), None)]), EXACT, BOUNDS).expected_mbps
+    assert halved == pytest.approx(0.75 * now, rel=0.02)
+
+
 def test_beyond_the_horizon_nothing_is_done():
     chosen = plan(outlook(ahead=[(30, link(loss_ratio=0.03), None)]), EXACT, BOUNDS)
     assert chosen.parameters.streams == 4

@@ -1,5 +1,6 @@
 """Push streams against a transport of our own: order, pressure, endings. No network, no waiting."""
 
+import asyncio
 import signal
 import threading
 from concurrent.futures import Future
@@ -9,6 +10,7 @@ import pytest
 from pba.v1 import prediction_service_pb2 as pb
 
 from pba_client import (
+    AsyncClient,
     Backoff,
     CallCancelledError,
     Client,
@@ -350,3 +352,134 @@ def test_parameters_are_asked_for_again_where_health_is_not_looked_at(transport)
     transport.answers[GET_OPTIMAL_PARAMETERS, False] = UnavailableError("gone", code="UNAVAILABLE")
     with pytest.raises(UnavailableError, match="gone"):
         client(transport).parameters("a")
+
+
+class AsyncExchange:
+    """One connection of an asyncio push stream, acted by the test."""
+
+    def __init__(self, requests):
+        self.requests = requests
+        self.answers = asyncio.Queue()
+
+    async def __aiter__(self):
+        while (answer := await self.answers.get()) is not None:
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+    def cancel(self):
+        self.end(CallCancelledError("cancelled", code="CANCELLED"))
+
+    async def receive(self):
+        request = await anext(self.requests, None)
+        return None if request is None else request.sequence
+
+    def acknowledge(self, sequence):
+        self.end(pb.PushSamplesResponse(sequence=sequence, stored=1))
+
+    def end(self, error=None):
+        self.answers.put_nowait(error)
+
+
+class AsyncFakeTransport:
+    """Hands each new connection to the test."""
+
+    def __init__(self):
+        self.exchanges = asyncio.Queue()
+
+    def exchange(self, rpc, requests):
+        assert rpc is STREAM_SAMPLES
+        exchange = AsyncExchange(requests)
+        self.exchanges.put_nowait(exchange)
+        return exchange
+
+    async def connection(self):
+        async with asyncio.timeout(5):
+            return await self.exchanges.get()
+
+
+def aio_stream(transport, **options):
+    return AsyncClient(options=Options(backoff=QUICK, **options), transport=transport).stream()
+
+
+@pytest.mark.parametrize("end", [UnavailableError("away", code="UNAVAILABLE"), None], ids=["broken", "in good order"])
+async def test_an_asyncio_stream_sends_again_in_order_what_was_not_acknowledged(end):
+    transport = AsyncFakeTransport()
+    stream = aio_stream(transport)
+    futures = [await stream.push(one) for one in samples(3)]
+    first = await transport.connection()
+    assert [await first.receive() for _ in range(3)] == [1, 2, 3]
+    first.acknowledge(1)
+    first.end(end)
+    second = await transport.connection()
+    assert [await second.receive() for _ in range(2)] == [2, 3]
+    futures.append(await stream.push(samples(1)))
+    assert await second.receive() == 4
+    for sequence in (2, 2, 3, 77, 4):
+        second.acknowledge(sequence)
+    second.end()
+    async with asyncio.timeout(5):
+        assert [(await future).stored for future in futures] == [1] * 4
+        await stream.close()
+    assert await second.receive() is None
+    assert stream.totals.stored == 4
+
+
+async def test_an_asyncio_stream_lost_while_nothing_waits_is_opened_for_the_next_push():
+    transport = AsyncFakeTransport()
+    stream = aio_stream(transport)
+    for sequence in (1, 2):
+        future = await stream.push(samples(1))
+        connection = await transport.connection()
+        assert await connection.receive() == sequence
+        connection.acknowledge(sequence)
+        connection.end(UnavailableError("idle for too long", code="UNAVAILABLE"))
+        async with asyncio.timeout(5):
+            assert (await future).stored == 1
+            assert await connection.receive() is None
+    await stream.abort()
+
+
+async def test_a_push_to_an_asyncio_stream_waits_while_too_many_are_unacknowledged():
+    transport = AsyncFakeTransport()
+    stream = aio_stream(transport, max_unacknowledged=2)
+    for one in samples(2):
+        await stream.push(one)
+    third = asyncio.create_task(stream.push(samples(1)))
+    connection = await transport.connection()
+    assert [await connection.receive() for _ in range(2)] == [1, 2]
+    assert not third.done()
+    connection.acknowledge(1)
+    async with asyncio.timeout(5):
+        await third
+        assert await connection.receive() == 3
+        await stream.abort()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotPermittedError("not you", code="PERMISSION_DENIED"), RuntimeError("not you")],
+    ids=["told", "unforeseen"],
+)
+async def test_a_failure_of_an_asyncio_stream_reaches_every_batch_and_whoever_waits(error):
+    transport = AsyncFakeTransport()
+    stream = aio_stream(transport, max_unacknowledged=1)
+    first = await stream.push(samples(1))
+    waiting = asyncio.create_task(stream.push(samples(1)))
+    (await transport.connection()).end(error)
+    async with asyncio.timeout(5):
+        for one in (first, waiting, stream.flush(), stream.push(samples(1)), stream.close()):
+            with pytest.raises(PbaClientError, match="not you"):
+                await one
+
+
+async def test_whatever_keeps_an_asyncio_stream_from_being_opened_reaches_whoever_waits():
+    class Refusing:
+        def exchange(self, rpc, requests):
+            raise RuntimeError("can't start new thread")
+
+    stream = aio_stream(Refusing())
+    async with asyncio.timeout(5):
+        for one in (await stream.push(samples(1)), stream.close()):
+            with pytest.raises(PbaClientError, match="can't start new thread"):
+                await one

@@ -122,11 +122,19 @@ def test_a_stuck_sensor_is_told_after_a_dozen_equal_values_until_it_moves():
     assert found[150] is None
 
 
-def test_a_stuck_sensor_counts_the_samples_since_it_began():
-    values = steady(150)
-    values[100:, 1] = values[99, 1]
-    told = list(watch(values))[-1][1]
-    assert (told.since_ms, told.strength) == (START_MS + 99 * MINUTE_MS, 51)
+@pytest.mark.parametrize("at_hand", [40, 150, 600])
+def test_a_sensor_is_stuck_since_it_first_said_what_it_goes_on_saying(at_hand):
+    values = steady(700)
+    values[100:, 1] = 40.0
+    told = [one for _, one in watch(values, at_hand=at_hand) if one]
+    assert {(one.since_ms, one.metrics) for one in told} == {(START_MS + 100 * MINUTE_MS, ("latency_ms",))}
+    assert [one.strength for one in told] == list(range(601 - len(told), 601))
+
+
+def test_a_link_that_moves_now_and_then_is_not_stuck_in_between():
+    values = steady(1500)
+    values[:, 1] = 20 + np.cumsum(np.random.default_rng(6).random(len(values)) > 0.9) % 7
+    assert not any(kinds(values))
 
 
 def test_a_link_that_is_always_the_same_is_not_stuck():

@@ -1,5 +1,7 @@
 """Irregular samples become regular windows, and nothing from later enters them."""
 
+from statistics import median_low
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from pba_service.domain.samples import METRICS, Series
 from pba_service.domain.window import (
+    CADENCE_INTERVALS,
     MAX_FILL_SLOTS,
     MIN_SLOTS,
     clock_features,
@@ -57,6 +60,13 @@ def test_a_jittered_minute_loses_no_sample():
     made = window(link, slots=20)
     assert made.have[0] == 20
     np.testing.assert_array_equal(made.values[0, -5:, 0], link.values[-5:, 0])
+
+
+@pytest.mark.parametrize("off_ms", [-29_999, -16_000, 16_000, 30_000])
+def test_a_sample_belongs_to_the_slot_that_is_nearest(off_ms):
+    link = regular(20)
+    link.times_ms[15] += off_ms
+    np.testing.assert_array_equal(window(link, slots=12).values[0, :, 0], link.values[8:, 0])
 
 
 @pytest.mark.parametrize("missing", range(1, MAX_FILL_SLOTS + 1))
@@ -201,3 +211,11 @@ def test_a_cadence_is_a_positive_multiple_of_the_collection_interval(gaps, base_
     steps = steps_ms(times, np.arange(len(times)), base_ms)
     assert (steps > 0).all()
     assert (steps % base_ms == 0).all()
+
+
+@given(st.lists(st.integers(1, 20 * MINUTE), min_size=1, max_size=60), st.sampled_from([MINUTE, 5 * MINUTE]))
+def test_a_cadence_is_the_median_of_the_newest_intervals(gaps, base_ms):
+    times = np.cumsum(gaps)
+    for end, step_ms in enumerate(steps_ms(times, np.arange(len(times)), base_ms).tolist()):
+        intervals = gaps[1 : end + 1][-CADENCE_INTERVALS:] or [base_ms]
+        assert step_ms == max(round(median_low(intervals) / base_ms), 1) * base_ms

@@ -7,6 +7,7 @@ import pytest
 
 from pba_service.domain.errors import HistoryTooShortError, StoreUnavailableError
 from pba_service.domain.forecast import Prediction, Source
+from pba_service.domain.window import MIN_SLOTS
 from pba_service.engine.lastknown import LastKnown, PatientDirectory
 from pba_service.storage import codec
 from tests.fakes import Clock
@@ -55,6 +56,7 @@ def test_where_nothing_is_known_the_failure_is_told():
 def test_a_prediction_whose_time_is_past_is_none():
     [past] = memory(prediction("a", NOW_MS - 20 * MINUTE)).answer(["a"], NOW_MS, AWAY)
     assert isinstance(past, HistoryTooShortError)
+    assert past.retry_after_s == 60 * MIN_SLOTS
 
 
 def test_an_older_prediction_that_comes_late_changes_nothing():

@@ -498,6 +498,29 @@ class RisingModel(LastValueModel):
         return super().predict(windows, step_ms) * np.array([0.5, 1], np.float32)[:, None, None]
 
 
+class LossSoonModel(LastValueModel):
+    """Says ten times as much loss for the nearer of its horizons."""
+
+    def predict(self, windows, step_ms):
+        return super().predict(windows, step_ms) * np.array([[1, 1, 10, 1], [1, 1, 1, 1]], np.float32)[..., None]
+
+
+async def test_streams_are_opened_for_what_is_foretold_before_the_horizon_and_no_longer():
+    streams = []
+    for model in (LastValueModel(), LossSoonModel()):
+        async with running(confidence_threshold=0.0) as world:
+            world.refresher.serve_with(ModelSet.of(model))
+            await world.push(values=[100, 20, 0.001, 1])
+            ask = ParametersAsk("a", loss_probes=100_000)
+            nearer = (await world.service.insight.path("a"))[0].horizon_ms
+            streams.append((await world.service.parameters(ask)).parameters.streams)
+            world.clock.now_ms += nearer
+            streams.append((await world.service.parameters(ask)).parameters.streams)
+    steady, _, soon, over = streams
+    assert soon > 2 * steady
+    assert over < soon
+
+
 @pytest.mark.parametrize("cadence", [15, 30])
 async def test_horizons_that_a_slow_cadence_makes_one_are_told_once_as_the_products(cadence):
     async with running(confidence_threshold=0.0) as world:

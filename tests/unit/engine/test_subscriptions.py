@@ -413,6 +413,25 @@ async def test_a_stream_outlives_a_store_that_is_away_when_a_region_is_looked_up
         assert [prediction.link_id for prediction in waiting.result().predictions] == ["a"]
 
 
+async def test_an_update_overtaken_while_its_region_could_not_be_looked_up_is_counted(hub, directory, clock):
+    async def a_newer_one_comes_and_the_store_is_away():
+        directory.pause = None
+        hub.publish([forecast("a", 2)])
+        raise StoreUnavailableError
+
+    async with following(hub, Selector(region="r")) as updates:
+        await anext(updates)
+        directory.regions["a"] = "r"
+        directory.pause = a_newer_one_comes_and_the_store_is_away
+        hub.publish([forecast("a", 1)])
+        waiting = asyncio.create_task(anext(updates))
+        await settle()
+        clock.advance(REGION_RETRY_S)
+        update = await waiting
+    assert [prediction.made_at_ms for prediction in update.predictions] == [2]
+    assert update.skipped_updates == 1
+
+
 async def test_what_waited_for_a_region_in_vain_does_not_come_after_what_is_newer(hub, directory, clock):
     given_up = asyncio.Event()
 

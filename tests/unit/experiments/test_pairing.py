@@ -60,6 +60,7 @@ def test_links_count_alike_whatever_their_cadence():
     together = Tally()
     together.add(fast)
     together.add(slow)
+    assert together.targets == 48
     assert together.value == pytest.approx(0)
     assert together.by_metric[:, 0].tolist() == [48] * 4
     assert together.by_metric[0, 1:].tolist() == pytest.approx([45 * 1.0 + 3 * 0.5, 45 * 0.5 + 3 * 1.0])

@@ -75,6 +75,24 @@ def test_a_server_that_became_slow_lets_in_less_and_comes_back():
     assert limiter.limit > fast / 2
 
 
+def test_a_method_that_became_slower_for_good_gets_another_target():
+    clock = Seconds()
+    limiter = Limiter(OPTIONS, clock)
+    overloaded(limiter, clock, service_s=0.0005, seconds=1)
+
+    def slow(calls):
+        for _ in range(calls):
+            while limiter.enter():
+                pass
+            clock.now_s += 0.5
+            for _ in range(limiter.under_way):
+                limiter.leave(0.5)
+        return limiter.limit
+
+    assert slow(100) == OPTIONS.least
+    assert slow(10_000) == OPTIONS.most
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 0.3)), max_size=300))
 def test_the_limit_stays_within_its_bounds_and_the_count_is_right(events):
     clock = Seconds()

@@ -162,6 +162,7 @@ def test_a_selector_at_fault(selector, fields):
 def test_an_interval():
     assert requests.read_interval_s(subscription()) == 0
     assert requests.read_interval_s(subscription(Duration(seconds=2, nanos=500_000_000))) == 2.5
+    assert requests.read_interval_s(subscription(Duration(nanos=500_000_000))) == 0.5
     assert requests.read_interval_s(subscription(Duration(seconds=3600))) == 3600
 
 

@@ -30,9 +30,9 @@ def test_fewer_failures_than_that_leave_it_closed():
     for _ in range(20):
         circuit.failed()
         circuit.failed()
+        assert circuit.state is State.CLOSED
+        assert circuit.retry_after_s == 0
         circuit.succeeded()
-    assert circuit.state is State.CLOSED
-    assert circuit.retry_after_s == 0
 
 
 def test_it_opens_after_failures_in_a_row_and_lets_nothing_through():
@@ -75,6 +75,8 @@ def test_probes_that_fail_double_the_wait_up_to_a_bound():
     for _ in range(OPTIONS.failures):
         circuit.failed()
     assert circuit.retry_after_s == 1  # a new outage begins with the shortest wait
+    clock.now_s += 1
+    assert circuit.enter()  # and with a probe of its own
 
 
 def test_a_probe_whose_caller_left_makes_room_for_another():

@@ -47,6 +47,7 @@ def test_what_a_server_gives(config, given):
         (Durability.MEMORY, {"maxmemory": "100", "maxmemory-policy": "allkeys-lru"}, False),
         (Durability.ALWAYS, {"maxmemory": "100", "maxmemory-policy": "volatile-ttl"}, False),
         (Durability.ALWAYS, {"maxmemory": "100"}, True),
+        (Durability.ALWAYS, {"maxmemory": "0", "maxmemory-policy": "allkeys-lru"}, True),
     ],
 )
 def test_what_is_wanted_is_there_or_said_to_be_missing(wanted, config, fulfilled):
@@ -74,6 +75,7 @@ def test_what_a_server_does_not_say_is_not_taken_for_good_or_bad():
     verdict = judge(Durability.ALWAYS, 1, [silent])
     assert not verdict.unmet
     assert len(verdict.unknown) == 2  # when it syncs, and whether it evicts
+    assert len(judge(Durability.REPLICATED_ALWAYS, 1, [facts("r", ALWAYS, {})]).unknown) == 2  # of replicas and disks
     off = facts("r", None, INFO | {"aof_enabled": "0", "maxmemory": "0", "maxmemory_policy": "noeviction"})
     assert judge(Durability.ALWAYS, 1, [off]).unmet
     assert not judge(Durability.ALWAYS, 1, [off]).unknown
