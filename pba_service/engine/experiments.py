@@ -264,6 +264,8 @@ class Experiments:
         """Begins a watch, or logs why there is none. What is desired is read anew on the way."""
         try:
             await self._models.prepare(before)
+            if (await self._documents.read(_WATCHED))[1] == version.encode():
+                return  # that took a while, in which another replica began it; it may have been stopped since
             record = await self._start(Kind.WATCH, version, before, 0.0)
             _log.info("model_watched", version=version, beside=before, experiment=record.name)
         except (ModelConflictError, ModelUnknownError) as error:

@@ -186,6 +186,22 @@ async def test_a_new_version_is_watched_though_the_replica_that_began_to_dies_on
     assert world.shared.desired.experiments == ()
 
 
+async def test_a_watch_that_was_stopped_while_another_replica_got_ready_for_it_does_not_begin_again():
+    world = World(replicas=2)
+    first, second = world.replicas
+    await world.turns(1)
+    await first._models.change(lambda desired: desired.activated("new"))
+
+    async def slowly(_version):
+        await first.turn()
+        [watch] = world.shared.desired.experiments
+        await first.stop(watch.name)
+
+    second._models.prepare = slowly
+    await second.turn()
+    assert world.shared.desired.experiments == ()
+
+
 async def test_a_replica_that_has_not_heard_of_the_newest_version_does_not_watch_the_one_before():
     world = World(replicas=2)
     await world.turns(1)
