@@ -37,26 +37,22 @@ class PassiveStats:
 
     Attributes:
         latency_ms: Smoothed round trip, weighted by what was acknowledged meanwhile.
-        rtt_var_ms: Its mean deviation.
         least_ms: The shortest round trip that the kernel remembers.
         loss: Share of the segments lost while the transport did not fill the path: the path's own loss.
         transport_loss: Share lost at all times, what the transport's own queue dropped included.
         congested: Whether the transport filled the path most of the time, so that losses are its own making.
         bandwidth_mbps: Rate on the wire, headers counted, while nothing but the path held the transport down.
         carried_mbps: Rate on the wire over the whole interval.
-        paced: Whether the transport's own pace held it down.
         busy: Whether the link carried traffic in enough snapshots.
     """
 
     latency_ms: float | None
-    rtt_var_ms: float | None
     least_ms: float | None
     loss: Share | None
     transport_loss: Share | None
     congested: bool
     bandwidth_mbps: float | None
     carried_mbps: float
-    paced: bool
     busy: bool
 
 
@@ -76,14 +72,12 @@ class _Sums:
     elapsed_s: float = 0.0
     snapshots: int = 0
     busy_snapshots: int = 0
-    paced_snapshots: int = 0
     wire_bits: float = 0.0
     full_bits: float = 0.0
     full_s: float = 0.0
     full_snapshots: int = 0
     weight: float = 0.0
     rtt_us: float = 0.0
-    rtt_var_us: float = 0.0
     least_us: int = 0
     blocks: list[_Block] = field(default_factory=list)
 
@@ -136,7 +130,6 @@ class PassiveMeter:
             pace_bps += one.max_pacing_bps or 0.0
             sums.weight += acked
             sums.rtt_us += one.rtt_us * acked
-            sums.rtt_var_us += one.rtt_var_us * acked
             if one.min_rtt_us and (not sums.least_us or one.min_rtt_us < sums.least_us):
                 sums.least_us = one.min_rtt_us
         sums.elapsed_s += span_s
@@ -155,9 +148,7 @@ class PassiveMeter:
             sums.blocks.append(_Block(segments, float(min(max(lost, 0), segments)), own))
         if lost < 0:
             _forgive(sums.blocks, -lost)
-        if own_pace:
-            sums.paced_snapshots += 1
-        elif self.path_limited:
+        if self.path_limited:
             sums.full_bits += bits
             sums.full_s += span_s
             sums.full_snapshots += 1
@@ -171,14 +162,12 @@ class PassiveMeter:
         full = busy and sums.full_snapshots >= max(enough, 1) and sums.full_s > 0
         return PassiveStats(
             latency_ms=sums.rtt_us / sums.weight / 1e3 if timed else None,
-            rtt_var_ms=sums.rtt_var_us / sums.weight / 1e3 if timed else None,
             least_ms=sums.least_us / 1e3 if sums.least_us else None,
             loss=_share_of([one for one in sums.blocks if not one.own]) if busy else None,
             transport_loss=_share_of(sums.blocks) if busy else None,
             congested=busy and 2 * sum(one.own for one in sums.blocks) > sums.snapshots,
             bandwidth_mbps=sums.full_bits / sums.full_s / 1e6 if full else None,
             carried_mbps=sums.wire_bits / sums.elapsed_s / 1e6 if sums.elapsed_s else 0.0,
-            paced=sums.paced_snapshots > sums.full_snapshots,
             busy=busy,
         )
 

@@ -53,7 +53,6 @@ class Connection:
         app_limited: The newest delivery rate was held down by the sender's own lack of data.
         mss_bytes: Payload of a full segment, options taken off.
         rtt_us: Smoothed round trip.
-        rtt_var_us: Its mean deviation.
         min_rtt_us: The shortest in the last minutes; 0: unknown.
         retransmits: Segments sent again so far.
         spurious: Segments that the receiver says came twice (DSACK).
@@ -73,7 +72,6 @@ class Connection:
     app_limited: bool
     mss_bytes: int
     rtt_us: int
-    rtt_var_us: int
     min_rtt_us: int
     retransmits: int
     spurious: int
@@ -185,7 +183,6 @@ def read_tcp_info(info: bytes, cookie: int, ports: tuple[int, int], remote: byte
         app_limited=bool(fields[7] & 1),
         mss_bytes=words[2],
         rtt_us=words[15],
-        rtt_var_us=words[16],
         min_rtt_us=0 if min_rtt == 0xFFFFFFFF else min_rtt,  # noqa: PLR2004 - what the kernel says for unknown
         retransmits=words[23],
         spurious=fields[50],

@@ -19,6 +19,9 @@ PRODUCT_HORIZON_MS = 15 * 60_000
 QUANTILES = (0.05, 0.10, 0.50, 0.90, 0.95)
 """The quantile axis of a prediction."""
 
+JUDGED = 2
+"""Metrics, the first ones, that a prediction is a hit or a miss by: bandwidth and latency."""
+
 TOLERANCE_RATIO = 0.20
 """A prediction is a hit when the realised bandwidth and latency (those present) are within this share of it."""
 
@@ -127,9 +130,9 @@ def hits(predicted: NDArray[np.float32], actual: NDArray[np.float32]) -> NDArray
     Returns:
         bool[...]; metrics absent on either side are left out of account, and no comparable metric at all is no hit.
     """
-    error = np.abs(predicted[..., :2] - actual[..., :2])
+    error = np.abs(predicted[..., :JUDGED] - actual[..., :JUDGED])
     compared = np.isfinite(error)
-    within = error <= TOLERANCE_RATIO * np.abs(predicted[..., :2])
+    within = error <= TOLERANCE_RATIO * np.abs(predicted[..., :JUDGED])
     result: NDArray[np.bool_] = (within | ~compared).all(axis=-1) & compared.any(axis=-1)
     return result
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.forecast import QUANTILES, hits
+from pba_service.domain.forecast import JUDGED, QUANTILES, hits
 from pba_service.domain.online import EXPERTS
 from pba_service.domain.samples import METRICS
 
@@ -109,7 +109,7 @@ def _score(link: Replayed, collection: str, part: float) -> LinkScores:
     chosen = np.arange(len(link)) >= len(link) - round(len(link) * part)
     said = forecasts(link)
     metrics = [_score_metric(link, said, column, chosen) for column in range(len(METRICS))]
-    judged = chosen & np.isfinite(link.values - link.actual)[:, :2].any(axis=1)
+    judged = chosen & np.isfinite(link.values - link.actual)[:, :JUDGED].any(axis=1)
     return LinkScores(
         link_id=link.link_id,
         collection=collection,

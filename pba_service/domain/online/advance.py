@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pba_service.domain.columns import Columns
+from pba_service.domain.forecast import JUDGED
 from pba_service.domain.online import combine, confidence, cycle, early, hourly, intervals, pull
 from pba_service.domain.online.column_timeline import ColumnTimeline
 from pba_service.domain.online.experts import (
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 FEW = 1024
 """Links that are advanced at once: what belongs to them stays in the processor's cache."""
-
-JUDGED = 2
-"""Metrics, the first ones, that a forecast is a hit or a miss by: bandwidth and latency."""
 
 _DAY_MS = 86_400_000
 _BITS = (1 << np.arange(len(EXPERTS))).astype(np.uint16)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pba_service.domain.forecast import QUANTILES, TOLERANCE_RATIO
+from pba_service.domain.forecast import JUDGED, QUANTILES, TOLERANCE_RATIO
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def probability_within(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32[n]; metrics that are absent are left out, and 0 where both are.
     """
-    stated = np.ascontiguousarray(quantiles[:, :2].transpose(2, 0, 1))  # float32[5, n, 2]
+    stated = np.ascontiguousarray(quantiles[:, :JUDGED].transpose(2, 0, 1))  # float32[5, n, 2]
     median = stated[QUANTILES.index(0.5)]
     below = _share_below(stated, median * _EDGES)  # float32[2, n, 2]
     known = ~np.isnan(median)

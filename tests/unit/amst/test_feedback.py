@@ -61,42 +61,40 @@ def test_the_paths_own_loss_is_not_held_against_the_streams():
     assert correction([lossy], NOW_MS) == 1
 
 
-def test_more_streams_that_bring_nothing_are_taken_back():
-    # a policer: half of what is expected comes through, whatever the streams; the loop closes over the correction
-    history = []
-    corrections = []
-    for minute in range(60):
+def loop(minutes, carried):
+    """What a link is corrected by, and what came of it: the loop closes over the correction of the model's 20 streams.
+
+    `carried` tells of a number of streams what is expected and what is achieved, in Mbit/s.
+    """
+    history, corrections = [], []
+    for minute in range(minutes):
         now = NOW_MS + minute * 5 * MINUTE_MS
-        by = correction(history[-64:], now)
-        corrections.append(by)
-        history.append(replace(outcome(0.5, streams=round(20 * by)), started_at_ms=now - MINUTE_MS, ended_at_ms=now))
+        corrections.append(correction(history[-64:], now))
+        streams = round(20 * corrections[-1])
+        expected, achieved = carried(streams)
+        told = {"streams": streams, "expected_mbps": expected, "achieved_mbps": achieved}
+        history.append(replace(outcome(1), started_at_ms=now - MINUTE_MS, ended_at_ms=now, **told))
+    return corrections, history
+
+
+def test_more_streams_that_bring_nothing_are_taken_back():
+    # a policer: half of what is expected comes through, whatever the streams
+    corrections, _ = loop(60, lambda _streams: (100.0, 50.0))
     assert max(corrections) > 1.2
     assert max(corrections[5:]) <= 1.01
 
 
 def test_more_streams_that_help_are_kept():
     # each stream carries 3: the model's 20 reach 60 of 100, 32 reach 96
-    history, by = [], 1.0
-    for minute in range(40):
-        now = NOW_MS + minute * 5 * MINUTE_MS
-        by = correction(history[-64:], now)
-        streams = round(20 * by)
-        effect = min(3 * streams / 100, 1.0)
-        history.append(replace(outcome(effect, streams=streams), started_at_ms=now - MINUTE_MS, ended_at_ms=now))
-    assert 1.3 <= by <= 2
+    corrections, history = loop(40, lambda streams: (100.0, min(3.0 * streams, 100.0)))
+    assert 1.3 <= corrections[-1] <= 2
     assert history[-1].achieved_mbps >= 85
 
 
 def test_more_streams_that_help_as_much_as_was_expected_of_them_are_kept():
     # each stream carries 3 of the 4 that are expected of it, however many there are
-    history, by = [], 1.0
-    for minute in range(40):
-        now = NOW_MS + minute * 5 * MINUTE_MS
-        by = correction(history[-64:], now)
-        streams = round(20 * by)
-        told = {"expected_mbps": 4.0 * streams, "achieved_mbps": 3.0 * streams, "streams": streams}
-        history.append(replace(outcome(1), started_at_ms=now - MINUTE_MS, ended_at_ms=now, **told))
-    assert by == pytest.approx(2)
+    corrections, _ = loop(40, lambda streams: (4.0 * streams, 3.0 * streams))
+    assert corrections[-1] == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("expected_mbps", "believed"), [(60.0, True), (100.0, False)])
